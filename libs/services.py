@@ -1,0 +1,37 @@
+"""The one table of services and ports; compose, nginx and the tests are checked against it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+PORT_BASE = 6000
+REDIS_OFFSET = 379
+SIMULATOR_OFFSET = 20
+MODBUS_SERVER_PORT = 1502
+
+
+class Service(NamedTuple):
+    """A service: its name (also its folder), its port relative to the base, its purpose."""
+
+    name: str
+    offset: int
+    purpose: str
+
+
+SERVICES: tuple[Service, ...] = (
+    Service("comsrv", 0, "polls and commands field devices"),
+    Service("modsrv", 1, "models of devices over points"),
+    Service("alarmsrv", 2, "alarms, their life cycle and journal"),
+    Service("rulesrv", 3, "rules over points and their actions"),
+    Service("hissrv", 4, "history of points"),
+    Service("gateway", 5, "one entry: every route, tokens, live stream, the page"),
+)
+
+BY_NAME: dict[str, Service] = {service.name: service for service in SERVICES}
+# Ports promised to services that are not built yet.
+RESERVED: dict[str, int] = {"netsrv": 6, "gridsrv": 7, "risksrv": 8, "marketsrv": 9, "fleetsrv": 10}
+
+
+def port_of(name: str, base: int = PORT_BASE) -> int:
+    """Return the port of a service for a port base (`VOLTAGE_PORT_BASE`)."""
+    return base + BY_NAME[name].offset
