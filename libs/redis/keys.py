@@ -1,0 +1,145 @@
+"""Every key name, once. `python -m libs.redis.keys` writes redis_functions/lib/keys.lua from this table.
+
+A pattern's `{name}` is filled by the caller; the namespace goes in front of the
+whole (`{plant7}:comsrv:1001:T`). Channels (pub/sub) stand here too: they are names
+people type.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final, NamedTuple
+
+
+class KeySpec(NamedTuple):
+    """One key: its name in code, its pattern, its Redis type, its owner and what it holds."""
+
+    name: str
+    pattern: str
+    type: str
+    owner: str
+    doc: str
+
+
+KEYS: Final[tuple[KeySpec, ...]] = (
+    # Everything that belongs to no single service.
+    KeySpec("schema", "voltage:schema", "string", "voltage", "schema number of all keys"),
+    KeySpec("image", "voltage:image", "string", "voltage", "number of the last accepted call"),
+    KeySpec("generation", "voltage:generation", "string", "voltage", "random token, new at each change of a definition"),
+    KeySpec("clock", "voltage:clock", "hash", "voltage", "last instant, simulation flag, clock steps seen"),
+    KeySpec("timers", "voltage:timers", "zset", "voltage", "timers by due instant"),
+    KeySpec("deferred", "voltage:deferred", "list", "voltage", "transitions past the budget of a call, drained by tick"),
+    KeySpec("ledger", "voltage:ledger", "hash", "voltage", "counters of samples"),
+    KeySpec("limits", "voltage:limits", "hash", "voltage", "caps of streams, memory seen at the last look"),
+    KeySpec("events", "voltage:events", "stream", "voltage", "what happened to the system itself"),
+    KeySpec("job", "voltage:job:{id}", "hash", "voltage", "a job"),
+    KeySpec("jobs", "voltage:jobs:{queue}", "zset", "voltage", "jobs that wait, by priority and age"),
+    KeySpec("jobs_delayed", "voltage:jobs:{queue}:delayed", "zset", "voltage", "jobs by their not_before"),
+    KeySpec("jobs_leased", "voltage:jobs:{queue}:leased", "zset", "voltage", "jobs by the end of their lease"),
+    KeySpec("jobs_dedupe", "voltage:jobs:{queue}:dedupe", "hash", "voltage", "input hash -> job"),
+    # comsrv
+    KeySpec("channels", "comsrv:channels", "set", "comsrv", "channel ids"),
+    KeySpec("channel", "comsrv:channel:{ch}", "string", "comsrv", "a channel's definition, JSON"),
+    KeySpec("values", "comsrv:{ch}:{type}", "hash", "comsrv", "point -> value, six decimals"),
+    KeySpec("values_at", "comsrv:{ch}:{type}:ts", "hash", "comsrv", "point -> instant of the last change"),
+    KeySpec("values_quality", "comsrv:{ch}:{type}:q", "hash", "comsrv", "point -> quality while not good"),
+    KeySpec("seen", "comsrv:{ch}:seen", "hash", "comsrv", "block -> instant of its last good response"),
+    KeySpec("sequence", "comsrv:{ch}:seq", "hash", "comsrv", "block -> last sequence of this epoch"),
+    KeySpec("status", "comsrv:{ch}:status", "hash", "comsrv", "state, epoch, lease, units, counters"),
+    KeySpec("command_stream", "comsrv:{ch}:commands", "stream", "comsrv", "commands as they come"),
+    KeySpec("command_queue", "comsrv:{ch}:queued", "zset", "comsrv", "queued command ids by priority and age"),
+    KeySpec("command_sent", "comsrv:{ch}:sent", "set", "comsrv", "command ids sent and not complete"),
+    KeySpec("command", "comsrv:command:{id}", "string", "comsrv", "a command, JSON"),
+    KeySpec("commands", "comsrv:commands", "zset", "comsrv", "command ids by creation"),
+    KeySpec("selected", "comsrv:{ch}:selected", "hash", "comsrv", "point -> who selected it until when"),
+    KeySpec("tags", "comsrv:{ch}:tags", "hash", "comsrv", "point -> lock-out or maintenance tag"),
+    KeySpec("substituted", "comsrv:{ch}:substituted", "hash", "comsrv", "point -> substitution by hand"),
+    KeySpec("operations", "comsrv:journal", "stream", "comsrv", "what operators did to points"),
+    # modsrv
+    KeySpec("template", "modsrv:template:{id}", "string", "modsrv", "a template, JSON"),
+    KeySpec("templates", "modsrv:templates", "set", "modsrv", "template ids"),
+    KeySpec("model", "modsrv:model:{id}", "string", "modsrv", "a model, JSON"),
+    KeySpec("models", "modsrv:models", "set", "modsrv", "model ids"),
+    KeySpec("model_expansion", "modsrv:{id}:expanded", "string", "modsrv", "name -> reference of a model, JSON"),
+    KeySpec("model_values", "modsrv:{id}:measurement", "hash", "modsrv", "point name -> value"),
+    KeySpec("model_values_at", "modsrv:{id}:measurement:ts", "hash", "modsrv", "point name -> instant"),
+    KeySpec("model_values_quality", "modsrv:{id}:measurement:q", "hash", "modsrv", "point name -> quality, not good"),
+    KeySpec("model_actions", "modsrv:{id}:action", "hash", "modsrv", "action name -> last value confirmed"),
+    KeySpec("reverse", "modsrv:reverse:{ch}", "hash", "modsrv", "T:1 -> [[model, name], ...], JSON"),
+    # alarmsrv
+    KeySpec("alarm", "alarmsrv:alarm:{id}", "hash", "alarmsrv", "an alarm"),
+    KeySpec("alarms", "alarmsrv:alarms:all", "zset", "alarmsrv", "alarm ids by creation"),
+    KeySpec("alarms_active", "alarmsrv:alarms:active", "set", "alarmsrv", "alarms that are not Resolved"),
+    KeySpec("alarms_by_level", "alarmsrv:alarms:by_level:{level}", "set", "alarmsrv", "alarm ids of a level"),
+    KeySpec("alarms_by_source", "alarmsrv:alarms:by_source:{source}", "set", "alarmsrv", "alarm ids of a source"),
+    KeySpec("alarms_resolved", "alarmsrv:alarms:resolved", "zset", "alarmsrv", "Resolved alarms by instant, for retention"),
+    KeySpec("alarms_open", "alarmsrv:alarms:open", "hash", "alarmsrv", "origin|source -> open alarm id"),
+    KeySpec("alarm_journal", "alarmsrv:journal", "stream", "alarmsrv", "every transition of every alarm"),
+    KeySpec("definition", "alarmsrv:definition:{id}", "string", "alarmsrv", "an alarm definition, JSON"),
+    KeySpec("definitions", "alarmsrv:definitions", "set", "alarmsrv", "definition ids"),
+    KeySpec("definition_state", "alarmsrv:definition:{id}:state", "hash", "alarmsrv", "truth, holds"),
+    # rulesrv
+    KeySpec("rule", "rulesrv:rule:{id}", "string", "rulesrv", "a rule, JSON"),
+    KeySpec("rules", "rulesrv:rules", "set", "rulesrv", "rule ids"),
+    KeySpec("rule_state", "rulesrv:rule:{id}:state", "hash", "rulesrv", "truth, holds, firings"),
+    KeySpec("watch", "rulesrv:watch:{source}", "set", "rulesrv", "rules that watch a reference"),
+    KeySpec("firings", "rulesrv:firings", "stream", "rulesrv", "every firing, with its inputs"),
+    # hissrv
+    KeySpec("mapping", "hissrv:mapping:{id}", "string", "hissrv", "a mapping, JSON"),
+    KeySpec("mappings", "hissrv:mappings", "set", "hissrv", "mapping ids"),
+    KeySpec("history_queue", "hissrv:queue", "stream", "hissrv", "documents that wait for the store"),
+    KeySpec("history_size", "hissrv:queue:size", "hash", "hissrv", "entries, bytes and samples of the queue"),
+    KeySpec("batch", "hissrv:batch:{id}", "hash", "hissrv", "a batch on its way to the store"),
+    KeySpec("dead_letters", "hissrv:dead_letters", "stream", "hissrv", "what the store refused, and why"),
+    # gateway
+    KeySpec("audit", "gateway:audit", "stream", "gateway", "log-ins and changes of users"),
+)
+
+CHANNELS: Final[tuple[KeySpec, ...]] = (
+    KeySpec("updates", "comsrv:updates:{ch}", "channel", "comsrv", "changed points of a channel"),
+    KeySpec("model_updates", "modsrv:updates:{id}", "channel", "modsrv", "changed points of a model"),
+    KeySpec("command_changed", "comsrv:command:changed", "channel", "comsrv", "a command's new state"),
+    KeySpec("alarm_new", "alarmsrv:new", "channel", "alarmsrv", "a new alarm"),
+    KeySpec("alarm_changed", "alarmsrv:changed", "channel", "alarmsrv", "an alarm that changed"),
+    KeySpec("triggered", "rulesrv:triggered", "channel", "rulesrv", "a rule that fired or cleared"),
+    KeySpec("rule_published", "rulesrv:published:{topic}", "channel", "rulesrv", "what a rule's publish action says"),
+)
+
+BY_NAME: Final[dict[str, KeySpec]] = {spec.name: spec for spec in KEYS + CHANNELS}
+SCHEMA: Final = 1
+LUA_PATH: Final = Path(__file__).parents[2] / "redis_functions" / "lib" / "keys.lua"
+_FIELD: Final = re.compile(r"\{(\w+)\}")
+
+
+def key(name: str, **fields: str | int) -> str:
+    """Return a key's text, without namespace."""
+    return BY_NAME[name].pattern.format(**fields)
+
+
+def prefix(namespace: str) -> str:
+    """Return what stands before every key of a namespace: `{plant7}:`, or nothing."""
+    return f"{{{namespace}}}:" if namespace else ""
+
+
+def lua_source() -> str:
+    """Return the text of lib/keys.lua: one constructor a key, taking the namespace prefix first."""
+    lines = [
+        "-- Generated from libs/redis/keys.py by `python -m libs.redis.keys`; do not edit.",
+        "local M = {}",
+        "",
+        f"M.SCHEMA = {SCHEMA}",
+        "",
+    ]
+    for spec in KEYS + CHANNELS:
+        fields = _FIELD.findall(spec.pattern)
+        pieces = [piece for piece in re.split(r"(\{\w+\})", spec.pattern) if piece]
+        expression = " .. ".join(["ns", *(piece[1:-1] if piece.startswith("{") else f'"{piece}"' for piece in pieces)])
+        arguments = ", ".join(["ns", *fields])
+        lines += [f"-- {spec.type}: {spec.doc}.", f"function M.{spec.name}({arguments})", f"  return {expression}", "end", ""]
+    return "\n".join([*lines, "return M", ""])
+
+
+if __name__ == "__main__":
+    LUA_PATH.parent.mkdir(parents=True, exist_ok=True)
+    LUA_PATH.write_text(lua_source(), encoding="utf-8")

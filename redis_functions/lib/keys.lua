@@ -1,0 +1,361 @@
+-- Generated from libs/redis/keys.py by `python -m libs.redis.keys`; do not edit.
+local M = {}
+
+M.SCHEMA = 1
+
+-- string: schema number of all keys.
+function M.schema(ns)
+  return ns .. "voltage:schema"
+end
+
+-- string: number of the last accepted call.
+function M.image(ns)
+  return ns .. "voltage:image"
+end
+
+-- string: random token, new at each change of a definition.
+function M.generation(ns)
+  return ns .. "voltage:generation"
+end
+
+-- hash: last instant, simulation flag, clock steps seen.
+function M.clock(ns)
+  return ns .. "voltage:clock"
+end
+
+-- zset: timers by due instant.
+function M.timers(ns)
+  return ns .. "voltage:timers"
+end
+
+-- list: transitions past the budget of a call, drained by tick.
+function M.deferred(ns)
+  return ns .. "voltage:deferred"
+end
+
+-- hash: counters of samples.
+function M.ledger(ns)
+  return ns .. "voltage:ledger"
+end
+
+-- hash: caps of streams, memory seen at the last look.
+function M.limits(ns)
+  return ns .. "voltage:limits"
+end
+
+-- stream: what happened to the system itself.
+function M.events(ns)
+  return ns .. "voltage:events"
+end
+
+-- hash: a job.
+function M.job(ns, id)
+  return ns .. "voltage:job:" .. id
+end
+
+-- zset: jobs that wait, by priority and age.
+function M.jobs(ns, queue)
+  return ns .. "voltage:jobs:" .. queue
+end
+
+-- zset: jobs by their not_before.
+function M.jobs_delayed(ns, queue)
+  return ns .. "voltage:jobs:" .. queue .. ":delayed"
+end
+
+-- zset: jobs by the end of their lease.
+function M.jobs_leased(ns, queue)
+  return ns .. "voltage:jobs:" .. queue .. ":leased"
+end
+
+-- hash: input hash -> job.
+function M.jobs_dedupe(ns, queue)
+  return ns .. "voltage:jobs:" .. queue .. ":dedupe"
+end
+
+-- set: channel ids.
+function M.channels(ns)
+  return ns .. "comsrv:channels"
+end
+
+-- string: a channel's definition, JSON.
+function M.channel(ns, ch)
+  return ns .. "comsrv:channel:" .. ch
+end
+
+-- hash: point -> value, six decimals.
+function M.values(ns, ch, type)
+  return ns .. "comsrv:" .. ch .. ":" .. type
+end
+
+-- hash: point -> instant of the last change.
+function M.values_at(ns, ch, type)
+  return ns .. "comsrv:" .. ch .. ":" .. type .. ":ts"
+end
+
+-- hash: point -> quality while not good.
+function M.values_quality(ns, ch, type)
+  return ns .. "comsrv:" .. ch .. ":" .. type .. ":q"
+end
+
+-- hash: block -> instant of its last good response.
+function M.seen(ns, ch)
+  return ns .. "comsrv:" .. ch .. ":seen"
+end
+
+-- hash: block -> last sequence of this epoch.
+function M.sequence(ns, ch)
+  return ns .. "comsrv:" .. ch .. ":seq"
+end
+
+-- hash: state, epoch, lease, units, counters.
+function M.status(ns, ch)
+  return ns .. "comsrv:" .. ch .. ":status"
+end
+
+-- stream: commands as they come.
+function M.command_stream(ns, ch)
+  return ns .. "comsrv:" .. ch .. ":commands"
+end
+
+-- zset: queued command ids by priority and age.
+function M.command_queue(ns, ch)
+  return ns .. "comsrv:" .. ch .. ":queued"
+end
+
+-- set: command ids sent and not complete.
+function M.command_sent(ns, ch)
+  return ns .. "comsrv:" .. ch .. ":sent"
+end
+
+-- string: a command, JSON.
+function M.command(ns, id)
+  return ns .. "comsrv:command:" .. id
+end
+
+-- zset: command ids by creation.
+function M.commands(ns)
+  return ns .. "comsrv:commands"
+end
+
+-- hash: point -> who selected it until when.
+function M.selected(ns, ch)
+  return ns .. "comsrv:" .. ch .. ":selected"
+end
+
+-- hash: point -> lock-out or maintenance tag.
+function M.tags(ns, ch)
+  return ns .. "comsrv:" .. ch .. ":tags"
+end
+
+-- hash: point -> substitution by hand.
+function M.substituted(ns, ch)
+  return ns .. "comsrv:" .. ch .. ":substituted"
+end
+
+-- stream: what operators did to points.
+function M.operations(ns)
+  return ns .. "comsrv:journal"
+end
+
+-- string: a template, JSON.
+function M.template(ns, id)
+  return ns .. "modsrv:template:" .. id
+end
+
+-- set: template ids.
+function M.templates(ns)
+  return ns .. "modsrv:templates"
+end
+
+-- string: a model, JSON.
+function M.model(ns, id)
+  return ns .. "modsrv:model:" .. id
+end
+
+-- set: model ids.
+function M.models(ns)
+  return ns .. "modsrv:models"
+end
+
+-- string: name -> reference of a model, JSON.
+function M.model_expansion(ns, id)
+  return ns .. "modsrv:" .. id .. ":expanded"
+end
+
+-- hash: point name -> value.
+function M.model_values(ns, id)
+  return ns .. "modsrv:" .. id .. ":measurement"
+end
+
+-- hash: point name -> instant.
+function M.model_values_at(ns, id)
+  return ns .. "modsrv:" .. id .. ":measurement:ts"
+end
+
+-- hash: point name -> quality, not good.
+function M.model_values_quality(ns, id)
+  return ns .. "modsrv:" .. id .. ":measurement:q"
+end
+
+-- hash: action name -> last value confirmed.
+function M.model_actions(ns, id)
+  return ns .. "modsrv:" .. id .. ":action"
+end
+
+-- hash: T:1 -> [[model, name], ...], JSON.
+function M.reverse(ns, ch)
+  return ns .. "modsrv:reverse:" .. ch
+end
+
+-- hash: an alarm.
+function M.alarm(ns, id)
+  return ns .. "alarmsrv:alarm:" .. id
+end
+
+-- zset: alarm ids by creation.
+function M.alarms(ns)
+  return ns .. "alarmsrv:alarms:all"
+end
+
+-- set: alarms that are not Resolved.
+function M.alarms_active(ns)
+  return ns .. "alarmsrv:alarms:active"
+end
+
+-- set: alarm ids of a level.
+function M.alarms_by_level(ns, level)
+  return ns .. "alarmsrv:alarms:by_level:" .. level
+end
+
+-- set: alarm ids of a source.
+function M.alarms_by_source(ns, source)
+  return ns .. "alarmsrv:alarms:by_source:" .. source
+end
+
+-- zset: Resolved alarms by instant, for retention.
+function M.alarms_resolved(ns)
+  return ns .. "alarmsrv:alarms:resolved"
+end
+
+-- hash: origin|source -> open alarm id.
+function M.alarms_open(ns)
+  return ns .. "alarmsrv:alarms:open"
+end
+
+-- stream: every transition of every alarm.
+function M.alarm_journal(ns)
+  return ns .. "alarmsrv:journal"
+end
+
+-- string: an alarm definition, JSON.
+function M.definition(ns, id)
+  return ns .. "alarmsrv:definition:" .. id
+end
+
+-- set: definition ids.
+function M.definitions(ns)
+  return ns .. "alarmsrv:definitions"
+end
+
+-- hash: truth, holds.
+function M.definition_state(ns, id)
+  return ns .. "alarmsrv:definition:" .. id .. ":state"
+end
+
+-- string: a rule, JSON.
+function M.rule(ns, id)
+  return ns .. "rulesrv:rule:" .. id
+end
+
+-- set: rule ids.
+function M.rules(ns)
+  return ns .. "rulesrv:rules"
+end
+
+-- hash: truth, holds, firings.
+function M.rule_state(ns, id)
+  return ns .. "rulesrv:rule:" .. id .. ":state"
+end
+
+-- set: rules that watch a reference.
+function M.watch(ns, source)
+  return ns .. "rulesrv:watch:" .. source
+end
+
+-- stream: every firing, with its inputs.
+function M.firings(ns)
+  return ns .. "rulesrv:firings"
+end
+
+-- string: a mapping, JSON.
+function M.mapping(ns, id)
+  return ns .. "hissrv:mapping:" .. id
+end
+
+-- set: mapping ids.
+function M.mappings(ns)
+  return ns .. "hissrv:mappings"
+end
+
+-- stream: documents that wait for the store.
+function M.history_queue(ns)
+  return ns .. "hissrv:queue"
+end
+
+-- hash: entries, bytes and samples of the queue.
+function M.history_size(ns)
+  return ns .. "hissrv:queue:size"
+end
+
+-- hash: a batch on its way to the store.
+function M.batch(ns, id)
+  return ns .. "hissrv:batch:" .. id
+end
+
+-- stream: what the store refused, and why.
+function M.dead_letters(ns)
+  return ns .. "hissrv:dead_letters"
+end
+
+-- stream: log-ins and changes of users.
+function M.audit(ns)
+  return ns .. "gateway:audit"
+end
+
+-- channel: changed points of a channel.
+function M.updates(ns, ch)
+  return ns .. "comsrv:updates:" .. ch
+end
+
+-- channel: changed points of a model.
+function M.model_updates(ns, id)
+  return ns .. "modsrv:updates:" .. id
+end
+
+-- channel: a command's new state.
+function M.command_changed(ns)
+  return ns .. "comsrv:command:changed"
+end
+
+-- channel: a new alarm.
+function M.alarm_new(ns)
+  return ns .. "alarmsrv:new"
+end
+
+-- channel: an alarm that changed.
+function M.alarm_changed(ns)
+  return ns .. "alarmsrv:changed"
+end
+
+-- channel: a rule that fired or cleared.
+function M.triggered(ns)
+  return ns .. "rulesrv:triggered"
+end
+
+-- channel: what a rule's publish action says.
+function M.rule_published(ns, topic)
+  return ns .. "rulesrv:published:" .. topic
+end
+
+return M
