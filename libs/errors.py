@@ -121,6 +121,5 @@ class ConfigurationError(VoltageError):
 
 
 CODES: dict[str, type[VoltageError]] = {
-    error.code: error
-    for error in (InvalidError, NotFoundError, ConflictError, StateError, LimitError, InternalError)
+    error.code: error for error in (InvalidError, NotFoundError, ConflictError, StateError, LimitError, InternalError)
 }

@@ -16,11 +16,11 @@ ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}$"
 _ID: Final = re.compile(ID_PATTERN)
 _NUMBER: Final = re.compile(r"^[1-9][0-9]{0,8}$")
 # These would collide with our own key names.
-RESERVED_IDS: Final = frozenset(
-    "active alarm alarms batch by_level by_source command commands dead_letters definition "
-    "definitions firings index journal mapping mappings model models points queue rule rules "
-    "seen seq state stats status template templates text updates".split()
-)
+RESERVED_IDS: Final = frozenset({
+    "alarm", "alarms", "command", "commands", "definition", "definitions", "journal", "mapping", "mappings",
+    "model", "models", "queue", "reverse", "rule", "rules", "template", "templates", "updates", "watch",
+})  # fmt: skip
+KINDS: Final = frozenset("TSCA")
 
 
 class PointKind(StrEnum):
@@ -80,11 +80,17 @@ def parse_reference(text: str) -> Reference:
         InvalidError: the text is no reference; the message shows the two forms.
     """
     parts = text.split(":")
-    if len(parts) == 4 and parts[2] in PointKind and _ID.match(parts[0]) and _ID.match(parts[1]) and (  # noqa: PLR2004 - four parts by definition
-        _NUMBER.match(parts[3]) and (parts[0] != "comsrv" or _NUMBER.match(parts[1]))
+    if (
+        len(parts) == 4
+        and parts[2] in PointKind
+        and _ID.match(parts[0])
+        and _ID.match(parts[1])
+        and (
+            _NUMBER.match(parts[3]) and (parts[0] != "comsrv" or _NUMBER.match(parts[1]))
+        )
     ):
         return Reference(parts[0], parts[1], PointKind(parts[2]), parts[3])
-    if len(parts) == 3 and parts[0] == "modsrv" and valid_id(parts[1]) and valid_id(parts[2]):  # noqa: PLR2004 - three parts by definition
+    if len(parts) == 3 and parts[0] == "modsrv" and valid_id(parts[1]) and _ID.match(parts[2]):
         return Reference("modsrv", parts[1], None, parts[2])
     msg = (
         f"{text!r} is no reference; write service:owner:T|S|C|A:point as in comsrv:1001:T:1, "

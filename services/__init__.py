@@ -1,0 +1,1 @@
+"""One folder a service; they meet only in Redis and over HTTP."""

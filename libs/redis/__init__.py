@@ -1,0 +1,1 @@
+"""Redis: connections, keys, the function library. The only place that imports redis."""

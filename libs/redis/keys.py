@@ -26,10 +26,14 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     # Everything that belongs to no single service.
     KeySpec("schema", "voltage:schema", "string", "voltage", "schema number of all keys"),
     KeySpec("image", "voltage:image", "string", "voltage", "number of the last accepted call"),
-    KeySpec("generation", "voltage:generation", "string", "voltage", "random token, new at each change of a definition"),
+    KeySpec(
+        "generation", "voltage:generation", "string", "voltage", "random token, new at each change of a definition"
+    ),
     KeySpec("clock", "voltage:clock", "hash", "voltage", "last instant, simulation flag, clock steps seen"),
     KeySpec("timers", "voltage:timers", "zset", "voltage", "timers by due instant"),
-    KeySpec("deferred", "voltage:deferred", "list", "voltage", "transitions past the budget of a call, drained by tick"),
+    KeySpec(
+        "deferred", "voltage:deferred", "list", "voltage", "transitions past the budget of a call, drained by tick"
+    ),
     KeySpec("ledger", "voltage:ledger", "hash", "voltage", "counters of samples"),
     KeySpec("limits", "voltage:limits", "hash", "voltage", "caps of streams, memory seen at the last look"),
     KeySpec("events", "voltage:events", "stream", "voltage", "what happened to the system itself"),
@@ -73,7 +77,9 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     KeySpec("alarms_active", "alarmsrv:alarms:active", "set", "alarmsrv", "alarms that are not Resolved"),
     KeySpec("alarms_by_level", "alarmsrv:alarms:by_level:{level}", "set", "alarmsrv", "alarm ids of a level"),
     KeySpec("alarms_by_source", "alarmsrv:alarms:by_source:{source}", "set", "alarmsrv", "alarm ids of a source"),
-    KeySpec("alarms_resolved", "alarmsrv:alarms:resolved", "zset", "alarmsrv", "Resolved alarms by instant, for retention"),
+    KeySpec(
+        "alarms_resolved", "alarmsrv:alarms:resolved", "zset", "alarmsrv", "Resolved alarms by instant, for retention"
+    ),
     KeySpec("alarms_open", "alarmsrv:alarms:open", "hash", "alarmsrv", "origin|source -> open alarm id"),
     KeySpec("alarm_journal", "alarmsrv:journal", "stream", "alarmsrv", "every transition of every alarm"),
     KeySpec("definition", "alarmsrv:definition:{id}", "string", "alarmsrv", "an alarm definition, JSON"),
@@ -136,7 +142,13 @@ def lua_source() -> str:
         pieces = [piece for piece in re.split(r"(\{\w+\})", spec.pattern) if piece]
         expression = " .. ".join(["ns", *(piece[1:-1] if piece.startswith("{") else f'"{piece}"' for piece in pieces)])
         arguments = ", ".join(["ns", *fields])
-        lines += [f"-- {spec.type}: {spec.doc}.", f"function M.{spec.name}({arguments})", f"  return {expression}", "end", ""]
+        lines += [
+            f"-- {spec.type}: {spec.doc}.",
+            f"function M.{spec.name}({arguments})",
+            f"  return {expression}",
+            "end",
+            "",
+        ]
     return "\n".join([*lines, "return M", ""])
 
 

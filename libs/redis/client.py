@@ -1,0 +1,75 @@
+"""Connections to Redis, and the one place where its errors become ours.
+
+redis-py re-sends a call that timed out; for a write that would do it twice, so
+a client from here never retries. Reads retry in `libs.redis.functions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import redis.asyncio
+import redis.exceptions
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from libs.errors import CODES, InternalError, UnavailableError, VoltageError
+
+Client = redis.asyncio.Redis
+
+TIMEOUT_S: Final = 5.0
+CONNECTIONS: Final = 32
+
+
+def connect(url: str, *, blocking: bool = False, connections: int = CONNECTIONS) -> Client:
+    """Return a client: bytes out, RESP3, no retry, a pool that waits instead of failing.
+
+    Args:
+        url: `redis://user:password@host:port`, or `unix:///path`.
+        blocking: for calls that wait on the server (XREAD BLOCK, subscriptions); no read time-out.
+        connections: size of the pool.
+    """
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        url,
+        max_connections=connections,
+        timeout=TIMEOUT_S,
+        socket_timeout=None if blocking else TIMEOUT_S,
+        socket_connect_timeout=TIMEOUT_S,
+        protocol=3,
+        decode_responses=False,
+        retry=Retry(NoBackoff(), 0),
+        retry_on_timeout=False,
+    )
+    return redis.asyncio.Redis(connection_pool=pool)
+
+
+def translate(error: Exception) -> VoltageError:
+    """Return our error for one of redis-py's; the code is the first word of a function's error."""
+    text = str(error).replace("\r", " ").replace("\n", " ").strip()
+    if isinstance(error, redis.exceptions.ResponseError) and not isinstance(
+        error, redis.exceptions.ReadOnlyError | redis.exceptions.OutOfMemoryError
+    ):
+        word, _, rest = text.partition(" ")
+        if word in CODES:
+            return CODES[word](rest)
+        if "Function not found" in text:
+            return UnavailableError("the function library is not loaded; run: voltage functions load")
+        return InternalError(f"Redis refused the call: {text}")
+    return UnavailableError(f"Redis is away: {text or type(error).__name__}")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn redis-py's errors inside the block into ours."""
+    try:
+        yield
+    except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
+        raise translate(error) from error
+
+
+async def execute(client: Client, *words: str | bytes | int) -> Any:
+    """Send one command and return its reply, with our errors."""
+    with translated():
+        return await client.execute_command(*words)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
