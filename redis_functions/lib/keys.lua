@@ -88,6 +88,16 @@ function M.values(ns, ch, type)
   return ns .. "comsrv:" .. ch .. ":" .. type
 end
 
+-- hash: T:5 -> program of a calculated point, JSON.
+function M.programs(ns, ch)
+  return ns .. "comsrv:" .. ch .. ":programs"
+end
+
+-- hash: A:1 -> limits of a point that may be written, JSON.
+function M.writable(ns, ch)
+  return ns .. "comsrv:" .. ch .. ":writable"
+end
+
 -- hash: point -> instant of the last change.
 function M.values_at(ns, ch, type)
   return ns .. "comsrv:" .. ch .. ":" .. type .. ":ts"
@@ -128,7 +138,7 @@ function M.command_sent(ns, ch)
   return ns .. "comsrv:" .. ch .. ":sent"
 end
 
--- string: a command, JSON.
+-- hash: a command.
 function M.command(ns, id)
   return ns .. "comsrv:command:" .. id
 end

@@ -1,0 +1,166 @@
+-- Arguments: what a person types, checked before anything is written.
+local errors = require("lib.errors")
+local numbers = require("lib.numbers")
+
+local M = {}
+
+M.MAX_DOCUMENT = 1048576
+M.MAX_NESTING = 64
+
+--- Split KEYS[1] into the namespace's prefix and the bare id.
+-- "model_001", "{plant7}:model_001", "modsrv:model:model_001" and "{plant7}:" are all accepted.
+function M.split(key)
+  if not key then
+    return "", nil
+  end
+  local ns, rest = string.match(key, "^(%b{}:)(.*)$")
+  if not ns then
+    ns, rest = "", key
+  end
+  if rest == "" then
+    return ns, nil
+  end
+  return ns, string.match(rest, "([^:]*)$")
+end
+
+--- True when a text may be an id.
+function M.valid_id(text)
+  return type(text) == "string" and #text <= 64 and string.find(text, "^[%w_%-]+$") ~= nil
+end
+
+local RESERVED = {
+  alarm = true, alarms = true, command = true, commands = true, definition = true, definitions = true,
+  journal = true, mapping = true, mappings = true, model = true, models = true, queue = true, reverse = true,
+  rule = true, rules = true, template = true, templates = true, updates = true, watch = true,
+}
+
+--- The id, or INVALID naming it.
+function M.id(text, what)
+  what = what or "id"
+  if type(text) == "number" then
+    text = string.format("%.0f", text)
+  end
+  if not M.valid_id(text) then
+    errors.fail("INVALID", what .. " " .. cjson.encode(text or "") .. " must match [A-Za-z0-9_-], 1 to 64 characters")
+  end
+  if RESERVED[text] then
+    errors.fail("INVALID", what .. " " .. text .. " is a reserved word")
+  end
+  return text
+end
+
+--- A channel's id: a number from 1, as text.
+function M.channel(text)
+  if type(text) == "number" then
+    text = string.format("%.0f", text)
+  end
+  if type(text) ~= "string" or not string.find(text, "^[1-9]%d*$") or #text > 9 then
+    errors.fail("INVALID", "channel " .. cjson.encode(text or "") .. " must be a number from 1")
+  end
+  return text
+end
+
+--- A point's number, as text.
+function M.point(value)
+  if type(value) == "number" then
+    value = string.format("%.0f", value)
+  end
+  if type(value) ~= "string" or not string.find(value, "^[1-9]%d*$") or #value > 9 then
+    errors.fail("INVALID", "point " .. cjson.encode(value or "") .. " must be a number from 1")
+  end
+  return value
+end
+
+-- JSON null becomes absent. A list with a null in it is left as it is: its length would be a guess.
+local function strip(value, depth)
+  if depth > M.MAX_NESTING then
+    errors.fail("LIMIT", "the document is nested deeper than " .. M.MAX_NESTING)
+  end
+  for name, item in pairs(value) do
+    if item == cjson.null then
+      value[name] = nil
+    elseif type(item) == "table" then
+      strip(item, depth + 1)
+    end
+  end
+  return value
+end
+
+--- Decode a JSON object; absent text gives an empty one when `optional`.
+function M.document(text, optional)
+  if text == nil or text == "" then
+    if optional then
+      return {}
+    end
+    errors.fail("INVALID", "a JSON document is missing")
+  end
+  if #text > M.MAX_DOCUMENT then
+    errors.fail("LIMIT", "the document has " .. #text .. " bytes, at most " .. M.MAX_DOCUMENT .. " are taken")
+  end
+  local ok, document = pcall(cjson.decode, text)
+  if not ok then
+    errors.fail("INVALID", "the document is no JSON: " .. tostring(document))
+  end
+  if type(document) ~= "table" then
+    errors.fail("INVALID", "the document must be a JSON object")
+  end
+  return strip(document, 1)
+end
+
+--- A finite number, or INVALID naming the field.
+function M.number(value, what)
+  local number = numbers.parse(value)
+  if not number then
+    errors.fail("INVALID", what .. " must be a finite number, not " .. cjson.encode(value == nil and "" or tostring(value)))
+  end
+  return number
+end
+
+--- An integer within bounds; `default` when absent.
+function M.integer(value, what, low, high, default)
+  if value == nil and default ~= nil then
+    return default
+  end
+  local number = M.number(value, what)
+  if number ~= math.floor(number) or number < low or number > high then
+    errors.fail("INVALID", string.format("%s must be an integer from %.0f to %.0f", what, low, high))
+  end
+  return number
+end
+
+--- A text of at most `limit` bytes; nil when absent.
+function M.text(value, what, limit)
+  if value == nil then
+    return nil
+  end
+  if type(value) ~= "string" or #value > (limit or 1024) then
+    errors.fail("INVALID", what .. " must be a text of at most " .. (limit or 1024) .. " bytes")
+  end
+  return value
+end
+
+--- One of a set; the message lists the choices in the order given.
+function M.choice(value, what, choices)
+  for i = 1, #choices do
+    if value == choices[i] then
+      return value
+    end
+  end
+  errors.fail("INVALID", what .. " must be one of " .. table.concat(choices, ", "))
+end
+
+--- Redis' own clock, Unix milliseconds.
+function M.server_ms()
+  local time = redis.call("TIME")
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+--- The caller's instant, or Redis' clock where none is given.
+function M.now(value)
+  if value == nil or value == "" then
+    return M.server_ms()
+  end
+  return M.integer(value, "now_ms", 0, 9007199254740991)
+end
+
+return M

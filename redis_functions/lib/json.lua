@@ -1,0 +1,30 @@
+-- JSON out. cjson writes an empty table as {}, so lists are joined from encoded items.
+local M = {}
+
+--- A list of texts that are JSON already.
+function M.list(encoded)
+  return "[" .. table.concat(encoded, ",") .. "]"
+end
+
+--- A text as JSON.
+function M.text(value)
+  return cjson.encode(tostring(value))
+end
+
+--- Members of an object: { "name", encoded, "name", encoded, ... }; a nil value ends nothing, use false to leave one out.
+function M.object(members)
+  local parts = {}
+  for i = 1, #members, 2 do
+    if members[i + 1] then
+      parts[#parts + 1] = '"' .. members[i] .. '":' .. members[i + 1]
+    end
+  end
+  return "{" .. table.concat(parts, ",") .. "}"
+end
+
+--- An integer as JSON, never in exponent form.
+function M.integer(value)
+  return string.format("%.0f", value)
+end
+
+return M

@@ -1,0 +1,35 @@
+-- Numbers are written with six decimals; "-0.000000", NaN and infinity never appear.
+local M = {}
+
+M.EXACT_LIMIT = 9007199254740992
+
+--- True for a number that may be stored.
+function M.finite(number)
+  return number == number and number <= M.EXACT_LIMIT and number >= -M.EXACT_LIMIT
+end
+
+--- Write a finite number with six decimals.
+function M.format(number)
+  local text = string.format("%.6f", number)
+  if text == "-0.000000" then
+    return "0.000000"
+  end
+  return text
+end
+
+--- Parse a decimal number strictly: no hexadecimal, no "nan", no "inf". Returns nil otherwise.
+function M.parse(text)
+  if type(text) == "number" then
+    return M.finite(text) and text or nil
+  end
+  if type(text) ~= "string" then
+    return nil
+  end
+  if not (string.find(text, "^%-?%d+%.?%d*$") or string.find(text, "^%-?%d+%.?%d*[eE][+-]?%d+$")) then
+    return nil
+  end
+  local number = tonumber(text)
+  return M.finite(number) and number or nil
+end
+
+return M
