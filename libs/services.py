@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import re
+from typing import Final, NamedTuple
+
+from libs.errors import InvalidError
 
 PORT_BASE = 6000
 REDIS_OFFSET = 379
 SIMULATOR_OFFSET = 20
 MODBUS_SERVER_PORT = 1502
+MAX_PORT = 65535
+_RELATIVE: Final = re.compile(r"base\+([0-9]{1,5})")
 
 
 class Service(NamedTuple):
@@ -35,3 +40,17 @@ RESERVED: dict[str, int] = {"netsrv": 6, "gridsrv": 7, "risksrv": 8, "marketsrv"
 def port_of(name: str, base: int = PORT_BASE) -> int:
     """Return the port of a service for a port base (`VOLTAGE_PORT_BASE`)."""
     return base + BY_NAME[name].offset
+
+
+def resolve_port(port: int | str, base: int = PORT_BASE) -> int:
+    """Return a port written as a number or as `base+20`, counted from the port base.
+
+    Raises:
+        InvalidError: it is neither, or no port.
+    """
+    match = _RELATIVE.fullmatch(port) if isinstance(port, str) else None
+    number = base + int(match[1]) if match else port
+    if not isinstance(number, int) or not 1 <= number <= MAX_PORT:
+        msg = f"{port!r} is no port; write 1 to {MAX_PORT}, or base+20 to count from the port base"
+        raise InvalidError(msg)
+    return number
