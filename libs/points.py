@@ -85,9 +85,7 @@ def parse_reference(text: str) -> Reference:
         and parts[2] in PointKind
         and _ID.match(parts[0])
         and _ID.match(parts[1])
-        and (
-            _NUMBER.match(parts[3]) and (parts[0] != "comsrv" or _NUMBER.match(parts[1]))
-        )
+        and (_NUMBER.match(parts[3]) and (parts[0] != "comsrv" or _NUMBER.match(parts[1])))
     ):
         return Reference(parts[0], parts[1], PointKind(parts[2]), parts[3])
     if len(parts) == 3 and parts[0] == "modsrv" and valid_id(parts[1]) and _ID.match(parts[2]):
