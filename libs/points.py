@@ -82,7 +82,7 @@ def parse_reference(text: str) -> Reference:
     parts = text.split(":")
     if (
         len(parts) == 4
-        and parts[2] in PointKind
+        and parts[2] in {"T", "S", "C", "A"}
         and _ID.match(parts[0])
         and _ID.match(parts[1])
         and (_NUMBER.match(parts[3]) and (parts[0] != "comsrv" or _NUMBER.match(parts[1])))
