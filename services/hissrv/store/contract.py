@@ -1,0 +1,207 @@
+"""What a history store promises: the one interface hissrv knows.
+
+    EmbeddedStore   files of this machine (services/hissrv/store/embedded.py)
+    InfluxStore     an InfluxDB server (a later issue)
+
+A store raises `UnavailableError` when it can't take or give data now: hissrv
+keeps the queue entries and comes again. Nothing else leaves a store but
+`InvalidError` and `LimitError` for a query that can't be answered.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+GOOD: Final = 192
+UNCERTAIN: Final = 64
+BAD: Final = 0
+
+
+def quality_number(text: str) -> int:
+    """Return the integer form of a quality text ("" is good), as OPC numbers them."""
+    if not text:
+        return GOOD
+    return UNCERTAIN if text.startswith("uncertain") else BAD
+
+
+class EntryId(NamedTuple):
+    """Id of a queue entry: `1718000000000-3`. It never comes twice, even after Redis lost its last seconds."""
+
+    ms: int
+    seq: int
+
+    def __str__(self) -> str:
+        """Return Redis' text form."""
+        return f"{self.ms}-{self.seq}"
+
+    @classmethod
+    def parse(cls, text: str) -> EntryId:
+        """Parse Redis' text form; a missing sequence is 0."""
+        head, _, tail = text.partition("-")
+        return cls(int(head), int(tail or 0))
+
+
+class Part(NamedTuple):
+    """Samples of one instant, each series at most once.
+
+    values: float64, NaN where the sample has no value (only the quality changed).
+    quality: one text a sample ("" good, `bad:timeout`), or None when all are good.
+    retention_days: how long to keep them; 0 takes the store's own setting.
+    """
+
+    at_ms: int
+    series: list[str]
+    values: NDArray[np.float64]
+    quality: list[str] | None = None
+    retention_days: int = 0
+
+
+class Entry(NamedTuple):
+    """What one queue entry holds; it is written as a whole, or it was written before."""
+
+    id: EntryId
+    parts: list[Part]
+
+
+class Aggregate(StrEnum):
+    """How the good samples of an interval become one value.
+
+    mean, min, max, sum, count: over the samples as they are recorded. `mean` is
+        the plain mean of the samples, so that it agrees with the raw points; the
+        time-weighted mean is `integral` over the covered time.
+    first, last: the oldest and the newest good sample.
+    delta: the newest good value less the last good value before the interval (or
+        the interval's first where there is none before), so deltas add up.
+    integral: value times seconds. A value holds until the next sample; a sample
+        that is not good ends it.
+    """
+
+    MEAN = "mean"
+    MIN = "min"
+    MAX = "max"
+    SUM = "sum"
+    COUNT = "count"
+    FIRST = "first"
+    LAST = "last"
+    DELTA = "delta"
+    INTEGRAL = "integral"
+
+
+class Fill(StrEnum):
+    """What stands for an interval without samples.
+
+    none: nothing. previous: the value held since the last sample, as long as that
+    one is good; sums, counts and deltas are 0. For raw points, `previous` adds the
+    value held at the start.
+    """
+
+    NONE = "none"
+    PREVIOUS = "previous"
+
+
+class Order(StrEnum):
+    """Oldest or newest first; a limit keeps the first ones of that order."""
+
+    ASC = "asc"
+    DESC = "desc"
+
+
+class Query(NamedTuple):
+    """Points of some series with start <= instant < end.
+
+    interval_ms 0 and an aggregate: the whole range is one interval. Intervals are
+    aligned to the epoch (UTC); the first is cut at `start`, the last at `end`.
+    aggregate None: raw points.
+    now_ms bounds how far the last value is held.
+    """
+
+    series: list[str]
+    start_ms: int
+    end_ms: int
+    now_ms: int
+    interval_ms: int = 0
+    aggregate: Aggregate | None = None
+    fill: Fill = Fill.NONE
+    limit: int = 10_000
+    order: Order = Order.ASC
+
+
+class Point(NamedTuple):
+    """A raw sample or an interval (its start, its value, its worst quality).
+
+    An interval is good when all its samples are, bad when none is, else uncertain;
+    `share` is the share of good samples, of covered time for integrals.
+    """
+
+    at_ms: int
+    value: float | None
+    quality: int
+    reason: str = ""
+    share: float = 1.0
+
+
+class Latest(NamedTuple):
+    """The newest sample of a series."""
+
+    series: str
+    point: Point
+
+
+class Written(NamedTuple):
+    """Outcome of a write: samples taken, and entries that were there before."""
+
+    samples: int
+    repeated: int
+
+
+class StoreStatus(NamedTuple):
+    """What /api/history/status and /health/detailed show."""
+
+    kind: str
+    series: int
+    open_points: int
+    files: int
+    bytes: int
+    oldest_at_ms: int | None
+    newest_at_ms: int | None
+    disk_percent: float
+
+
+class Store(Protocol):
+    """A history store. Every method is safe to call from the one event loop."""
+
+    async def open(self) -> None:
+        """Make it ready; finish or undo what a crash interrupted."""
+        ...
+
+    async def write(self, entries: list[Entry], *, forget_before: EntryId | None = None) -> Written:
+        """Keep the entries durably before returning: all of them or none.
+
+        An entry whose id was written before is left out, so a redelivery doubles
+        nothing. Ids before `forget_before` never come again (the queue's oldest).
+        """
+        ...
+
+    async def query(self, query: Query) -> dict[str, list[Point]]:
+        """Return the points by series; a series without points has an empty list."""
+        ...
+
+    async def latest(self, series: list[str] | None, *, limit: int, after: str = "") -> list[Latest]:
+        """Return the newest samples, sorted by series, of the named or of all series after one."""
+        ...
+
+    async def maintain(self, now_ms: int) -> None:
+        """Do what is due: close and compact windows, end retention."""
+        ...
+
+    async def status(self) -> StoreStatus:
+        """Describe the store."""
+        ...
+
+    async def close(self) -> None:
+        """Release everything."""
+        ...

@@ -1,0 +1,264 @@
+"""The open window: SQLite rows of what is not in Parquet yet, and the catalog of what is.
+
+One row is one instant of one queue entry: series numbers, values and quality
+numbers as arrays. Appending such rows takes millions of points a second where a
+row a point takes tens of thousands. The series numbers stand in the row itself:
+only changed points arrive, so nearly every row names another set of series, and
+a table of the sets would outgrow the rows.
+
+WAL with synchronous=FULL: hissrv acknowledges a queue entry after the commit and
+Redis then deletes the only other copy, so a commit has to survive a power cut.
+Batches keep that to a few fsyncs a second.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.hissrv.store.contract import Entry, EntryId, Written
+
+FORMAT: Final = 1
+MAX_REASONS: Final = 250
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS series(id INTEGER PRIMARY KEY, ref TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS reasons(id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS windows(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, opened_ms INTEGER NOT NULL, points INTEGER NOT NULL, closed INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS rows(
+  arrival INTEGER PRIMARY KEY AUTOINCREMENT, window INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+  retention INTEGER NOT NULL, series BLOB NOT NULL, value BLOB NOT NULL, quality BLOB);
+CREATE TABLE IF NOT EXISTS entries(ms INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY(ms, seq)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS files(
+  name TEXT PRIMARY KEY, min_at_ms INTEGER NOT NULL, max_at_ms INTEGER NOT NULL, rows INTEGER NOT NULL,
+  bytes INTEGER NOT NULL, retention INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS latest(
+  series INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, value REAL, quality INTEGER NOT NULL);
+INSERT OR IGNORE INTO reasons(id, text) VALUES (0, ''), (1, 'bad:other'), (2, 'uncertain:other');
+"""
+
+
+class File(NamedTuple):
+    """A cataloged Parquet file; `retention` in days, 0 for the store's own setting."""
+
+    name: str
+    min_at_ms: int
+    max_at_ms: int
+    rows: int
+    bytes: int
+    retention: int
+
+
+class Newest:
+    """The newest sample of each series, as arrays indexed by series number."""
+
+    def __init__(self) -> None:
+        self.at_ms = np.full(0, -1, np.int64)
+        self.value = np.full(0, np.nan)
+        self.quality = np.zeros(0, np.uint8)
+
+    def reserve(self, count: int) -> None:
+        """Make room for series numbers below `count`."""
+        grow = count - len(self.at_ms)
+        if grow > 0:
+            grow = max(grow, len(self.at_ms))
+            self.at_ms = np.concatenate([self.at_ms, np.full(grow, -1, np.int64)])
+            self.value = np.concatenate([self.value, np.full(grow, np.nan)])
+            self.quality = np.concatenate([self.quality, np.zeros(grow, np.uint8)])
+
+    def update(self, at_ms: int, series: NDArray[np.int32], value: bytes, quality: bytes | None) -> None:
+        """Take the samples of a row that are not older than what is known."""
+        fresh = self.at_ms[series] <= at_ms
+        where = series[fresh]
+        self.at_ms[where] = at_ms
+        self.value[where] = np.frombuffer(value)[fresh]
+        self.quality[where] = 0 if quality is None else np.frombuffer(quality, np.uint8)[fresh]
+
+
+_Row = tuple[int, int, int, bytes, bytes, bytes | None]
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Open the database for one thread at a time; transactions are explicit."""
+    mode = "ro" if read_only else "rwc"
+    db = sqlite3.connect(f"file:{path}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False)
+    db.execute("PRAGMA busy_timeout=10000")
+    return db
+
+
+class Window:
+    """The writing side of the database. Its methods run in the store's one writing thread."""
+
+    def __init__(self, path: Path, *, window_ms: int, window_points: int) -> None:
+        self.path = path
+        self.newest = Newest()
+        self.series: dict[str, int] = {}
+        self.reasons: list[str] = []
+        self._reason_ids: dict[str, int] = {}
+        self._window_ms = window_ms
+        self._window_points = window_points
+        self._window = 0
+        self._points = 0
+        self._db = connect(path)
+        self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
+        version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        if version not in {0, FORMAT}:
+            self._db.close()
+            raise sqlite3.DatabaseError(f"{path} has format {version}, this version knows {FORMAT}")
+        self._db.executescript(_SCHEMA + f"PRAGMA user_version={FORMAT};")
+        self._load()
+
+    def _load(self) -> None:
+        """Read dictionaries and the newest samples; also undoes what a rolled back write put in them."""
+        self.series = dict(self._db.execute("SELECT ref, id FROM series"))
+        self.reasons = [text for (text,) in self._db.execute("SELECT text FROM reasons ORDER BY id")]
+        self._reason_ids = {text: number for number, text in enumerate(self.reasons)}
+        self.newest = Newest()
+        self.newest.reserve(len(self.series) + 1)
+        for series, at_ms, value, quality in self._db.execute("SELECT series, at_ms, value, quality FROM latest"):
+            self.newest.at_ms[series] = at_ms
+            self.newest.value[series] = np.nan if value is None else value
+            self.newest.quality[series] = quality
+        self._replay_newest()
+        row = self._db.execute("SELECT id, points FROM windows WHERE closed = 0").fetchone()
+        self._window, self._points = row or (0, 0)
+
+    def _replay_newest(self) -> None:
+        for at_ms, series, value, quality in self._db.execute(
+            "SELECT at_ms, series, value, quality FROM rows ORDER BY arrival"
+        ):
+            self.newest.update(at_ms, np.frombuffer(series, np.int32), value, quality)
+
+    def write(self, entries: list[Entry], forget_before: EntryId | None, now_ms: int) -> Written:
+        """Append the entries that are new, in one transaction."""
+        rows: list[_Row] = []
+        repeated = 0
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            if not self._window:
+                self._open_window(now_ms)
+            for entry in entries:
+                if not self._db.execute("INSERT OR IGNORE INTO entries VALUES (?, ?)", entry.id).rowcount:
+                    repeated += 1
+                    continue
+                rows.extend(self._encode(entry))
+            samples = sum(len(row[3]) for row in rows) // 4
+            self._db.executemany(
+                "INSERT INTO rows(window, at_ms, retention, series, value, quality) VALUES (?, ?, ?, ?, ?, ?)", rows
+            )
+            self._db.execute("UPDATE windows SET points = points + ? WHERE id = ?", (samples, self._window))
+            if forget_before is not None:
+                self._db.execute("DELETE FROM entries WHERE (ms, seq) < (?, ?)", forget_before)
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._rollback()
+            self._load()
+            raise
+        for _, at_ms, _, series, value, quality in rows:
+            self.newest.update(at_ms, np.frombuffer(series, np.int32), value, quality)
+        self._points += samples
+        self.close_due(now_ms)
+        return Written(samples, repeated)
+
+    def _encode(self, entry: Entry) -> list[_Row]:
+        rows: list[_Row] = []
+        for part in entry.parts:
+            if not part.series:
+                continue
+            numbers = np.fromiter((self._series_id(ref) for ref in part.series), np.int32, len(part.series))
+            quality = None
+            if part.quality is not None and any(part.quality):
+                quality = bytes(self._reason_id(text) for text in part.quality)
+            values = np.ascontiguousarray(part.values, np.float64)
+            if len(values) != len(numbers) or (quality is not None and len(quality) != len(numbers)):
+                raise ValueError(f"entry {entry.id}: {len(numbers)} series, {len(values)} values")
+            rows.append((self._window, part.at_ms, part.retention_days, numbers.tobytes(), values.tobytes(), quality))
+        return rows
+
+    def _series_id(self, ref: str) -> int:
+        number = self.series.get(ref)
+        if number is None:
+            number = len(self.series) + 1
+            self._db.execute("INSERT INTO series VALUES (?, ?)", (number, ref))
+            self.series[ref] = number
+            self.newest.reserve(number + 1)
+        return number
+
+    def _reason_id(self, text: str) -> int:
+        number = self._reason_ids.get(text)
+        if number is None:
+            if len(self.reasons) >= MAX_REASONS:  # A quality is one byte in a row.
+                return 2 if text.startswith("uncertain") else 1
+            number = len(self.reasons)
+            self._db.execute("INSERT INTO reasons VALUES (?, ?)", (number, text))
+            self.reasons.append(text)
+            self._reason_ids[text] = number
+        return number
+
+    def _open_window(self, now_ms: int) -> None:
+        cursor = self._db.execute("INSERT INTO windows(opened_ms, points, closed) VALUES (?, 0, 0)", (now_ms,))
+        self._window, self._points = int(cursor.lastrowid or 0), 0
+
+    def close_due(self, now_ms: int, *, force: bool = False) -> None:
+        """Close the open window when it is old or large enough; the next write opens another."""
+        if not self._window:
+            return
+        opened_ms = self._db.execute("SELECT opened_ms FROM windows WHERE id = ?", (self._window,)).fetchone()[0]
+        # abs: after a backward step of the clock the window would otherwise stay open for the length of the step.
+        due = abs(now_ms - opened_ms) >= self._window_ms or self._points >= self._window_points
+        if due or force:
+            self._db.execute("UPDATE windows SET closed = 1 WHERE id = ?", (self._window,))
+            self._window = 0
+
+    def closed_windows(self) -> list[int]:
+        """Return the closed windows whose rows wait for compaction, oldest first."""
+        return [number for (number,) in self._db.execute("SELECT id FROM windows WHERE closed = 1 ORDER BY id")]
+
+    def switch(self, *, add: list[File], remove: list[str] | None = None, window: int | None = None) -> None:
+        """Change the catalog and drop a compacted window's rows, in one transaction: the moment of truth."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._db.executemany("DELETE FROM files WHERE name = ?", [(name,) for name in remove or []])
+            self._db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", add)
+            if window is not None:
+                self._keep_newest()
+                self._db.execute("DELETE FROM rows WHERE window = ?", (window,))
+                self._db.execute("DELETE FROM windows WHERE id = ?", (window,))
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._rollback()
+            raise
+
+    def _keep_newest(self) -> None:
+        known = np.flatnonzero(self.newest.at_ms >= 0)
+        values = [None if np.isnan(value) else float(value) for value in self.newest.value[known]]
+        self._db.executemany(
+            "INSERT OR REPLACE INTO latest VALUES (?, ?, ?, ?)",
+            zip(
+                known.tolist(),
+                self.newest.at_ms[known].tolist(),
+                values,
+                self.newest.quality[known].tolist(),
+                strict=True,
+            ),
+        )
+
+    def _rollback(self) -> None:
+        if self._db.in_transaction:  # SQLite itself rolls back on a full disk.
+            self._db.execute("ROLLBACK")
+
+    def files(self) -> list[File]:
+        """Return the catalog."""
+        return [File(*row) for row in self._db.execute("SELECT * FROM files ORDER BY name")]
+
+    def open_points(self) -> int:
+        """Return how many samples are not in Parquet yet."""
+        return int(self._db.execute("SELECT coalesce(sum(points), 0) FROM windows").fetchone()[0])
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
