@@ -1,0 +1,37 @@
+"""`voltage up`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+
+import click
+
+from services.supervisor.console import View
+from services.supervisor.site import Site, load_site
+from services.supervisor.supervisor import Options, Supervisor, check_names
+
+
+@click.command()
+@click.option("--single-process", is_flag=True, help="All services in one process, for machines with 1 GB.")
+@click.option("--no-restart", is_flag=True, help="Leave a service down that dies, to look at what the rest does.")
+@click.option("--without", multiple=True, metavar="NAME", help="Do not start this service (or: simulator). Repeatable.")
+def up(single_process: bool, no_restart: bool, without: tuple[str, ...]) -> None:
+    """Start Redis, the functions, the simulated devices and all services; Ctrl-C stops them.
+
+    \b
+    VOLTAGE_CONFIG_DIR  configuration (config/)
+    VOLTAGE_DATA_DIR    what is kept (.data/)
+    VOLTAGE_PORT_BASE   first port (6000); three of each are three sites
+    VOLTAGE_REDIS_URL   a Redis of your own instead of ours
+    """
+    check_names(without)
+    options = Options(single_process=single_process, restart=not no_restart, without=without)
+    asyncio.run(Supervisor(load_site(), options, View(), page_link).run())
+
+
+def page_link(site: Site) -> str | None:
+    """Return an address of the page that logs in once."""
+    links = importlib.import_module("services.gateway.links")
+    token = links.create(site.data_dir)
+    return f"http://127.0.0.1:{site.settings.port('gateway')}/#login={token}"

@@ -1,0 +1,74 @@
+"""What `voltage up` says while it starts, runs and stops."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+
+from libs.services import BY_NAME, port_of
+from services.supervisor.keeper import Keeper
+from services.supervisor.site import Site
+
+REPEAT_S: Final = 5.0
+
+
+class View:
+    """The console: lines that stay, and one live line on a terminal."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        """Write to the console given, else to standard output."""
+        self._console = console or Console(highlight=False, soft_wrap=True)
+        self._status: Status | None = None
+        self._said_at = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        self._console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] ", end="")
+        self._console.print(text, markup=False)
+        self._said_at = time.monotonic()
+
+    def waiting(self, what: Mapping[str, str]) -> None:
+        """Show what is waited for: live on a terminal, now and then elsewhere."""
+        text = "; ".join(f"{name} ({detail})" for name, detail in what.items())
+        if not text:
+            self.calm()
+        elif self._console.is_terminal:
+            if self._status is None:
+                self._status = self._console.status("")
+                self._status.start()
+            self._status.update(f"waiting for {text}"[: self._console.width - 4])
+        elif time.monotonic() - self._said_at > REPEAT_S:
+            self.say(f"waiting for {text}")
+
+    def calm(self) -> None:
+        """Take the live line away."""
+        if self._status:
+            self._status.stop()
+            self._status = None
+
+    def summary(self, site: Site, redis: Keeper | None, keepers: Sequence[Keeper], link: str | None) -> None:
+        """Print the table of what runs where, and how to look at it."""
+        self.calm()
+        table = Table("service", "port", "state", "pid", "what it does")
+        for keeper in ([redis] if redis else []) + list(keepers):
+            service = BY_NAME.get(keeper.name)
+            port = port_of(keeper.name, site.settings.port_base) if service else ""
+            table.add_row(
+                keeper.name,
+                str(site.redis_port if keeper is redis else port),
+                "[green]ready[/green]" if keeper.ready.is_set() else f"[yellow]{keeper.health.detail}[/yellow]",
+                str(keeper.child.pid or ""),
+                service.purpose if service else "",
+            )
+        self._console.print(table)
+        if link:
+            self._console.print("The page, with a link that works once:", style="bold")
+            self._console.print(f"  {link}", markup=False)
+        self._console.print("An API token:       voltage token --role engineer", markup=False)
+        self._console.print("The data:           voltage redis hgetall comsrv:1001:T", markup=False)
+        self._console.print(f"Logs:               {site.logs_dir}; Ctrl-C stops everything", markup=False)

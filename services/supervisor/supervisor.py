@@ -1,0 +1,218 @@
+"""The order in which a site starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from libs.errors import ConfigurationError, Problem, UnavailableError, VoltageError
+from libs.redis import library
+from libs.redis.client import connect
+from libs.services import SERVICES, port_of
+from services.supervisor import redis_server
+from services.supervisor.child import Child
+from services.supervisor.console import View
+from services.supervisor.health import all_of, redis_health
+from services.supervisor.keeper import Keeper
+from services.supervisor.lock import site_lock
+from services.supervisor.site import Site, private_directory
+
+START_TIMEOUT_S: Final = 60.0
+# Together under the 10 s that stopping may take.
+SERVICES_GRACE_S: Final = 6.0
+REDIS_GRACE_S: Final = 3.0
+# A full disk or a large AOF can hold Redis for seconds; killing it then would make things worse.
+REDIS_MISSES: Final = 15
+FUNCTIONS_INTERVAL_S: Final = 1.0
+SIMULATOR: Final = "simulator"
+SINGLE: Final = "services"
+
+
+class Options:
+    """What the command line chose."""
+
+    def __init__(self, *, single_process: bool = False, restart: bool = True, without: Sequence[str] = ()) -> None:
+        """Keep it; `without` are services that are not started here."""
+        self.single_process = single_process
+        self.restart = restart
+        self.without = frozenset(without)
+
+
+class Supervisor:
+    """One site, running."""
+
+    def __init__(self, site: Site, options: Options, view: View, link: Callable[[Site], str | None]) -> None:
+        """Keep the parts; `link` makes the one-time address of the page once the gateway is there."""
+        self._site = site
+        self._options = options
+        self._view = view
+        self._link = link
+        self._redis: Keeper | None = None
+        self._keepers: list[Keeper] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Run the site until SIGTERM, SIGINT or SIGHUP; everything is stopped on the way out.
+
+        Raises:
+            ConflictError: the site runs already.
+            ConfigurationError: something can't start as it is configured.
+            UnavailableError: no Redis.
+        """
+        private_directory(self._site.data_dir)
+        private_directory(self._site.logs_dir)
+        with site_lock(self._site.data_dir):
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.add_signal_handler(number, self._signaled)
+            starting = asyncio.create_task(self._start())
+            stopping = asyncio.create_task(self._stop.wait())
+            try:
+                await self._until(starting, stopping)
+                await self._until(stopping)
+            finally:
+                starting.cancel()
+                stopping.cancel()
+                self._view.calm()
+                await self._end()
+
+    def _signaled(self) -> None:
+        if self._stop.is_set():
+            # Asked twice: whoever presses Ctrl-C again wants it now.
+            for keeper in [*self._keepers, *([self._redis] if self._redis else [])]:
+                keeper.child.send(signal.SIGKILL)
+        self._stop.set()
+
+    async def _until(self, *events: asyncio.Task[object]) -> None:
+        """Wait for one of the events; a keeper that fails fails the site."""
+        while True:
+            done, _ = await asyncio.wait({*events, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            self._tasks -= done
+            if done.intersection(events):
+                return
+
+    async def _start(self) -> None:
+        started = time.monotonic()
+        await self._start_redis()
+        await self._load_functions()
+        self._spawn(self._keep_functions())
+        self._start_services()
+        await self._wait_ready(started)
+        if not self._stop.is_set():
+            self._view.summary(self._site, self._redis, self._keepers, self._link(self._site))
+
+    def _spawn(self, work: object) -> None:
+        self._tasks.add(asyncio.create_task(work))  # type: ignore[arg-type]
+
+    async def _start_redis(self) -> None:
+        site = self._site
+        if site.settings.redis.url:
+            found = await asyncio.to_thread(redis_server.probe, site.settings.redis.url)
+            self._view.say(f"Redis: {found} (VOLTAGE_REDIS_URL)")
+            return
+        binary = redis_server.find_binary(site.settings.redis.server)
+        file = redis_server.configure(site)
+        self._view.say(f"Redis: {binary} on 127.0.0.1:{site.redis_port}, data in {site.redis_dir}")
+        child = Child("redis", [str(binary.path), str(file)], site.environment(), site.logs_dir)
+        url = site.redis_url()
+        self._redis = Keeper(child, lambda: redis_health(url), self._view.say, misses=REDIS_MISSES)
+        self._spawn(self._redis.run())
+        try:
+            await asyncio.wait_for(self._first_ready(self._redis), START_TIMEOUT_S)
+        except TimeoutError:
+            raise UnavailableError(f"Redis is not ready after {START_TIMEOUT_S:g} s; its log: {child.log}") from None
+
+    async def _first_ready(self, keeper: Keeper) -> None:
+        ready = asyncio.create_task(keeper.ready.wait())
+        while not ready.done():
+            await asyncio.wait({ready}, timeout=0.2)
+            if keeper.restarts > 1:
+                ready.cancel()
+                lines = "\n".join(keeper.child.last_lines())
+                raise UnavailableError(f"{keeper.name} does not start; the end of {keeper.child.log}:\n{lines}")
+
+    async def _load_functions(self) -> None:
+        client = connect(self._site.redis_url())
+        try:
+            version = await library.load(client, self._site.settings.namespace)
+            self._view.say(f"functions: api {version.api}, digest {version.digest[:12]}")
+        finally:
+            await client.aclose()
+
+    async def _keep_functions(self) -> None:
+        """Load the functions again where a Redis came back without them."""
+        client = connect(self._site.redis_url())
+        try:
+            while True:
+                await asyncio.sleep(FUNCTIONS_INTERVAL_S)
+                # Away or loading: its keeper, or whoever runs it, brings it back.
+                with contextlib.suppress(VoltageError):
+                    if await library.version(client) is None:
+                        await library.load(client, self._site.settings.namespace)
+                        self._view.say("functions: loaded again, Redis had lost them")
+        finally:
+            await client.aclose()
+
+    def _start_services(self) -> None:
+        site, options = self._site, self._options
+        program = [sys.executable, "-m", "services.cli"]
+        environ = site.environment()
+        commands: dict[str, tuple[list[str], dict[str, int]]] = {}
+        if (site.config_dir / "simulate.yaml").exists() and SIMULATOR not in options.without:
+            commands[SIMULATOR] = ([*program, "simulate"], {})
+        elsewhere = {name for name, address in site.settings.services.items() if address.url}
+        ports = {
+            service.name: port_of(service.name, site.settings.port_base)
+            for service in SERVICES
+            if service.name not in options.without | elsewhere
+        }
+        if options.single_process:
+            commands[SINGLE] = ([*program, "serve", *ports], ports)
+        else:
+            commands |= {name: ([*program, "serve", name], {name: port}) for name, port in ports.items()}
+        for name, (command, probed) in commands.items():
+            child = Child(name, command, environ, site.logs_dir)
+            check = all_of(probed) if probed else None
+            keeper = Keeper(child, check, self._view.say, restart=options.restart)
+            self._keepers.append(keeper)
+            self._spawn(keeper.run())
+
+    async def _wait_ready(self, started: float) -> None:
+        waiting = list(self._keepers)
+        while waiting and time.monotonic() - started < START_TIMEOUT_S and not self._stop.is_set():
+            for keeper in [one for one in waiting if one.ready.is_set()]:
+                self._view.say(f"{keeper.name}: ready after {time.monotonic() - started:.1f} s")
+                waiting.remove(keeper)
+            self._view.waiting({keeper.name: keeper.health.detail for keeper in waiting})
+            await asyncio.sleep(0.1)
+
+    async def _end(self) -> None:
+        """Stop everything: services first, they may still want to write, then Redis."""
+        started = time.monotonic()
+        await asyncio.gather(*(keeper.stop(SERVICES_GRACE_S) for keeper in self._keepers))
+        if self._redis:
+            await self._redis.stop(REDIS_GRACE_S)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._view.say(f"stopped in {time.monotonic() - started:.1f} s")
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse names that are no services.
+
+    Raises:
+        ConfigurationError: which, and which there are.
+    """
+    known = [service.name for service in SERVICES]
+    wrong = [name for name in names if name not in (*known, SIMULATOR)]
+    if wrong:
+        raise ConfigurationError([Problem(name, f"no such service; there are {', '.join(known)}") for name in wrong])
