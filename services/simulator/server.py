@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Final
 
 from pymodbus.constants import ExcCodes
-from pymodbus.exceptions import NoSuchIdException
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 from pymodbus.simulator.simcore import SimCore
@@ -49,19 +48,16 @@ class Units(SimCore):
         """Return the unit ids, for broadcasts."""
         return list(self.maps)
 
-    def _map(self, unit_id: int) -> RegisterMap:
-        if unit_id not in self.maps:
-            msg = f"no unit {unit_id}"
-            raise NoSuchIdException(msg)
-        return self.maps[unit_id]
-
     async def async_getValues(  # noqa: N802 - pymodbus' name
         self, device_id: int, func_code: int, address: int, count: int = 1
     ) -> list[int] | list[bool] | ExcCodes:
         """Read a span."""
+        unit = self.maps.get(device_id)
+        if unit is None:
+            return ExcCodes.GATEWAY_NO_RESPONSE
         table = TABLES[func_code]
         try:
-            words = self._map(device_id).read(table, address, count)
+            words = unit.read(table, address, count)
         except NotFoundError as error:
             log.debug("refused: %s", error)
             return ExcCodes.ILLEGAL_ADDRESS
@@ -71,9 +67,11 @@ class Units(SimCore):
         self, device_id: int, func_code: int, address: int, values: list[int] | list[bool]
     ) -> ExcCodes | None:
         """Write a span: all of it or nothing."""
-        words = [int(value) for value in values]
+        unit = self.maps.get(device_id)
+        if unit is None:
+            return ExcCodes.GATEWAY_NO_RESPONSE
         try:
-            self._map(device_id).write(TABLES[func_code], address, words)
+            unit.write(TABLES[func_code], address, [int(value) for value in values])
         except NotFoundError as error:
             log.info("refused: %s", error)
             return ExcCodes.ILLEGAL_ADDRESS

@@ -21,6 +21,8 @@ from services.simulator.devices.base import (
 
 MAX_WATCHDOG_S: Final = 3600
 MAX_HEARTBEAT: Final = 65535
+# So near a limit (percent) it counts as reached: less than a watt is left there.
+AT_LIMIT: Final = 0.005
 AMBIENT_C: Final = 22.0
 HEATING_C: Final = 12.0
 # Terminal voltage over the state of charge, as a share of nominal: a flat lithium curve.
@@ -140,8 +142,8 @@ class Battery(Device):
     def readings(self) -> dict[str, float]:
         """Return every point's present value."""
         parameters = self.parameters
-        low = self.soc <= parameters.min_soc
-        high = self.soc >= parameters.max_soc
+        low = self.soc <= parameters.min_soc + AT_LIMIT
+        high = self.soc >= parameters.max_soc - AT_LIMIT
         voltage = parameters.nominal_v * (EMPTY_SHARE + (FULL_SHARE - EMPTY_SHARE) * self.soc / 100)
         hour_ms = 3_600_000
         return self.common() | {

@@ -76,6 +76,7 @@ class Genset(Device):
         self.parameters = parameters
         self.state = State.STOPPED
         self.start = False
+        self.refuel = False
         self.set_point_w = round(parameters.set_point_kw * W_PER_KW)
         self.starting_ms = 0
         self.run_ms = 0
@@ -142,7 +143,7 @@ class Genset(Device):
         return self.common() | {
             "start": float(self.start),
             "set_point": self.set_point_w / W_PER_KW,
-            "refuel": 0.0,
+            "refuel": float(self.refuel),
             "state": int(self.state),
             "running": float(running),
             "starting": float(self.state is State.STARTING),
@@ -171,10 +172,12 @@ class Genset(Device):
         }
 
     def write(self, point: str, value: float) -> None:
-        """Take a checked value; `refuel` fills the tank and falls back to 0 by itself."""
+        """Take a checked value; writing 1 to `refuel` fills the tank, each time."""
         if point == "start":
             self.start = bool(value)
         elif point == "set_point":
             self.set_point_w = round(value * W_PER_KW)
-        elif value:
-            self.fuel_l = self.parameters.tank_l
+        else:
+            self.refuel = bool(value)
+            if value:
+                self.fuel_l = self.parameters.tank_l
