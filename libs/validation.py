@@ -1,0 +1,125 @@
+"""The one base of models at the edges, and what is wrong with an input, said to people.
+
+Outside data (YAML, HTTP bodies, queries) is parsed once into frozen models
+that refuse unknown keys and numbers that are not finite. What pydantic finds
+wrong becomes a list of `Problem`, each with its place and the nearest name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+from libs.errors import InvalidError, Problem
+from libs.points import check_id, parse_reference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+SHOWN_INPUT: Final = 60
+
+Path = tuple[str | int, ...]
+
+
+class Model(BaseModel):
+    """Base of every model at an edge: frozen, nothing unknown, finite numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _checked(check: Callable[[str], object]) -> Callable[[str], str]:
+    """Turn one of our checks, which raise InvalidError, into a pydantic validator."""
+
+    def validate(text: str) -> str:
+        try:
+            check(text)
+        except InvalidError as error:
+            raise ValueError(str(error)) from None
+        return text
+
+    return validate
+
+
+Id = Annotated[str, AfterValidator(_checked(check_id))]
+"""An id: `[A-Za-z0-9_-]{1,64}` and no reserved word."""
+
+Ref = Annotated[str, AfterValidator(_checked(parse_reference))]
+"""A reference to a point, kept as text."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Return "; did you mean X?" for the closest of the names, or nothing."""
+    found = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def dotted(path: Path) -> str:
+    """Write a path as people do: `channels[0].parameters.port`."""
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}"
+    return text.removeprefix(".")
+
+
+def models_in(annotation: object) -> list[type[BaseModel]]:
+    """Return the models an annotation mentions, through unions and containers."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in typing.get_args(annotation) for model in models_in(argument)]
+
+
+def _known_names(model: type[BaseModel], path: Path) -> set[str]:
+    """Return the keys that could stand at the last step of a path.
+
+    Steps that are no field (list positions, dict keys, pydantic's union tags)
+    are passed over, so this is a good guess, which is what a hint needs.
+    """
+    models = [model]
+    for step in path[:-1]:
+        fields = [each.model_fields[step] for each in models if step in each.model_fields]
+        if fields:
+            models = [inner for field in fields for inner in models_in(field.annotation)]
+    return {field.alias or name for each in models for name, field in each.model_fields.items()}
+
+
+def problems_of(
+    error: ValidationError,
+    model: type[BaseModel],
+    where: Callable[[Path], str] = dotted,
+) -> list[Problem]:
+    """Translate pydantic's findings.
+
+    Args:
+        error: what validation raised.
+        model: the model that was validated, for "did you mean".
+        where: names the place of a path (`file:line`, a variable); the path
+            itself is in the message when the place doesn't show it.
+    """
+    problems = []
+    for item in error.errors(include_url=False):
+        path: Path = item["loc"]
+        place, name = where(path), dotted(path)
+        message = _message(dict(item), model, path)
+        if place != name and name:
+            message = f"{name}: {message}"
+        problems.append(Problem(place or "(document)", message))
+    return problems
+
+
+def _message(item: dict[str, Any], model: type[BaseModel], path: Path) -> str:
+    """Return one finding in a few words, with the value where that helps."""
+    kind = item["type"]
+    if kind == "extra_forbidden":
+        return f"unknown key{nearest(str(path[-1]), _known_names(model, path))}"
+    if kind == "missing":
+        return "is required"
+    text = str(item["msg"]).removeprefix("Value error, ")
+    text = text[:1].lower() + text[1:]
+    value = item.get("input")
+    if kind != "value_error" and isinstance(value, (str, int, float, bool)):
+        shown = repr(value)
+        text += f", not {shown if len(shown) <= SHOWN_INPUT else shown[:SHOWN_INPUT] + '...'}"
+    return text
