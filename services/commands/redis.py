@@ -54,14 +54,8 @@ def text(value: object) -> str:
 
 def readable(reply: object, *, pairs: bool = False, indent: str = "") -> str:
     """Render a reply as redis-cli does, hashes as one `field: value` a line."""
-    if reply is None:
-        return "(nil)"
-    if isinstance(reply, int):
-        return f"(integer) {reply}"
-    if isinstance(reply, Exception):
-        return f"(error) {reply}"
     if not isinstance(reply, list):
-        return text(reply)
+        return _single(reply)
     if not reply:
         return "(empty)"
     if pairs and len(reply) % 2 == 0:
@@ -69,8 +63,16 @@ def readable(reply: object, *, pairs: bool = False, indent: str = "") -> str:
         return "\n".join(
             f"{text(field):<{width}}  {text(value)}" for field, value in zip(reply[::2], reply[1::2], strict=True)
         )
-    lines = []
+    lines: list[str] = []
     for number, item in enumerate(reply, 1):
         head = f"{number:>{len(str(len(reply)))}}) "
         lines.append((indent if lines else "") + head + readable(item, indent=indent + " " * len(head)))
     return "\n".join(lines)
+
+
+def _single(reply: object) -> str:
+    if reply is None:
+        return "(nil)"
+    if isinstance(reply, int):
+        return f"(integer) {reply}"
+    return f"(error) {reply}" if isinstance(reply, Exception) else text(reply)

@@ -17,7 +17,7 @@ from services.supervisor.supervisor import Options, Supervisor, check_names
 @click.option("--no-restart", is_flag=True, help="Leave a service down that dies, to look at what the rest does.")
 @click.option("--without", multiple=True, metavar="NAME", help="Do not start this service (or: simulator). Repeatable.")
 def up(single_process: bool, no_restart: bool, without: tuple[str, ...]) -> None:
-    """Start Redis, the functions, the simulated devices and all services; Ctrl-C stops them.
+    r"""Start Redis, the functions, the simulated devices and all services; Ctrl-C stops them.
 
     \b
     VOLTAGE_CONFIG_DIR  configuration (config/)

@@ -1,0 +1,115 @@
+"""`voltage functions`: the library of Redis Functions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from libs.errors import InternalError, StateError
+from libs.redis import bundle as bundler
+from libs.redis import library
+from libs.redis.client import Client, connect
+from libs.redis.functions import Functions
+from services.supervisor.resp import Connection
+from services.supervisor.site import load_site
+
+T = TypeVar("T")
+
+
+def with_client(work: Callable[[Client, str], Awaitable[T]]) -> T:
+    """Run work with a client of the site's Redis and the site's namespace."""
+
+    async def run() -> T:
+        site = load_site()
+        client = connect(site.redis_url())
+        try:
+            return await work(client, site.settings.namespace)
+        finally:
+            await client.aclose()
+
+    return asyncio.run(run())
+
+
+@click.group()
+def functions() -> None:
+    """Load, check, list, bundle or call the functions of the library `voltage`."""
+
+
+@functions.command()
+def load() -> None:
+    """Load the library into the site's Redis, replacing an older one, and migrate its keys forward."""
+    version = with_client(library.load)
+    click.echo(f"loaded: api {version.api}, digest {version.digest}")
+
+
+@functions.command()
+def check() -> None:
+    """Compare the library in Redis with this program's; exit 1 when they differ."""
+    version = with_client(library.check)
+    built = bundler.bundle()
+    if version.digest != built.digest:
+        raise StateError(f"Redis has digest {version.digest}, this is {built.digest}; run: voltage functions load")
+    click.echo(f"the same: api {version.api}, digest {version.digest}")
+
+
+@functions.command("list")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def list_functions(as_json: bool) -> None:
+    """List the functions in the site's Redis."""
+    with Connection(load_site().redis_url()) as connection:
+        libraries = connection.call("FUNCTION", "LIST", "LIBRARYNAME", bundler.LIBRARY)
+    if not libraries:
+        raise StateError("Redis has no function library; run: voltage functions load")
+    found = sorted((_fields(item) for item in _fields(libraries[0])["functions"]), key=lambda item: item["name"])
+    rows = [
+        {
+            "name": item["name"].decode(),
+            "flags": sorted(flag.decode() for flag in item["flags"]),
+            "description": (item["description"] or b"").decode(),
+        }
+        for item in found
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    table = Table("function", "flags", "what it does")
+    for row in rows:
+        table.add_row(row["name"], " ".join(row["flags"]), row["description"])
+    Console().print(table)
+
+
+def _fields(reply: list[Any]) -> dict[str, Any]:
+    return {name.decode(): value for name, value in zip(reply[::2], reply[1::2], strict=True)}
+
+
+@functions.command()
+def bundle() -> None:
+    """Print the one Lua text that is loaded, for FUNCTION LOAD by other means."""
+    click.echo(bundler.bundle().text, nl=False)
+
+
+@functions.command()
+@click.argument("name")
+@click.option("-k", "--key", help="What the function is about: an id or a full key.")
+@click.argument("arguments", nargs=-1)
+def call(name: str, key: str | None, arguments: tuple[str, ...]) -> None:
+    """Call one function: voltage functions call model_get -k pv1."""
+
+    async def work(client: Client, namespace: str) -> bytes:
+        return await Functions(client, namespace).call(name, key, *arguments)
+
+    try:
+        reply = with_client(work)
+    except InternalError as error:
+        # A defect names a line of the bundle; people want the file.
+        raise InternalError(bundler.bundle().explain(str(error))) from None
+    try:
+        click.echo(json.dumps(json.loads(reply), indent=1, ensure_ascii=False))
+    except (TypeError, ValueError):
+        click.echo(reply.decode(errors="backslashreplace") if isinstance(reply, bytes) else str(reply))
