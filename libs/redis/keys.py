@@ -98,6 +98,7 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     KeySpec("mappings", "hissrv:mappings", "set", "hissrv", "mapping ids"),
     KeySpec("history_queue", "hissrv:queue", "stream", "hissrv", "documents that wait for the store"),
     KeySpec("history_size", "hissrv:queue:size", "hash", "hissrv", "entries, bytes and samples of the queue"),
+    KeySpec("history_failed", "hissrv:queue:failed", "set", "hissrv", "dead-lettered entries other groups still read"),
     KeySpec("batch", "hissrv:batch:{id}", "hash", "hissrv", "a batch on its way to the store"),
     KeySpec("dead_letters", "hissrv:dead_letters", "stream", "hissrv", "what the store refused, and why"),
     # gateway

@@ -318,6 +318,11 @@ function M.history_size(ns)
   return ns .. "hissrv:queue:size"
 end
 
+-- set: dead-lettered entries other groups still read.
+function M.history_failed(ns)
+  return ns .. "hissrv:queue:failed"
+end
+
 -- hash: a batch on its way to the store.
 function M.batch(ns, id)
   return ns .. "hissrv:batch:" .. id

@@ -1,0 +1,15 @@
+-- The functions of hissrv. No logic here.
+local batches = require("hissrv.batches")
+local lines = require("hissrv.lines")
+local mappings = require("hissrv.mappings")
+
+return {
+  { name = "configure_mapping", run = mappings.configure },
+  { name = "mapping_list", run = mappings.list, reads = true },
+  { name = "mapping_delete", run = mappings.delete },
+  { name = "convert_to_line_protocol", run = lines.convert, reads = true },
+  { name = "batch_collect", run = batches.collect },
+  { name = "batch_acknowledge", run = batches.acknowledge },
+  { name = "batch_fail", run = batches.fail },
+  { name = "get_batch_status", run = batches.status, reads = true },
+}

@@ -1,0 +1,372 @@
+-- Batches of the history queue: taken by a consumer, then acknowledged or dead-lettered.
+-- A queue entry goes when every group of the queue has acknowledged it, and is counted then:
+-- queued = written + dead_lettered + dropped + the size's samples.
+local args = require("lib.args")
+local errors = require("lib.errors")
+local json = require("lib.json")
+local keys = require("lib.keys")
+
+local M = {}
+
+-- The group of the store. It exists from the first collect of anyone, so that no other
+-- group's acknowledgement deletes what the store has not seen.
+M.STORE = "hissrv"
+M.MAX_ENTRIES = 1000
+M.IDLE_MS = 30000
+-- An unfinished batch is forgotten after a day (its entries come again), a finished one after ten minutes.
+M.OPEN_S = 86400
+M.DONE_S = 600
+M.MAX_DEAD_LETTERS = 1000
+M.MAX_DEAD_BYTES = 16384
+
+local function ensure_groups(queue, group)
+  redis.pcall("XGROUP", "CREATE", queue, M.STORE, "0", "MKSTREAM")
+  if group ~= M.STORE then
+    redis.pcall("XGROUP", "CREATE", queue, group, "0", "MKSTREAM")
+  end
+end
+
+local function read_group(queue, group, consumer, from, count)
+  if count <= 0 then
+    return {}
+  end
+  local reply = redis.pcall("XREADGROUP", "GROUP", group, consumer, "COUNT", count, "STREAMS", queue, from)
+  if type(reply) == "table" and reply.err then
+    ensure_groups(queue, group)
+    reply = redis.call("XREADGROUP", "GROUP", group, consumer, "COUNT", count, "STREAMS", queue, from)
+  end
+  return reply and reply[1] and reply[1][2] or {}
+end
+
+-- What the cap dropped while it was on its way has no fields any more.
+local function take(queue, group, found, into)
+  for i = 1, #found do
+    if found[i][2] then
+      into[#into + 1] = found[i]
+    else
+      redis.call("XACK", queue, group, found[i][1])
+    end
+  end
+end
+
+local function field(entry, name)
+  local fields = entry[2]
+  for i = 1, #fields, 2 do
+    if fields[i] == name then
+      return fields[i + 1]
+    end
+  end
+  return "0"
+end
+
+local function record(ns, group, consumer, entries, now)
+  local size = keys.history_size(ns)
+  local id = string.format("%.0f-%.0f", redis.call("HINCRBY", size, "batches", 1), args.server_ms())
+  local samples, bytes, items = 0, 0, {}
+  for i = 1, #entries do
+    local n, b = field(entries[i], "n"), field(entries[i], "b")
+    samples, bytes = samples + tonumber(n), bytes + tonumber(b)
+    items[i] = entries[i][1] .. " " .. n .. " " .. b
+  end
+  local key = keys.batch(ns, id)
+  redis.call(
+    "HSET", key, "status", "collected", "group", group, "consumer", consumer, "entries", #entries, "samples", samples,
+    "bytes", bytes, "created_at_ms", string.format("%.0f", now), "items", table.concat(items, "\n")
+  )
+  redis.call("EXPIRE", key, M.OPEN_S)
+  return id
+end
+
+--- Take the next entries of the history queue as a batch.
+--
+-- First what this consumer took before and did not finish, then what others left idle, then new
+-- entries. So a consumer that collects again after a crash gets its own entries back, and calls
+-- this only while it has no batch in hand.
+--
+-- ARGV[1]  {consumer, group? (hissrv), limit? (200, at most 1000), idle_ms? (30000), now_ms?}
+-- Returns  [batch id or "", the queue's oldest entry id or "", token of the mappings or "", entries
+--          as XRANGE gives them]. An array, because documents may be msgpack
+-- Errors   INVALID  a field is wrong
+-- Writes   hissrv:queue (its groups), hissrv:queue:size, hissrv:batch:{id}
+function M.collect(ns, _, argv)
+  local document = args.document(argv[1])
+  local consumer = args.id(document.consumer, "consumer")
+  local group = args.id(document.group or M.STORE, "group")
+  local limit = args.integer(document.limit, "limit", 1, M.MAX_ENTRIES, 200)
+  local idle = args.integer(document.idle_ms, "idle_ms", 0, 86400000, M.IDLE_MS)
+  local now = args.now(document.now_ms)
+  local queue = keys.history_queue(ns)
+  local entries = {}
+  take(queue, group, read_group(queue, group, consumer, "0", limit), entries)
+  if #entries < limit then
+    local left = redis.call("XAUTOCLAIM", queue, group, consumer, idle, "0-0", "COUNT", limit - #entries)
+    local own = {}
+    for i = 1, #entries do
+      own[entries[i][1]] = true
+    end
+    local others = {}
+    for i = 1, #left[2] do
+      if left[2][i][2] and not own[left[2][i][1]] then
+        others[#others + 1] = left[2][i]
+      end
+    end
+    take(queue, group, others, entries)
+  end
+  take(queue, group, read_group(queue, group, consumer, ">", limit - #entries), entries)
+  local oldest = redis.call("XRANGE", queue, "-", "+", "COUNT", 1)
+  local token = redis.call("HGET", keys.history_size(ns), "mappings") or ""
+  local id = #entries > 0 and record(ns, group, consumer, entries, now) or ""
+  return { id, oldest[1] and oldest[1][1] or "", token, entries }
+end
+
+local function load(ns, id)
+  local batch = {}
+  local flat = redis.call("HGETALL", keys.batch(ns, args.id(id, "batch")))
+  for i = 1, #flat, 2 do
+    batch[flat[i]] = flat[i + 1]
+  end
+  if not batch.status then
+    errors.fail("NOTFOUND", "batch " .. id)
+  end
+  batch.id = id
+  return batch
+end
+
+local function items_of(batch)
+  local items = {}
+  for id, n, b in string.gmatch(batch.items or "", "(%S+) (%d+) (%d+)") do
+    items[#items + 1] = { id = id, samples = tonumber(n), bytes = tonumber(b) }
+  end
+  return items
+end
+
+local function encode(batch)
+  local function number(name)
+    return batch[name] or "0"
+  end
+  return json.object({
+    "id", json.text(batch.id), "status", json.text(batch.status), "group", json.text(batch.group),
+    "consumer", json.text(batch.consumer), "entries", number("entries"), "samples", number("samples"),
+    "bytes", number("bytes"), "failed", number("failed"), "created_at_ms", number("created_at_ms"),
+    "done_at_ms", batch.done_at_ms or "null",
+  })
+end
+
+local function other_groups(queue, group)
+  local others = {}
+  local groups = redis.call("XINFO", "GROUPS", queue)
+  for i = 1, #groups do
+    local name, last
+    for j = 1, #groups[i], 2 do
+      if groups[i][j] == "name" then
+        name = groups[i][j + 1]
+      elseif groups[i][j] == "last-delivered-id" then
+        last = groups[i][j + 1]
+      end
+    end
+    if name ~= group then
+      others[#others + 1] = { name = name, last = last }
+    end
+  end
+  return others
+end
+
+-- Entry ids compare by their two numbers.
+local function after(one, two)
+  local ms1, seq1 = string.match(one, "^(%d+)-(%d+)$")
+  local ms2, seq2 = string.match(two, "^(%d+)-(%d+)$")
+  ms1, ms2 = tonumber(ms1), tonumber(ms2)
+  return ms1 > ms2 or (ms1 == ms2 and tonumber(seq1) > tonumber(seq2))
+end
+
+local function wanted_by(queue, others, id)
+  for i = 1, #others do
+    if after(id, others[i].last) or #redis.call("XPENDING", queue, others[i].name, id, id, 1) > 0 then
+      return true
+    end
+  end
+  return false
+end
+
+-- Acknowledge items for a group; returns samples and count of the entries that left the queue, by outcome.
+local function settle(ns, group, items, outcome)
+  local queue, size, failed = keys.history_queue(ns), keys.history_size(ns), keys.history_failed(ns)
+  local others = redis.call("EXISTS", queue) == 1 and other_groups(queue, group) or {}
+  local counts = { written = 0, dead_lettered = 0 }
+  local entries, bytes, samples = 0, 0, 0
+  for i = 1, #items do
+    local item = items[i]
+    redis.call("XACK", queue, group, item.id)
+    if #others > 0 and wanted_by(queue, others, item.id) then
+      if outcome == "dead_lettered" then
+        redis.call("SADD", failed, item.id)
+      end
+    elseif redis.call("XDEL", queue, item.id) == 1 then
+      local lost = outcome == "dead_lettered" or (#others > 0 and redis.call("SREM", failed, item.id) == 1)
+      local counter = lost and "dead_lettered" or "written"
+      counts[counter] = counts[counter] + item.samples
+      entries, bytes, samples = entries + 1, bytes + item.bytes, samples + item.samples
+    end
+  end
+  if entries > 0 then
+    redis.call("HINCRBY", size, "entries", -entries)
+    redis.call("HINCRBY", size, "bytes", -bytes)
+    redis.call("HINCRBY", size, "samples", -samples)
+  end
+  return counts
+end
+
+local function count(ns, counts)
+  for name, samples in pairs(counts) do
+    if samples > 0 then
+      redis.call("HINCRBY", keys.ledger(ns), name, samples)
+    end
+  end
+end
+
+local function done(ns, batch, status, now)
+  batch.status, batch.done_at_ms = status, string.format("%.0f", now)
+  local key = keys.batch(ns, batch.id)
+  redis.call("HSET", key, "status", status, "done_at_ms", batch.done_at_ms)
+  redis.call("HDEL", key, "items")
+  redis.call("EXPIRE", key, M.DONE_S)
+end
+
+--- Say that a batch took effect: its entries leave the queue once every group said so.
+--
+-- Twice is a repeat without effect, so a client that lost the reply calls again. `filtered`
+-- samples are counted as dropped:mapping, the rest as written.
+--
+-- KEYS[1]  batch
+-- ARGV[1]  {filtered?, now_ms?}
+-- Returns  the batch
+-- Errors   NOTFOUND  no such batch, or it is older than a day: collect again
+--          STATE     the whole batch was dead-lettered
+-- Writes   hissrv:batch:{id}, hissrv:queue, hissrv:queue:size, voltage:ledger
+function M.acknowledge(ns, id, argv)
+  local document = args.document(argv[1], true)
+  local filtered = args.integer(document.filtered, "filtered", 0, 9007199254740991, 0)
+  local now = args.now(document.now_ms)
+  local batch = load(ns, id)
+  if batch.status == "failed" then
+    errors.fail("STATE", "batch " .. id .. " was dead-lettered")
+  end
+  if batch.status == "collected" then
+    local counts = settle(ns, batch.group, items_of(batch), "written")
+    filtered = math.min(filtered, counts.written)
+    counts.written = counts.written - filtered
+    counts["dropped:mapping"] = filtered
+    count(ns, counts)
+    done(ns, batch, "written", now)
+  end
+  return encode(batch)
+end
+
+local function dead_letter(ns, group, item, reason, now)
+  local found = redis.call("XRANGE", keys.history_queue(ns), item.id, item.id)
+  if not found[1] then
+    return
+  end
+  redis.call(
+    "XADD", keys.dead_letters(ns), "*", "entry", item.id, "group", group, "reason", reason,
+    "at_ms", string.format("%.0f", now), "image", field(found[1], "i"), "channel", field(found[1], "c"),
+    "samples", item.samples, "document", string.sub(field(found[1], "d"), 1, M.MAX_DEAD_BYTES)
+  )
+  if redis.call("XLEN", keys.dead_letters(ns)) > M.MAX_DEAD_LETTERS then
+    local gone = redis.call("XTRIM", keys.dead_letters(ns), "MAXLEN", M.MAX_DEAD_LETTERS)
+    redis.call("HINCRBY", keys.history_size(ns), "dead_letters_gone", gone)
+  end
+end
+
+--- Give up a batch, or some of its entries: they go to the dead letters with the reason.
+--
+-- The newest 1000 dead letters are kept, documents cut at 16 kB; the ledger counts all of them.
+--
+-- KEYS[1]  batch
+-- ARGV[1]  {reason} for the whole batch, or {entries: {entry id: reason}}; now_ms?
+-- Returns  the batch; it is `failed` when nothing of it is left to acknowledge
+-- Errors   NOTFOUND  no such batch
+--          INVALID   neither reason nor entries, or an entry is not of the batch
+--          STATE     the batch was acknowledged
+-- Writes   hissrv:batch:{id}, hissrv:queue, hissrv:queue:size, hissrv:dead_letters, voltage:ledger
+function M.fail(ns, id, argv)
+  local document = args.document(argv[1])
+  local now = args.now(document.now_ms)
+  local reason = args.text(document.reason, "reason", 512)
+  if not reason and type(document.entries) ~= "table" then
+    errors.fail("INVALID", "reason or entries must be given")
+  end
+  local batch = load(ns, id)
+  if batch.status == "written" then
+    errors.fail("STATE", "batch " .. id .. " was acknowledged")
+  end
+  local gone, left, named = {}, {}, 0
+  local items = items_of(batch)
+  for i = 1, #items do
+    local why = reason or args.text(document.entries[items[i].id], "reason of " .. items[i].id, 512)
+    if why then
+      items[i].reason = why
+      gone[#gone + 1] = items[i]
+    else
+      left[#left + 1] = items[i].id .. " " .. items[i].samples .. " " .. items[i].bytes
+    end
+  end
+  for _ in pairs(document.entries or {}) do
+    named = named + 1
+  end
+  if batch.status == "failed" then
+    return encode(batch)
+  end
+  if not reason and #gone ~= named then
+    errors.fail("INVALID", "an entry named is not of batch " .. id .. ", or not any more")
+  end
+  for i = 1, #gone do
+    dead_letter(ns, batch.group, gone[i], gone[i].reason, now)
+  end
+  count(ns, settle(ns, batch.group, gone, "dead_lettered"))
+  local key = keys.batch(ns, id)
+  batch.failed = string.format("%.0f", redis.call("HINCRBY", key, "failed", #gone))
+  if #left == 0 then
+    done(ns, batch, "failed", now)
+  else
+    redis.call("HSET", key, "items", table.concat(left, "\n"))
+  end
+  return encode(batch)
+end
+
+--- A batch, or without an id the queue: what waits, for whom, and how much was given up.
+--
+-- KEYS[1]  batch (optional)
+-- Returns  {id, status collected|written|failed, entries, samples, ...}, or {entries, bytes, samples,
+--          oldest, dead_letters, groups: [{name, consumers, pending, lag}]}
+-- Errors   NOTFOUND  no such batch
+function M.status(ns, id)
+  if id then
+    return encode(load(ns, id))
+  end
+  local queue = keys.history_queue(ns)
+  local size = redis.call("HMGET", keys.history_size(ns), "entries", "bytes", "samples")
+  local groups, oldest = {}, nil
+  if redis.call("EXISTS", queue) == 1 then
+    local first = redis.call("XRANGE", queue, "-", "+", "COUNT", 1)
+    oldest = first[1] and first[1][1]
+    local info = redis.call("XINFO", "GROUPS", queue)
+    for i = 1, #info do
+      local group = {}
+      for j = 1, #info[i], 2 do
+        group[info[i][j]] = info[i][j + 1]
+      end
+      groups[i] = json.object({
+        "name", json.text(group.name), "consumers", json.integer(group.consumers),
+        "pending", json.integer(group.pending), "lag", group.lag and json.integer(group.lag) or "null",
+      })
+    end
+  end
+  return json.object({
+    "entries", size[1] or "0", "bytes", size[2] or "0", "samples", size[3] or "0",
+    "oldest", oldest and json.text(oldest) or "null",
+    "dead_letters", json.integer(redis.call("XLEN", keys.dead_letters(ns))), "groups", json.list(groups),
+  })
+end
+
+return M
