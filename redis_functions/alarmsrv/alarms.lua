@@ -1,0 +1,263 @@
+-- Alarms: one record an occurrence, its indexes, its journal, and what raises and ends it.
+--
+-- New = active, unacknowledged; Acknowledged = active, acknowledged; Returned = condition ended,
+-- unacknowledged; Resolved = closed. Every change goes through M.save, so an index never keeps a
+-- stale member.
+local json = require("lib.json")
+local keys = require("lib.keys")
+local streams = require("lib.streams")
+local timers = require("core.timers")
+
+local M = {}
+
+-- The record's fields in the order of the document, with the JSON type of each.
+local FIELDS = {
+  { "id", "text" }, { "title", "text" }, { "description", "text" }, { "level", "text" }, { "source", "text" },
+  { "status", "text" }, { "origin", "text" }, { "definition", "text" }, { "rule", "text" }, { "version", "number" },
+  { "value", "number" }, { "quality", "text" }, { "count", "number" }, { "active", "flag" }, { "uncertain", "flag" },
+  { "ack_required", "flag" }, { "latched", "flag" }, { "tags", "json" },
+  { "created_at_ms", "number" }, { "updated_at_ms", "number" }, { "acknowledged_by", "text" },
+  { "acknowledged_at_ms", "number" }, { "returned_at_ms", "number" }, { "resolved_by", "text" },
+  { "resolved_at_ms", "number" }, { "comment", "text" },
+}
+
+--- A record as its JSON document.
+function M.encode(alarm)
+  local members = {}
+  for i = 1, #FIELDS do
+    local name, kind = FIELDS[i][1], FIELDS[i][2]
+    local value = alarm[name]
+    if value ~= nil and value ~= "" then
+      if kind == "text" then
+        value = json.text(value)
+      elseif kind == "flag" then
+        value = value == "1" and "true" or "false"
+      end
+      members[#members + 1] = name
+      members[#members + 1] = value
+    end
+  end
+  local shelved = "null"
+  if alarm.shelved_by and alarm.shelved_by ~= "" then
+    shelved = json.object({
+      "until_ms", alarm.shelved_until_ms ~= "" and alarm.shelved_until_ms or "null", "by", json.text(alarm.shelved_by),
+      "one_shot", alarm.shelved_one_shot == "1" and "true" or "false",
+    })
+  end
+  members[#members + 1] = "shelved"
+  members[#members + 1] = shelved
+  for _, name in ipairs({ "suppressed", "out_of_service" }) do
+    local by = alarm[name .. "_by"]
+    members[#members + 1] = name
+    members[#members + 1] = by and by ~= "" and json.object({ "by", json.text(by) }) or "null"
+  end
+  return json.object(members)
+end
+
+--- The record of an id, or nil.
+function M.load(ns, id)
+  local found = redis.call("HGETALL", keys.alarm(ns, id))
+  if #found == 0 then
+    return nil
+  end
+  local alarm = {}
+  for i = 1, #found, 2 do
+    alarm[found[i]] = found[i + 1]
+  end
+  return alarm
+end
+
+--- Append a transition to the journal: what happened, by whom, and the value at that moment.
+function M.journal(ns, at, alarm, what, user, comment)
+  streams.append(
+    ns, keys.alarm_journal(ns), "at_ms", string.format("%.0f", at), "alarm", alarm.id, "event", what,
+    "status", alarm.status, "level", alarm.level, "source", alarm.source, "title", alarm.title,
+    "origin", alarm.origin or "", "version", alarm.version or "", "user", user or "", "comment", comment or "",
+    "value", alarm.value or "", "quality", alarm.quality or ""
+  )
+end
+
+--- Write a record and its indexes, and publish it. `before` is the record as it was, nil when new.
+function M.save(ctx, alarm, before, at)
+  local ns = ctx.ns
+  alarm.updated_at_ms = string.format("%.0f", at)
+  local flat = {}
+  for name, value in pairs(alarm) do
+    flat[#flat + 1] = name
+    flat[#flat + 1] = value
+  end
+  if before then
+    if before.level ~= alarm.level then
+      redis.call("SREM", keys.alarms_by_level(ns, before.level), alarm.id)
+    end
+    if before.source ~= alarm.source then
+      redis.call("SREM", keys.alarms_by_source(ns, before.source), alarm.id)
+    end
+    redis.call("DEL", keys.alarm(ns, alarm.id))
+  end
+  redis.call("HSET", keys.alarm(ns, alarm.id), unpack(flat))
+  redis.call("ZADD", keys.alarms(ns), alarm.created_at_ms, alarm.id)
+  redis.call("SADD", keys.alarms_by_level(ns, alarm.level), alarm.id)
+  redis.call("SADD", keys.alarms_by_source(ns, alarm.source), alarm.id)
+  if alarm.status == "Resolved" then
+    redis.call("SREM", keys.alarms_active(ns), alarm.id)
+    redis.call("ZADD", keys.alarms_resolved(ns), alarm.resolved_at_ms, alarm.id)
+    if alarm.origin and redis.call("HGET", keys.alarms_open(ns), alarm.origin) == alarm.id then
+      redis.call("HDEL", keys.alarms_open(ns), alarm.origin)
+    end
+    timers.cancel(ns, "shelve", alarm.id)
+  else
+    redis.call("SADD", keys.alarms_active(ns), alarm.id)
+    redis.call("ZREM", keys.alarms_resolved(ns), alarm.id)
+    if alarm.origin then
+      redis.call("HSET", keys.alarms_open(ns), alarm.origin, alarm.id)
+    end
+  end
+  local channel = before and keys.alarm_changed(ns) or keys.alarm_new(ns)
+  redis.call("PUBLISH", channel, M.encode(alarm))
+end
+
+--- Take a record and every index entry of it away.
+function M.remove(ns, alarm)
+  redis.call("DEL", keys.alarm(ns, alarm.id))
+  redis.call("ZREM", keys.alarms(ns), alarm.id)
+  redis.call("ZREM", keys.alarms_resolved(ns), alarm.id)
+  redis.call("SREM", keys.alarms_active(ns), alarm.id)
+  redis.call("SREM", keys.alarms_by_level(ns, alarm.level), alarm.id)
+  redis.call("SREM", keys.alarms_by_source(ns, alarm.source), alarm.id)
+  if alarm.origin and redis.call("HGET", keys.alarms_open(ns), alarm.origin) == alarm.id then
+    redis.call("HDEL", keys.alarms_open(ns), alarm.origin)
+  end
+  timers.cancel(ns, "shelve", alarm.id)
+end
+
+--- A copy, for `before` of M.save.
+function M.copy(alarm)
+  local copy = {}
+  for name, value in pairs(alarm) do
+    copy[name] = value
+  end
+  return copy
+end
+
+local function new_id(ctx)
+  ctx.alarms = (ctx.alarms or 0) + 1
+  return "al-" .. ctx.image .. "-" .. ctx.alarms
+end
+
+--- Raise the alarm of an origin, or count on the open one.
+-- `spec` is { origin, title, description, level, source, ack_required, value, quality, version, ... }.
+function M.raise(ctx, spec, at)
+  local at_text = string.format("%.0f", at)
+  local open = redis.call("HGET", keys.alarms_open(ctx.ns), spec.origin)
+  local alarm = open and M.load(ctx.ns, open)
+  if alarm then
+    local before = M.copy(alarm)
+    alarm.count = string.format("%.0f", tonumber(alarm.count or 1) + 1)
+    alarm.active, alarm.latched, alarm.uncertain = "1", nil, nil
+    alarm.value, alarm.quality = spec.value, spec.quality
+    if alarm.status == "Returned" then
+      alarm.status, alarm.returned_at_ms = "New", nil
+    end
+    M.save(ctx, alarm, before, at)
+    M.journal(ctx.ns, at, alarm, "recurred")
+    return alarm
+  end
+  alarm = {
+    id = new_id(ctx), status = "New", active = "1", count = "1", created_at_ms = at_text,
+    title = spec.title, description = spec.description, level = spec.level, source = spec.source,
+    origin = spec.origin, definition = spec.definition, rule = spec.rule, version = spec.version,
+    value = spec.value, quality = spec.quality, tags = spec.tags,
+    ack_required = spec.ack_required and "1" or "0",
+  }
+  M.save(ctx, alarm, nil, at)
+  M.journal(ctx.ns, at, alarm, "raised")
+  return alarm
+end
+
+local function title_of(document)
+  return document.message or document.name or (document.detector .. " " .. document.source)
+end
+
+--- Raise the alarm of a definition. `seen` holds the value and quality at the transition.
+function M.raise_definition(ctx, watcher, seen)
+  local document = watcher.document
+  return M.raise(ctx, {
+    origin = watcher.id, definition = watcher.name, title = title_of(document), level = document.level,
+    source = document.source, ack_required = watcher.ack_required, value = seen.text, quality = seen.quality or "good",
+    version = document.version and string.format("%.0f", document.version),
+    tags = document.tags and next(document.tags) and cjson.encode(document.tags) or nil,
+  }, seen.at)
+end
+
+--- Close a record.
+function M.close(ctx, alarm, at, user, what, comment)
+  local before = M.copy(alarm)
+  alarm.status, alarm.active = "Resolved", "0"
+  alarm.resolved_at_ms = string.format("%.0f", at)
+  alarm.resolved_by = user or "condition"
+  alarm.comment = comment or alarm.comment
+  alarm.uncertain, alarm.latched = nil, nil
+  alarm.shelved_by, alarm.shelved_until_ms, alarm.shelved_one_shot = nil, nil, nil
+  M.save(ctx, alarm, before, at)
+  M.journal(ctx.ns, at, alarm, what, user, comment)
+end
+
+local function latching(ns, alarm)
+  if not alarm.definition then
+    return false
+  end
+  local text = redis.call("GET", keys.definition(ns, alarm.definition))
+  return text and cjson.decode(text).latching == true
+end
+
+--- The condition of an origin ended: Returned, Resolved, or latched where the definition says so.
+function M.condition_ended(ctx, origin, at)
+  local open = redis.call("HGET", keys.alarms_open(ctx.ns), origin)
+  local alarm = open and M.load(ctx.ns, open)
+  if not alarm or alarm.active ~= "1" then
+    return
+  end
+  local before = M.copy(alarm)
+  alarm.active, alarm.uncertain = "0", nil
+  alarm.returned_at_ms = string.format("%.0f", at)
+  if latching(ctx.ns, alarm) then
+    alarm.latched = "1"
+    M.save(ctx, alarm, before, at)
+    M.journal(ctx.ns, at, alarm, "latched")
+  elseif alarm.status == "Acknowledged" or alarm.ack_required ~= "1" then
+    M.close(ctx, alarm, at, nil, "resolved")
+  else
+    alarm.status = "Returned"
+    if alarm.shelved_one_shot == "1" then
+      alarm.shelved_by, alarm.shelved_until_ms, alarm.shelved_one_shot = nil, nil, nil
+    end
+    M.save(ctx, alarm, before, at)
+    M.journal(ctx.ns, at, alarm, "returned")
+  end
+end
+
+--- Mark the open alarm of an origin uncertain while its condition is unknown.
+function M.mark_uncertain(ctx, origin, uncertain)
+  local open = redis.call("HGET", keys.alarms_open(ctx.ns), origin)
+  local alarm = open and M.load(ctx.ns, open)
+  if alarm and (alarm.uncertain == "1") ~= uncertain then
+    local before = M.copy(alarm)
+    alarm.uncertain = uncertain and "1" or nil
+    M.save(ctx, alarm, before, ctx.now)
+    M.journal(ctx.ns, ctx.now, alarm, uncertain and "uncertain" or "certain")
+  end
+end
+
+--- The shelving of an alarm ran out.
+function M.shelve_over(ctx, id, due)
+  local alarm = M.load(ctx.ns, id)
+  if alarm and alarm.shelved_by then
+    local before = M.copy(alarm)
+    alarm.shelved_by, alarm.shelved_until_ms, alarm.shelved_one_shot = nil, nil, nil
+    M.save(ctx, alarm, before, due)
+    M.journal(ctx.ns, due, alarm, "unshelved", "timer")
+  end
+end
+
+return M

@@ -1,0 +1,297 @@
+-- Channels: their definitions, and who polls them.
+local args = require("lib.args")
+local call = require("core.call")
+local engine = require("core.engine")
+local errors = require("lib.errors")
+local expression = require("core.expression")
+local graphs = require("core.graph")
+local ingest = require("comsrv.ingest")
+local json = require("lib.json")
+local keys = require("lib.keys")
+local leases = require("comsrv.leases")
+local pages = require("lib.pages")
+local records = require("comsrv.records")
+
+local M = {}
+
+local KINDS = { "T", "S", "C", "A" }
+local MIN_LEASE_MS = 3000
+local MAX_LEASE_MS = 3600000
+local MAX_POINTS = 20000
+
+local function each_point(document, take)
+  local points = document.points or {}
+  local total = 0
+  for _, kind in ipairs(KINDS) do
+    local seen = {}
+    for i, point in ipairs(points[kind] or {}) do
+      local path = "points." .. kind .. "[" .. (i - 1) .. "]"
+      local id = args.point(point.id)
+      if seen[id] then
+        errors.fail("INVALID", path .. ".id " .. id .. " is there twice")
+      end
+      seen[id] = true
+      total = total + 1
+      take(kind, id, point, path)
+    end
+  end
+  if total > MAX_POINTS then
+    errors.fail("LIMIT", "a channel has at most " .. MAX_POINTS .. " points, not " .. total)
+  end
+end
+
+local function limits_json(kind, point)
+  return json.object({
+    "kind", json.text(kind), "min", point.min and cjson.encode(point.min), "max", point.max and cjson.encode(point.max),
+  })
+end
+
+local function examine(document)
+  local programs, writable, calculated = {}, {}, false
+  each_point(document, function(kind, id, point, path)
+    if point.program then
+      local problem = (kind == "C" or kind == "A") and "only T and S points are calculated"
+        or expression.problem(point.program)
+      if problem then
+        errors.fail("INVALID", path .. ".program: " .. problem)
+      end
+      programs[kind .. ":" .. id] = point.program
+      calculated = true
+    end
+    if kind == "C" or kind == "A" then
+      writable[#writable + 1] = kind .. ":" .. id
+      writable[#writable + 1] = limits_json(kind, point)
+    end
+  end)
+  return programs, writable, calculated
+end
+
+local function store_points(ns, ch, programs, writable)
+  redis.call("DEL", keys.programs(ns, ch), keys.writable(ns, ch))
+  for point, program in pairs(programs) do
+    redis.call("HSET", keys.programs(ns, ch), point, cjson.encode(program))
+  end
+  for start = 1, #writable, 1000 do
+    redis.call("HSET", keys.writable(ns, ch), unpack(writable, start, math.min(start + 999, #writable)))
+  end
+end
+
+-- Points that left the table leave the image too.
+local function forget_points(ns, ch, document)
+  local kept = { T = {}, S = {}, C = {}, A = {} }
+  each_point(document, function(kind, id)
+    kept[kind][id] = true
+  end)
+  for _, kind in ipairs(KINDS) do
+    local found = redis.call("HKEYS", keys.values(ns, ch, kind))
+    for i = 1, #found do
+      if not kept[kind][found[i]] then
+        redis.call("HDEL", keys.values(ns, ch, kind), found[i])
+        redis.call("HDEL", keys.values_at(ns, ch, kind), found[i])
+        redis.call("HDEL", keys.values_quality(ns, ch, kind), found[i])
+      end
+    end
+  end
+end
+
+--- Create or change a channel's definition.
+--
+-- KEYS[1]  channel
+-- ARGV[1]  {id, name, protocol, enabled, interval_ms, parameters, polling, points: {T: [{id, name, min, max, program, ...}], S, C, A}}
+-- Returns  the definition, byte for byte as it came
+-- Errors   INVALID  a field is wrong
+-- Writes   comsrv:channel:{ch}, comsrv:channels, comsrv:{ch}:programs, comsrv:{ch}:writable
+function M.upsert(ns, id, argv)
+  local ch = args.channel(id)
+  local document = args.document(argv[1])
+  if document.id ~= nil and args.channel(document.id) ~= ch then
+    errors.fail("INVALID", "id " .. tostring(document.id) .. " is not the key's channel " .. ch)
+  end
+  if type(document.name) ~= "string" or type(document.protocol) ~= "string" then
+    errors.fail("INVALID", "name and protocol must be texts")
+  end
+  local programs, writable, calculated = examine(document)
+  local ctx = call.begin(ns)
+  call.accept(ctx)
+  redis.call("SET", keys.channel(ns, ch), argv[1])
+  redis.call("SADD", keys.channels(ns), ch)
+  store_points(ns, ch, programs, writable)
+  forget_points(ns, ch, document)
+  if calculated or ctx.graph.calcs["comsrv:" .. ch] then
+    graphs.put_programs(ctx.graph, ch, programs)
+    graphs.changed(ctx.graph)
+    engine.recalculate(ctx, ch)
+  end
+  return call.finish(ctx, argv[1])
+end
+
+--- A channel's definition.
+--
+-- KEYS[1]  channel
+-- Returns  the document
+-- Errors   NOTFOUND  no such channel
+function M.get(ns, id)
+  local ch = args.channel(id)
+  return redis.call("GET", keys.channel(ns, ch)) or errors.fail("NOTFOUND", "channel " .. ch)
+end
+
+--- Channels by id.
+--
+-- ARGV[1]  {limit?, cursor?}
+-- Returns  {items, cursor}
+function M.list(ns, _, argv)
+  return pages.sorted(keys.channels(ns), args.document(argv[1], true), function(ch)
+    return redis.call("GET", keys.channel(ns, ch))
+  end)
+end
+
+--- Delete a channel with its points and queued commands; alarms and history stay.
+--
+-- KEYS[1]  channel
+-- Returns  {deleted: channel}
+-- Errors   NOTFOUND  no such channel
+-- Writes   every comsrv:{ch}:... key
+function M.delete(ns, id)
+  local ch = args.channel(id)
+  if redis.call("EXISTS", keys.channel(ns, ch)) == 0 then
+    errors.fail("NOTFOUND", "channel " .. ch)
+  end
+  local ctx = call.begin(ns)
+  call.accept(ctx)
+  leases.lapse(ctx, ch, ctx.now, "deleted")
+  call.finish(ctx)
+  local queued = redis.call("ZRANGE", keys.command_queue(ns, ch), 0, -1)
+  for i = 1, #queued do
+    records.move(ctx, records.load(ns, queued[i]), "rejected", "the channel was deleted")
+  end
+  graphs.put_programs(ctx.graph, ch, {})
+  for _, kind in ipairs(KINDS) do
+    redis.call("DEL", keys.values(ns, ch, kind), keys.values_at(ns, ch, kind), keys.values_quality(ns, ch, kind))
+  end
+  redis.call(
+    "DEL", keys.channel(ns, ch), keys.programs(ns, ch), keys.writable(ns, ch), keys.seen(ns, ch), keys.sequence(ns, ch),
+    keys.command_stream(ns, ch), keys.command_sent(ns, ch), keys.selected(ns, ch), keys.tags(ns, ch),
+    keys.substituted(ns, ch), keys.status(ns, ch)
+  )
+  redis.call("SREM", keys.channels(ns), ch)
+  graphs.changed(ctx.graph)
+  return '{"deleted":' .. ch .. "}"
+end
+
+--- Take a channel: one comsrv holds it, under an epoch one higher than the last.
+--
+-- KEYS[1]  channel
+-- ARGV[1]  {owner, interval_ms, now_ms?}
+-- Returns  {epoch, lease_ms}; the claimer then sends every point
+-- Errors   CONFLICT  another owner's lease lives
+-- Writes   comsrv:{ch}:status, comsrv:{ch}:seq; commands that were sent end as failed: unknown outcome
+function M.claim(ns, id, argv)
+  local ch = args.channel(id)
+  local document = args.document(argv[1])
+  local owner = args.text(document.owner, "owner", 128) or errors.fail("INVALID", "owner is missing")
+  local interval = args.integer(document.interval_ms, "interval_ms", 1, MAX_LEASE_MS, 1000)
+  local ctx = call.begin(ns, document.now_ms)
+  local status = keys.status(ns, ch)
+  local held = redis.call("HMGET", status, "leased", "owner")
+  if held[1] == "1" and held[2] ~= owner then
+    errors.fail("CONFLICT", "channel " .. ch .. " is held by " .. held[2])
+  end
+  call.accept(ctx)
+  local lease = math.min(math.max(MIN_LEASE_MS, 3 * interval), MAX_LEASE_MS)
+  local epoch = redis.call("HINCRBY", status, "epoch", 1)
+  redis.call(
+    "HSET", status, "owner", owner, "leased", "1", "lease_ms", string.format("%.0f", lease), "state", "starting",
+    "since_ms", string.format("%.0f", ctx.now)
+  )
+  redis.call("DEL", keys.sequence(ns, ch))
+  leases.extend(ctx, ch, lease)
+  records.orphan(ctx, ch)
+  engine.recalculate(ctx, ch)
+  return call.finish(ctx, '{"epoch":' .. epoch .. ',"lease_ms":' .. string.format("%.0f", lease) .. "}")
+end
+
+local STATES = { "starting", "running", "degraded", "down", "standby", "stopped" }
+
+--- Keep the lease, and say what went on since: blocks seen unchanged, state, counters.
+--
+-- KEYS[1]  channel
+-- ARGV[1]  {epoch, state?, seen: {block: at_ms}?, units: {unit: {...}}?, counters?, now_ms?}
+-- Returns  {seq, resend}: where resend is true every point must be sent again
+-- Errors   CONFLICT  a newer epoch holds the channel
+--          STATE     the lease lapsed, claim again
+-- Writes   comsrv:{ch}:status, comsrv:{ch}:seen, voltage:ledger
+function M.renew(ns, id, argv)
+  local ch = args.channel(id)
+  local document = args.document(argv[1])
+  local state = document.state ~= nil and args.choice(document.state, "state", STATES) or nil
+  ingest.check_counters(document.counters)
+  local seen = {}
+  for block, at in pairs(document.seen or {}) do
+    seen[#seen + 1] = args.text(block, "seen", 64)
+    seen[#seen + 1] = string.format("%.0f", args.integer(at, "seen." .. block, 0, 9007199254740991))
+  end
+  local ctx = call.begin(ns, document.now_ms)
+  leases.check_lease(ctx, ch, document.epoch)
+  call.accept(ctx)
+  local status = keys.status(ns, ch)
+  leases.extend(ctx, ch, tonumber(redis.call("HGET", status, "lease_ms")))
+  if #seen > 0 then
+    redis.call("HSET", keys.seen(ns, ch), unpack(seen))
+  end
+  if state and redis.call("HGET", status, "state") ~= state then
+    redis.call("HSET", status, "state", state, "since_ms", string.format("%.0f", ctx.now))
+  end
+  if document.units then
+    redis.call("HSET", status, "units", cjson.encode(document.units))
+  end
+  ingest.count(ctx, document.counters, 0)
+  local resend = redis.call("HDEL", status, "resend") == 1
+  return call.finish(ctx, '{"seq":' .. ctx.image .. ',"resend":' .. tostring(resend) .. "}")
+end
+
+--- Give a channel back at an orderly stop; its points become bad:stale at once.
+--
+-- KEYS[1]  channel
+-- ARGV[1]  {epoch, now_ms?}
+-- Returns  {seq}
+-- Errors   CONFLICT  a newer epoch holds the channel
+-- Writes   comsrv:{ch}:status and the quality of its points
+function M.release(ns, id, argv)
+  local ch = args.channel(id)
+  local document = args.document(argv[1])
+  local ctx = call.begin(ns, document.now_ms)
+  leases.check_epoch(ctx, ch, document.epoch)
+  call.accept(ctx)
+  leases.lapse(ctx, ch, ctx.now, "stopped")
+  return call.finish(ctx, '{"seq":' .. ctx.image .. "}")
+end
+
+--- A channel's state.
+--
+-- KEYS[1]  channel
+-- Returns  {channel, state, since_ms, epoch, owner, leased, lease_ms, lease_until_ms, units, seen}
+-- Errors   NOTFOUND  no such channel
+function M.status(ns, id)
+  local ch = args.channel(id)
+  local found = redis.call("HGETALL", keys.status(ns, ch))
+  if #found == 0 and redis.call("EXISTS", keys.channel(ns, ch)) == 0 then
+    errors.fail("NOTFOUND", "channel " .. ch)
+  end
+  local status = {}
+  for i = 1, #found, 2 do
+    status[found[i]] = found[i + 1]
+  end
+  local seen, parts = redis.call("HGETALL", keys.seen(ns, ch)), {}
+  for i = 1, #seen, 2 do
+    parts[#parts + 1] = json.text(seen[i]) .. ":" .. seen[i + 1]
+  end
+  return json.object({
+    "channel", ch, "state", json.text(status.state or "unclaimed"), "since_ms", status.since_ms or "null",
+    "epoch", status.epoch or "0", "owner", status.owner and json.text(status.owner) or "null",
+    "leased", status.leased == "1" and "true" or "false", "lease_ms", status.lease_ms or "null",
+    "lease_until_ms", redis.call("ZSCORE", keys.timers(ns), "lease|" .. ch) or "null",
+    "units", status.units or "{}", "seen", "{" .. table.concat(parts, ",") .. "}",
+  })
+end
+
+return M

@@ -1,0 +1,120 @@
+-- Who may write a channel: a lease and an epoch. When the lease lapses nothing of the channel stays good.
+local engine = require("core.engine")
+local errors = require("lib.errors")
+local graphs = require("core.graph")
+local keys = require("lib.keys")
+local streams = require("lib.streams")
+local timers = require("core.timers")
+
+local M = {}
+
+local KINDS = { "T", "S", "C", "A" }
+local CHUNK = 500
+
+--- Refuse an epoch that is not the channel's present one.
+function M.check_epoch(ctx, ch, epoch)
+  local current = tonumber(redis.call("HGET", keys.status(ctx.ns, ch), "epoch") or 0)
+  if type(epoch) ~= "number" then
+    errors.fail("INVALID", "epoch must be a number")
+  end
+  if epoch < current then
+    errors.fail("CONFLICT", string.format("channel %s is at epoch %.0f, not %.0f: another comsrv took it", ch, current, epoch))
+  elseif epoch > current then
+    errors.fail("STATE", string.format("channel %s is at epoch %.0f, not %.0f: claim it again", ch, current, epoch))
+  end
+end
+
+--- Refuse a call without a live lease.
+function M.check_lease(ctx, ch, epoch)
+  M.check_epoch(ctx, ch, epoch)
+  if redis.call("HGET", keys.status(ctx.ns, ch), "leased") ~= "1" then
+    errors.fail("STATE", "the lease of channel " .. ch .. " lapsed: claim it again")
+  end
+end
+
+--- The lease lasts from now on for its whole length.
+function M.extend(ctx, ch, lease_ms)
+  timers.set(ctx.ns, ctx.now + lease_ms, "lease", ch)
+end
+
+local function mark_chunk(ctx, ch, kind, cursor, quality, at)
+  local base = ctx.ns .. "comsrv:" .. ch .. ":" .. kind
+  local reply = redis.call("HSCAN", base, cursor, "COUNT", CHUNK)
+  local section = { ids = {}, values = {}, quality = {} }
+  local points = (ctx.graph.owners["comsrv:" .. ch] or {})[kind] or {}
+  local any = false
+  for i = 1, #reply[2], 2 do
+    local id = reply[2][i]
+    section.quality[id] = quality
+    any = true
+    local slot = points[id]
+    if slot then
+      slot.quality, slot.at = quality, at
+      ctx.touched[#ctx.touched + 1] = slot
+    end
+  end
+  if any then
+    engine.store_sections(ctx, ch, { [kind] = section }, at)
+  end
+  return reply[1]
+end
+
+--- Mark a channel's points, 500 at a time; the rest follows by timer at the same instant.
+function M.mark(ctx, ch, quality, at)
+  for i = 1, #KINDS do
+    local cursor = mark_chunk(ctx, ch, KINDS[i], "0", quality, at)
+    if cursor ~= "0" then
+      timers.set(ctx.ns, at, "stale", ch .. "|" .. KINDS[i] .. "|" .. cursor .. "|" .. quality)
+    end
+  end
+end
+
+--- The timer of M.mark: the next 500.
+function M.mark_on(ctx, id, due)
+  local ch, kind, cursor, quality = string.match(id, "^([^|]+)|(%u)|(%d+)|(.*)$")
+  if redis.call("HGET", keys.status(ctx.ns, ch), "leased") == "1" then
+    return
+  end
+  local following = mark_chunk(ctx, ch, kind, cursor, quality, due)
+  if following ~= "0" then
+    timers.set(ctx.ns, due, "stale", ch .. "|" .. kind .. "|" .. following .. "|" .. quality)
+  end
+end
+
+--- End a lease: every point of the channel becomes bad:stale.
+function M.lapse(ctx, ch, at, state)
+  local status = keys.status(ctx.ns, ch)
+  if redis.call("HGET", status, "leased") ~= "1" then
+    return
+  end
+  redis.call("HSET", status, "leased", "0", "state", state or "stale", "since_ms", string.format("%.0f", at))
+  timers.cancel(ctx.ns, "lease", ch)
+  if not state then
+    streams.event(ctx.ns, at, "lease_lapsed", "channel " .. ch)
+  end
+  M.mark(ctx, ch, "bad:stale", at)
+end
+
+--- The slot of a point, when anything depends on it.
+function M.slot(ctx, ch, kind, id)
+  local kinds = ctx.graph.owners["comsrv:" .. ch]
+  return kinds and kinds[kind] and kinds[kind][id]
+end
+
+--- Put one value of one point into the image: a confirmed command, a substitution.
+function M.put(ctx, ch, kind, id, text, quality)
+  local slot = graphs.slot(ctx.graph, "comsrv:" .. ch, kind, id)
+  ctx.graph.fresh = {}
+  slot.value, slot.text, slot.quality, slot.at = text and tonumber(text) or slot.value, text or slot.text, quality, ctx.now
+  local section = { ids = {}, values = {}, quality = {} }
+  if text then
+    section.ids[1], section.values[1] = id, text
+  end
+  if quality then
+    section.quality[id] = quality
+  end
+  engine.store_sections(ctx, ch, { [kind] = section }, ctx.now)
+  ctx.touched[#ctx.touched + 1] = slot
+end
+
+return M

@@ -1,0 +1,72 @@
+-- The frame of every call that changes state: the clock, the timers that are due, the image number.
+local alarms = require("alarmsrv.alarms")
+local args = require("lib.args")
+local clock = require("core.clock")
+local engine = require("core.engine")
+local graphs = require("core.graph")
+local keys = require("lib.keys")
+local leases = require("comsrv.leases")
+local points = require("comsrv.overrides")
+local records = require("comsrv.records")
+local timers = require("core.timers")
+
+local M = {}
+
+-- A timer's kind -> who handles it: handler(ctx, id, due).
+local HANDLERS = {
+  hold = engine.hold_over,
+  off = engine.off_over,
+  cooldown = engine.cooldown_over,
+  lease = leases.lapse,
+  stale = leases.mark_on,
+  command = records.expire,
+  shelve = alarms.shelve_over,
+  substitute = points.substitution_over,
+  tag = points.tag_over,
+}
+
+local function context(ns, now, graph)
+  return {
+    ns = ns, now = now, graph = graph, transitions = 0, touched = {}, calculated = {}, models = {}, model_list = {},
+    confirm = leases.put,
+  }
+end
+
+--- Take the next image number: from here on the call has an effect.
+function M.accept(ctx)
+  local image = redis.call("INCR", keys.image(ctx.ns))
+  ctx.image = image
+  ctx.graph.image = string.format("%.0f", image)
+end
+
+--- Let everything follow from what the call changed, and return its reply.
+function M.finish(ctx, reply)
+  if #ctx.touched > 0 then
+    engine.settle(ctx, ctx.now)
+  end
+  return reply
+end
+
+--- Begin a call: advance the clock, fire what is due (at most 20, in order, at the due instants).
+-- What fires stands, even where the call itself is then refused.
+function M.begin(ns, now_ms)
+  local now = clock.advance(ns, now_ms ~= nil and args.now(now_ms) or nil)
+  local ctx = context(ns, now, graphs.open(ns))
+  local due = timers.take(ns, now)
+  if due then
+    M.accept(ctx)
+    for i = 1, #due do
+      local handler = HANDLERS[due[i][2]]
+      if handler then
+        handler(ctx, due[i][3], due[i][1])
+        engine.settle(ctx, due[i][1])
+      end
+    end
+    local fired = ctx
+    ctx = context(ns, now, fired.graph)
+    ctx.fired, ctx.transitions, ctx.behind, ctx.image = #due, fired.transitions, fired.behind, fired.image
+  end
+  return ctx
+end
+
+return M

@@ -1,0 +1,388 @@
+-- The compiled image of a namespace: points, what watches them, and their last values.
+--
+-- It is a cache derived from keys. It holds only while the generation token and the image number
+-- it was left with are still those in the keys: every change of a definition writes a new token,
+-- every accepted call a new number, so a restart, a fail-over, a FLUSHALL or a restored backup
+-- is noticed at the next call.
+--
+-- slot     a point: { ref, owner, kind, id, value, quality, at, leaves, targets, calcs }
+-- leaf     a condition on a slot (core/conditions.lua)
+-- watcher  a rule or an alarm definition: { kind, name, root, leaves, truth, active, ... }
+local args = require("lib.args")
+local keys = require("lib.keys")
+local alarm_compile = require("alarmsrv.compile")
+local rule_compile = require("rulesrv.compile")
+
+local M = {}
+
+local CHUNK = 1000
+local cache = {}
+
+--- Forget what was compiled; the next call builds it again.
+function M.forget()
+  cache = {}
+end
+
+local function new_slot(graph, owner, kind, id)
+  local slot = { ref = owner .. ":" .. kind .. ":" .. id, owner = owner, kind = kind, id = id }
+  graph.fresh[#graph.fresh + 1] = slot
+  return slot
+end
+
+--- The slot of `owner` ("comsrv:1001"), kind and id; made when it is new.
+function M.slot(graph, owner, kind, id)
+  local kinds = graph.owners[owner]
+  if not kinds then
+    kinds = { T = {}, S = {}, C = {}, A = {} }
+    graph.owners[owner] = kinds
+  end
+  local slot = kinds[kind][id]
+  if not slot then
+    slot = new_slot(graph, owner, kind, id)
+    kinds[kind][id] = slot
+  end
+  return slot
+end
+
+--- The slot a reference means; a model's point is the point it is mapped to.
+function M.resolve(graph, ref)
+  local service, owner, kind, id = string.match(ref, "^([%w_%-]+):([%w_%-]+):([TSCA]):(%d+)$")
+  if service then
+    return M.slot(graph, service .. ":" .. owner, kind, id)
+  end
+  local model, name = string.match(ref, "^modsrv:([%w_%-]+):([%w_%-]+)$")
+  local names = graph.models[model]
+  if names and names[name] then
+    return names[name]
+  end
+  -- Not mapped (yet): unknown until a model brings it.
+  return { ref = ref }
+end
+
+--- Read the values of slots from their hashes.
+local function load_values(ns, slots)
+  local groups = {}
+  for i = 1, #slots do
+    local slot = slots[i]
+    local name = slot.owner .. ":" .. slot.kind
+    groups[name] = groups[name] or {}
+    table.insert(groups[name], slot)
+  end
+  for name, members in pairs(groups) do
+    for start = 1, #members, CHUNK do
+      local ids = {}
+      for i = start, math.min(start + CHUNK - 1, #members) do
+        ids[#ids + 1] = members[i].id
+      end
+      local values = redis.call("HMGET", ns .. name, unpack(ids))
+      local at = redis.call("HMGET", ns .. name .. ":ts", unpack(ids))
+      local quality = redis.call("HMGET", ns .. name .. ":q", unpack(ids))
+      for i = 1, #ids do
+        local slot = members[start + i - 1]
+        slot.value = values[i] and tonumber(values[i]) or nil
+        slot.text = values[i] or nil
+        slot.at = at[i] and tonumber(at[i]) or nil
+        slot.quality = quality[i] or nil
+      end
+    end
+  end
+end
+
+local function state_key(ns, watcher)
+  if watcher.kind == "rule" then
+    return keys.rule_state(ns, watcher.name)
+  end
+  return keys.definition_state(ns, watcher.name)
+end
+M.state_key = state_key
+
+local TRUTH = { ["1"] = true, ["0"] = false }
+
+local function load_state(ns, watcher)
+  local found = redis.call("HGETALL", state_key(ns, watcher))
+  local state = {}
+  for i = 1, #found, 2 do
+    state[found[i]] = found[i + 1]
+  end
+  watcher.truth = TRUTH[state.truth or "?"]
+  watcher.active = state.active == "1"
+  watcher.fired_ms = tonumber(state.fired_ms)
+  watcher.count = tonumber(state.count or 0)
+  for i = 1, #watcher.leaves do
+    local leaf = watcher.leaves[i]
+    local on, held, since, elapsed = string.match(state["leaf:" .. i] or "", "^(%d)|(%d)|(%d*)|(%d*)$")
+    leaf.on, leaf.held = on == "1", held == "1"
+    leaf.since, leaf.elapsed = tonumber(since), tonumber(elapsed) or 0
+  end
+end
+
+--- Read every value and state again; the definitions stand.
+local function reload(graph)
+  local slots = {}
+  for _, kinds in pairs(graph.owners) do
+    for _, points in pairs(kinds) do
+      for _, slot in pairs(points) do
+        slots[#slots + 1] = slot
+      end
+    end
+  end
+  load_values(graph.ns, slots)
+  graph.fresh = {}
+  for _, watcher in pairs(graph.watchers) do
+    load_state(graph.ns, watcher)
+  end
+end
+
+--- Read the values of slots that were made since.
+function M.load_fresh(graph)
+  if #graph.fresh > 0 and not graph.building then
+    load_values(graph.ns, graph.fresh)
+    graph.fresh = {}
+  end
+end
+
+local function detach(leaf, slot)
+  local leaves = slot.leaves or {}
+  for i = #leaves, 1, -1 do
+    if leaves[i] == leaf then
+      table.remove(leaves, i)
+    end
+  end
+end
+
+local function attach(graph, leaf)
+  leaf.slot = M.resolve(graph, leaf.source)
+  leaf.slot.leaves = leaf.slot.leaves or {}
+  table.insert(leaf.slot.leaves, leaf)
+  if type(leaf.value) == "table" and leaf.value.source then
+    leaf.other = M.resolve(graph, leaf.value.source)
+    leaf.other.leaves = leaf.other.leaves or {}
+    table.insert(leaf.other.leaves, leaf)
+  end
+end
+
+--- Put a compiled watcher in, in place of the one of that kind and name.
+function M.put_watcher(graph, watcher)
+  M.drop_watcher(graph, watcher.kind, watcher.name)
+  watcher.id = watcher.kind .. ":" .. watcher.name
+  graph.watchers[watcher.id] = watcher
+  load_state(graph.ns, watcher)
+  if not watcher.enabled then
+    return
+  end
+  -- One plain comparison needs no tree walk: the hot path compares its truth with the last one.
+  local only = watcher.leaves[1]
+  local simple = #watcher.leaves == 1 and only.code and not only.for_ms and not only.hysteresis
+    and type(only.value) == "number" and not watcher.last_good
+    and (watcher.root == only or (watcher.root.kind ~= "not" and watcher.root[1] == only))
+  for i = 1, #watcher.leaves do
+    local leaf = watcher.leaves[i]
+    leaf.watcher = watcher
+    leaf.simple = simple or nil
+    attach(graph, leaf)
+  end
+  M.load_fresh(graph)
+end
+
+--- Take a watcher out.
+function M.drop_watcher(graph, kind, name)
+  local watcher = graph.watchers[kind .. ":" .. name]
+  if not watcher then
+    return nil
+  end
+  graph.watchers[watcher.id] = nil
+  for i = 1, #watcher.leaves do
+    local leaf = watcher.leaves[i]
+    if leaf.slot then
+      detach(leaf, leaf.slot)
+    end
+    if leaf.other then
+      detach(leaf, leaf.other)
+    end
+  end
+  return watcher
+end
+
+local function add_target(graph, model, name, ref, action)
+  local service, owner, kind, id = string.match(ref, "^([%w_%-]+):([%w_%-]+):([TSCA]):(%d+)$")
+  local slot = M.slot(graph, service .. ":" .. owner, kind, id)
+  slot.targets = slot.targets or {}
+  table.insert(slot.targets, { model = model, name = name, json = '"' .. name .. '":', action = action })
+  return slot
+end
+
+--- Put a model in: its names become other names of the points they are mapped to.
+-- `expansion` is { data = { name = ref }, action = { name = ref } }.
+function M.put_model(graph, model, expansion)
+  M.drop_model(graph, model)
+  local names = {}
+  graph.models[model] = names
+  for name, ref in pairs(expansion.data or {}) do
+    names[name] = add_target(graph, model, name, ref, false)
+  end
+  for name, ref in pairs(expansion.action or {}) do
+    names[name] = add_target(graph, model, name, ref, true)
+  end
+  M.load_fresh(graph)
+  M.rewire(graph, model)
+end
+
+local function stored_programs(ns, ch)
+  local found = redis.call("HGETALL", keys.programs(ns, ch))
+  local programs = {}
+  for i = 1, #found, 2 do
+    programs[found[i]] = cjson.decode(found[i + 1])
+  end
+  return programs
+end
+
+--- Take a model's names away from their points.
+function M.drop_model(graph, model)
+  local names = graph.models[model]
+  if not names then
+    return
+  end
+  graph.models[model] = nil
+  for _, slot in pairs(names) do
+    for i = #slot.targets, 1, -1 do
+      if slot.targets[i].model == model then
+        table.remove(slot.targets, i)
+      end
+    end
+    if #slot.targets == 0 then
+      slot.targets = nil
+    end
+  end
+end
+
+--- Point the conditions that name a model's points at what they mean now.
+function M.rewire(graph, model)
+  local prefix = "modsrv:" .. model .. ":"
+  for _, watcher in pairs(graph.watchers) do
+    for i = 1, #watcher.leaves do
+      local leaf = watcher.leaves[i]
+      local other = type(leaf.value) == "table" and leaf.value.source or ""
+      if leaf.slot and (string.sub(leaf.source, 1, #prefix) == prefix or string.sub(other, 1, #prefix) == prefix) then
+        detach(leaf, leaf.slot)
+        if leaf.other then
+          detach(leaf, leaf.other)
+        end
+        attach(graph, leaf)
+      end
+    end
+  end
+  for _, calcs in pairs(graph.calcs) do
+    for _, calc in pairs(calcs) do
+      if string.find(calc.refs, " " .. prefix, 1, true) then
+        M.put_programs(graph, calc.ch, stored_programs(graph.ns, calc.ch))
+        break
+      end
+    end
+  end
+  M.load_fresh(graph)
+end
+
+--- Put the calculated points of a channel in; `programs` is { ["T:5"] = program }.
+function M.put_programs(graph, ch, programs)
+  local owner = "comsrv:" .. ch
+  for _, calc in pairs(graph.calcs[owner] or {}) do
+    for i = 1, #calc.inputs do
+      local calcs = calc.inputs[i].calcs or {}
+      for j = #calcs, 1, -1 do
+        if calcs[j] == calc then
+          table.remove(calcs, j)
+        end
+      end
+    end
+  end
+  graph.calcs[owner] = {}
+  for point, program in pairs(programs) do
+    local kind, id = string.match(point, "^([TS]):(%d+)$")
+    local calc = { slot = M.slot(graph, owner, kind, id), program = {}, inputs = {}, ch = ch, refs = "" }
+    for i = 1, #program do
+      calc.program[i] = program[i]
+      if program[i][1] == "ref" then
+        local input = M.resolve(graph, program[i][2])
+        calc.inputs[#calc.inputs + 1] = input
+        calc.program[i] = { "ref", #calc.inputs }
+        calc.refs = calc.refs .. " " .. program[i][2]
+        input.calcs = input.calcs or {}
+        table.insert(input.calcs, calc)
+      end
+    end
+    graph.calcs[owner][point] = calc
+  end
+  M.load_fresh(graph)
+end
+
+local function each(ns, index_key, key_of, take)
+  local ids = redis.call("SMEMBERS", index_key)
+  table.sort(ids)
+  for i = 1, #ids do
+    local text = redis.call("GET", key_of(ns, ids[i]))
+    if text then
+      take(ids[i], text)
+    end
+  end
+end
+
+local function build(ns)
+  local graph = { ns = ns, owners = {}, models = {}, watchers = {}, calcs = {}, fresh = {}, building = true }
+  each(ns, keys.models(ns), keys.model_expansion, function(id, text)
+    M.put_model(graph, id, cjson.decode(text))
+  end)
+  local channels = redis.call("SMEMBERS", keys.channels(ns))
+  for i = 1, #channels do
+    M.put_programs(graph, channels[i], stored_programs(ns, channels[i]))
+  end
+  each(ns, keys.rules(ns), keys.rule, function(_, text)
+    M.put_watcher(graph, (rule_compile.compile(args.document(text))))
+  end)
+  each(ns, keys.definitions(ns), keys.definition, function(_, text)
+    M.put_watcher(graph, (alarm_compile.compile(args.document(text))))
+  end)
+  graph.building = nil
+  M.load_fresh(graph)
+  return graph
+end
+
+-- Many namespaces may share a server: past the bound all are compiled anew on their next call.
+local MAX_GRAPHS = 64
+local function bound()
+  local count = 0
+  for _ in pairs(cache) do
+    count = count + 1
+  end
+  if count >= MAX_GRAPHS then
+    cache = {}
+  end
+end
+
+--- The compiled image of a namespace, as fresh as the keys.
+function M.open(ns)
+  local marks = redis.call("MGET", keys.generation(ns), keys.image(ns))
+  local graph = cache[ns]
+  if not graph or graph.generation ~= marks[1] then
+    if not graph then
+      bound()
+    end
+    graph = build(ns)
+    graph.generation = marks[1]
+    graph.image = marks[2]
+    cache[ns] = graph
+  elseif graph.image ~= marks[2] then
+    reload(graph)
+    graph.image = marks[2]
+  end
+  return graph
+end
+
+--- Note a change of a definition that was made in `graph` too: a new token in the keys and here.
+function M.changed(graph)
+  local time = redis.call("TIME")
+  local token = redis.sha1hex(time[1] .. "." .. time[2] .. (graph.generation or ""))
+  redis.call("SET", keys.generation(graph.ns), token)
+  graph.generation = token
+end
+
+return M

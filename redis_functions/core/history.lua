@@ -1,0 +1,61 @@
+-- The history queue: a stream of documents as they came, capped in entries and bytes.
+-- At the cap the oldest entries go and their samples are counted as dropped(queue_full).
+local keys = require("lib.keys")
+local streams = require("lib.streams")
+
+local M = {}
+
+M.MAX_ENTRIES = 1000000
+M.MAX_BYTES = 268435456
+-- What an entry costs beside its document.
+M.ENTRY_BYTES = 96
+
+--- Take entries out of the queue and its size; `found` is XRANGE's reply. Returns their samples.
+function M.remove(ns, found)
+  local entries, bytes, samples, ids = 0, 0, 0, {}
+  for i = 1, #found do
+    ids[i] = found[i][1]
+    entries = entries + 1
+    local fields = found[i][2]
+    for j = 1, #fields, 2 do
+      if fields[j] == "n" then
+        samples = samples + tonumber(fields[j + 1])
+      elseif fields[j] == "b" then
+        bytes = bytes + tonumber(fields[j + 1])
+      end
+    end
+  end
+  if entries > 0 then
+    redis.call("XDEL", keys.history_queue(ns), unpack(ids))
+    local size = keys.history_size(ns)
+    redis.call("HINCRBY", size, "entries", -entries)
+    redis.call("HINCRBY", size, "bytes", -bytes)
+    redis.call("HINCRBY", size, "samples", -samples)
+  end
+  return samples
+end
+
+--- Append one document with `samples` samples of a channel.
+function M.append(ns, image, ch, document, samples)
+  if samples == 0 then
+    return
+  end
+  local size = keys.history_size(ns)
+  local bytes = #document + M.ENTRY_BYTES
+  redis.call(
+    "XADD", keys.history_queue(ns), "*", "i", string.format("%.0f", image), "c", ch, "n", samples, "b", bytes, "d", document
+  )
+  redis.call("HINCRBY", keys.ledger(ns), "queued", samples)
+  local entries_now = redis.call("HINCRBY", size, "entries", 1)
+  local bytes_now = redis.call("HINCRBY", size, "bytes", bytes)
+  redis.call("HINCRBY", size, "samples", samples)
+  local cap = tonumber(redis.call("HGET", keys.limits(ns), "queue_bytes") or M.MAX_BYTES)
+  if bytes_now > cap or entries_now > M.MAX_ENTRIES then
+    local dropped = M.remove(ns, redis.call("XRANGE", keys.history_queue(ns), "-", "+", "COUNT", 16))
+    if redis.call("HINCRBY", keys.ledger(ns), "dropped:queue_full", dropped) == dropped then
+      streams.event(ns, 0, "history_queue_full", "the oldest history goes; is hissrv running?")
+    end
+  end
+end
+
+return M

@@ -1,0 +1,88 @@
+-- What a rule does when it fires and when its condition ends.
+local alarms = require("alarmsrv.alarms")
+local commands = require("comsrv.records")
+local json = require("lib.json")
+local keys = require("lib.keys")
+local streams = require("lib.streams")
+
+local M = {}
+
+local NEEDS_ACK = { Critical = true, Major = true, Minor = true }
+
+local function alarm_origin(watcher, index)
+  return watcher.id .. "#" .. index
+end
+
+local function create_alarm(ctx, watcher, index, params, item)
+  local level = params.level or "Warning"
+  local ack = params.ack_required
+  if ack == nil then
+    ack = NEEDS_ACK[level] == true
+  end
+  local alarm = alarms.raise(ctx, {
+    origin = alarm_origin(watcher, index), rule = watcher.name, title = params.title, description = params.description,
+    level = level, source = params.source or watcher.leaves[1].source, ack_required = ack, value = item.text,
+    quality = item.quality or "good",
+    version = watcher.document.version and string.format("%.0f", watcher.document.version),
+  }, item.at)
+  return alarm.id
+end
+
+local function command(ctx, watcher, _, params, item)
+  -- An action that moves a device needs every input good, unless the rule says on_bad: last.
+  if not item.good and not watcher.last_good then
+    return nil, "withheld: an input is not good"
+  end
+  local ch, spec, problem = commands.of_rule(ctx, watcher.name, params)
+  if problem then
+    return nil, problem
+  end
+  return commands.enqueue(ctx, ch, spec).id
+end
+
+local function publish_topic(ctx, watcher, _, params, item)
+  redis.call("PUBLISH", keys.rule_published(ctx.ns, params.topic), json.object({
+    "rule", json.text(watcher.name), "at_ms", json.integer(item.at), "seq", ctx.image,
+    "payload", params.payload ~= nil and cjson.encode(params.payload) or "null", "inputs", item.inputs,
+  }))
+  return params.topic
+end
+
+local ACTIONS = { create_alarm = create_alarm, command = command, publish = publish_topic }
+
+local function record(ctx, watcher, item, what, outcomes)
+  streams.append(
+    ctx.ns, keys.firings(ctx.ns), "rule", watcher.name, "event", what, "at_ms", string.format("%.0f", item.at),
+    "seq", ctx.image, "version", watcher.document.version and string.format("%.0f", watcher.document.version) or "",
+    "inputs", item.inputs, "actions", outcomes
+  )
+  redis.call("PUBLISH", keys.triggered(ctx.ns), json.object({
+    "rule", json.text(watcher.name), "name", json.text(watcher.document.name), "event", json.text(what),
+    "at_ms", json.integer(item.at), "seq", ctx.image, "inputs", item.inputs, "actions", outcomes,
+  }))
+end
+
+--- Carry out a rule's actions and record the firing with what each came to.
+function M.fire(ctx, watcher, item)
+  local outcomes = {}
+  for i, action in ipairs(watcher.document.actions or {}) do
+    local result, problem = ACTIONS[action.type](ctx, watcher, i, action.params, item)
+    outcomes[i] = json.object({
+      "type", json.text(action.type), "result", result and json.text(result), "problem", problem and json.text(problem),
+    })
+  end
+  record(ctx, watcher, item, "fired", json.list(outcomes))
+  return json.list(outcomes)
+end
+
+--- The condition ended: the alarms the rule raised return.
+function M.clear(ctx, watcher, item)
+  for i, action in ipairs(watcher.document.actions or {}) do
+    if action.type == "create_alarm" then
+      alarms.condition_ended(ctx, alarm_origin(watcher, i), item.at)
+    end
+  end
+  record(ctx, watcher, item, "cleared", "[]")
+end
+
+return M

@@ -1,0 +1,15 @@
+-- The functions of rulesrv. No logic here.
+local rules = require("rulesrv.rules")
+
+return {
+  { name = "rule_upsert", run = rules.upsert },
+  { name = "rule_get", run = rules.get, reads = true },
+  { name = "rule_list", run = rules.list, reads = true },
+  { name = "rule_delete", run = rules.delete },
+  { name = "rule_enable", run = rules.enable },
+  { name = "rule_evaluate", run = rules.evaluate, reads = true },
+  { name = "rule_batch_evaluate", run = rules.batch_evaluate, reads = true },
+  { name = "rule_trigger_action", run = rules.trigger_action },
+  { name = "rule_update_state", run = rules.update_state },
+  { name = "rule_stats", run = rules.stats, reads = true },
+}

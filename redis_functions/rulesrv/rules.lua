@@ -1,0 +1,356 @@
+-- Rules: their definitions, and what a person may ask of them.
+local actions = require("rulesrv.actions")
+local args = require("lib.args")
+local call = require("core.call")
+local compile = require("rulesrv.compile")
+local conditions = require("core.conditions")
+local engine = require("core.engine")
+local errors = require("lib.errors")
+local graphs = require("core.graph")
+local json = require("lib.json")
+local keys = require("lib.keys")
+local numbers = require("lib.numbers")
+local pages = require("lib.pages")
+local timers = require("core.timers")
+
+local M = {}
+
+local MAX_RULES = 20000
+
+local function stored(ns, id)
+  return redis.call("GET", keys.rule(ns, id)) or errors.fail("NOTFOUND", "rule " .. id)
+end
+
+local function unwatch(ns, watcher)
+  for i = 1, #watcher.leaves do
+    redis.call("SREM", keys.watch(ns, watcher.leaves[i].source), watcher.name)
+  end
+end
+
+-- A rule that goes, or is switched off, leaves no hold running and no alarm standing.
+local function quiesce(ctx, watcher)
+  for i = 1, #watcher.leaves do
+    timers.cancel(ctx.ns, "hold", watcher.id .. "#" .. i)
+  end
+  timers.cancel(ctx.ns, "off", watcher.id)
+  if watcher.active then
+    local inputs = engine.inputs(watcher)
+    actions.clear(ctx, watcher, { at = ctx.now, inputs = inputs })
+  end
+  redis.call("DEL", keys.rule_state(ctx.ns, watcher.name))
+end
+
+-- Put a checked rule in the place of the old one and evaluate it at once.
+local function install(ctx, watcher, text)
+  local ns, id = ctx.ns, watcher.name
+  local before = ctx.graph.watchers["rule:" .. id]
+  if before then
+    quiesce(ctx, before)
+    unwatch(ns, before)
+  end
+  redis.call("SET", keys.rule(ns, id), text)
+  redis.call("SADD", keys.rules(ns), id)
+  for i = 1, #watcher.leaves do
+    redis.call("SADD", keys.watch(ns, watcher.leaves[i].source), id)
+  end
+  graphs.put_watcher(ctx.graph, watcher)
+  graphs.changed(ctx.graph)
+  if watcher.enabled then
+    engine.evaluate(ctx, watcher, ctx.now)
+  end
+end
+
+--- Create or change a rule.
+--
+-- A changed rule starts anew: its holds, its count and the alarms it raised end.
+--
+-- KEYS[1]  rule
+-- ARGV[1]  {id, name, conditions, actions: [{type, params}], enabled?, priority?, cooldown_ms?, on_bad?, ...}
+-- Returns  the rule, byte for byte as it came
+-- Errors   INVALID  every problem, with the path to its field
+--          LIMIT    20000 rules are stored
+-- Writes   rulesrv:rule:{id}, rulesrv:rules, rulesrv:watch:{source}
+function M.upsert(ns, id, argv)
+  id = args.id(id, "rule")
+  local document = args.document(argv[1])
+  if document.id ~= nil and document.id ~= id then
+    errors.fail("INVALID", "id " .. tostring(document.id) .. " is not the key's rule " .. id)
+  end
+  document.id = id
+  local watcher, problems = compile.compile(document)
+  errors.fail_all(problems)
+  local ctx = call.begin(ns)
+  if redis.call("SISMEMBER", keys.rules(ns), id) == 0 and redis.call("SCARD", keys.rules(ns)) >= MAX_RULES then
+    errors.fail("LIMIT", "there are " .. MAX_RULES .. " rules")
+  end
+  call.accept(ctx)
+  install(ctx, watcher, argv[1])
+  return call.finish(ctx, argv[1])
+end
+
+--- A rule.
+--
+-- KEYS[1]  rule
+-- Returns  the rule as it was stored
+-- Errors   NOTFOUND  no such rule
+function M.get(ns, id)
+  return stored(ns, args.id(id, "rule"))
+end
+
+--- Rules by id.
+--
+-- ARGV[1]  {limit?, cursor?}
+-- Returns  {items, cursor}
+function M.list(ns, _, argv)
+  return pages.sorted(keys.rules(ns), args.document(argv[1], true), function(id)
+    return redis.call("GET", keys.rule(ns, id))
+  end)
+end
+
+--- Delete a rule; the alarms it raised return.
+--
+-- KEYS[1]  rule
+-- Returns  {deleted: id}
+-- Errors   NOTFOUND  no such rule
+-- Writes   rulesrv:rule:{id} and its state, rulesrv:rules, rulesrv:watch:{source}
+function M.delete(ns, id)
+  id = args.id(id, "rule")
+  stored(ns, id)
+  local ctx = call.begin(ns)
+  call.accept(ctx)
+  local watcher = ctx.graph.watchers["rule:" .. id]
+  if watcher then
+    quiesce(ctx, watcher)
+    unwatch(ns, watcher)
+    graphs.drop_watcher(ctx.graph, "rule", id)
+  end
+  redis.call("DEL", keys.rule(ns, id), keys.rule_state(ns, id))
+  redis.call("SREM", keys.rules(ns), id)
+  graphs.changed(ctx.graph)
+  return call.finish(ctx, json.object({ "deleted", json.text(id) }))
+end
+
+--- Switch a rule on or off.
+--
+-- KEYS[1]  rule
+-- ARGV[1]  true or false
+-- Returns  the rule
+-- Errors   NOTFOUND  no such rule
+-- Writes   rulesrv:rule:{id}
+function M.enable(ns, id, argv)
+  id = args.id(id, "rule")
+  local wanted = args.choice(argv[1], "the argument", { "true", "false" })
+  local text = stored(ns, id)
+  -- The document is kept byte for byte but for the one member: it is replaced, or put in front.
+  local changed, count = string.gsub(text, '("enabled"%s*:%s*)%a+', "%1" .. wanted, 1)
+  if count == 0 then
+    changed = string.gsub(text, "^%s*{", '{"enabled":' .. wanted .. ",", 1)
+  end
+  local document = args.document(changed)
+  document.id = id
+  if tostring(document.enabled) ~= wanted then
+    errors.fail("STATE", "rule " .. id .. " can't be switched in place; store it anew")
+  end
+  local watcher, problems = compile.compile(document)
+  errors.fail_all(problems)
+  local ctx = call.begin(ns)
+  call.accept(ctx)
+  install(ctx, watcher, changed)
+  return call.finish(ctx, changed)
+end
+
+local function truth_json(truth)
+  return truth == nil and "null" or tostring(truth)
+end
+
+-- A slot as it is, or as a simulation has it.
+local function view(slot, ref, simulated)
+  local value = simulated[ref]
+  if value ~= nil then
+    return { value = value, text = numbers.format(value) }
+  end
+  return slot
+end
+
+local function evaluate(ctx, watcher, simulated)
+  local parts = {}
+  local truth = conditions.evaluate(watcher.root, function(leaf)
+    local other = leaf.other
+    local probe = {
+      slot = view(leaf.slot, leaf.source, simulated), operator = leaf.operator, code = leaf.code, value = leaf.value,
+      hysteresis = leaf.hysteresis, on = leaf.on, deviation = leaf.deviation,
+      other = other and view(other, leaf.value.source, simulated),
+    }
+    local raw = conditions.raw(probe, watcher.last_good)
+    local held = raw
+    if leaf.for_ms and raw == true and next(simulated) == nil then
+      held = leaf.held == true
+    end
+    parts[#parts + 1] = json.object({
+      "source", json.text(leaf.source), "operator", json.text(leaf.operator), "value", cjson.encode(leaf.value),
+      "actual", probe.slot.text or "null",
+      "quality", json.text(probe.slot.quality or (probe.slot.value ~= nil and "good") or "missing"),
+      "result", truth_json(held), "for_ms", leaf.for_ms and json.integer(leaf.for_ms),
+      "since_ms", leaf.since and json.integer(leaf.since),
+    })
+    return held
+  end)
+  return json.object({
+    "rule", json.text(watcher.name), "result", truth_json(truth), "active", watcher.active and "true" or "false",
+    "enabled", watcher.enabled and "true" or "false", "seq", ctx.graph.image or "0", "conditions", json.list(parts),
+  })
+end
+
+local function watcher_of(graph, ns, id)
+  local watcher = graph.watchers["rule:" .. id]
+  if not watcher then
+    stored(ns, id)
+  end
+  if not watcher.leaves[1].slot then
+    -- A rule that is off is not wired; for a look its points are resolved without watching them.
+    for i = 1, #watcher.leaves do
+      local leaf = watcher.leaves[i]
+      leaf.slot = graphs.resolve(graph, leaf.source)
+      if type(leaf.value) == "table" and leaf.value.source then
+        leaf.other = graphs.resolve(graph, leaf.value.source)
+      end
+    end
+    graphs.load_fresh(graph)
+  end
+  return watcher
+end
+
+local function simulated_of(document)
+  local simulated = {}
+  for ref, value in pairs(document.values or {}) do
+    if not conditions.is_reference(ref) then
+      errors.fail("INVALID", "values has a key that is no reference: " .. tostring(ref))
+    end
+    simulated[ref] = args.number(value, "values." .. ref)
+  end
+  return simulated
+end
+
+--- Evaluate a rule now, or with simulated values; acts on nothing.
+--
+-- KEYS[1]  rule
+-- ARGV[1]  {values?: {reference: number}}
+-- Returns  {rule, result: true|false|null (unknown), active, conditions: [{source, operator, value, actual, quality, result}]}
+-- Errors   NOTFOUND  no such rule
+function M.evaluate(ns, id, argv)
+  id = args.id(id, "rule")
+  local simulated = simulated_of(args.document(argv[1], true))
+  local graph = graphs.open(ns)
+  return evaluate({ graph = graph }, watcher_of(graph, ns, id), simulated)
+end
+
+--- Evaluate many rules; acts on nothing.
+--
+-- ARGV[1]  {ids?: [...], values?: {reference: number}, limit?, cursor?}
+-- Returns  {items, cursor}
+-- Errors   NOTFOUND  one of ids is no rule
+function M.batch_evaluate(ns, _, argv)
+  local document = args.document(argv[1], true)
+  local simulated = simulated_of(document)
+  local graph = graphs.open(ns)
+  local function one(id)
+    return evaluate({ graph = graph }, watcher_of(graph, ns, args.id(id, "rule")), simulated)
+  end
+  if not document.ids then
+    return pages.sorted(keys.rules(ns), document, one)
+  end
+  if type(document.ids) ~= "table" or #document.ids > pages.MAX_LIMIT then
+    errors.fail("LIMIT", "ids must be a list of at most " .. pages.MAX_LIMIT)
+  end
+  local items = {}
+  for i = 1, #document.ids do
+    items[i] = one(document.ids[i])
+  end
+  return pages.page(items, nil)
+end
+
+--- Carry out a rule's actions now, whatever its condition says; a command still needs good inputs.
+--
+-- KEYS[1]  rule
+-- ARGV[1]  {now_ms?}
+-- Returns  {rule, actions: [{type, result, problem}]}
+-- Errors   NOTFOUND  no such rule
+--          STATE     the rule is off
+-- Writes   what the actions write, rulesrv:firings
+function M.trigger_action(ns, id, argv)
+  id = args.id(id, "rule")
+  local document = args.document(argv[1], true)
+  stored(ns, id)
+  local ctx = call.begin(ns, document.now_ms)
+  local watcher = watcher_of(ctx.graph, ns, id)
+  if not watcher.enabled then
+    errors.fail("STATE", "rule " .. id .. " is off")
+  end
+  call.accept(ctx)
+  local inputs, good = engine.inputs(watcher)
+  local slot = watcher.leaves[1].slot
+  local outcomes = actions.fire(ctx, watcher, {
+    at = ctx.now, inputs = inputs, good = good, text = slot.text, quality = slot.quality,
+  })
+  return call.finish(ctx, json.object({ "rule", json.text(id), "actions", outcomes }))
+end
+
+--- Evaluate a rule with the present values and let its state follow: it fires or clears.
+--
+-- KEYS[1]  rule
+-- ARGV[1]  {now_ms?}
+-- Returns  {rule, active, result, count}
+-- Errors   NOTFOUND  no such rule
+--          STATE     the rule is off
+-- Writes   rulesrv:rule:{id}:state and what the actions write
+function M.update_state(ns, id, argv)
+  id = args.id(id, "rule")
+  local document = args.document(argv[1], true)
+  stored(ns, id)
+  local ctx = call.begin(ns, document.now_ms)
+  local watcher = watcher_of(ctx.graph, ns, id)
+  if not watcher.enabled then
+    errors.fail("STATE", "rule " .. id .. " is off")
+  end
+  call.accept(ctx)
+  engine.evaluate(ctx, watcher, ctx.now)
+  return call.finish(ctx, json.object({
+    "rule", json.text(id), "active", watcher.active and "true" or "false", "result", truth_json(watcher.truth),
+    "count", watcher.count,
+  }))
+end
+
+--- Counts of all rules, or the state of one.
+--
+-- KEYS[1]  rule (optional)
+-- Returns  {rules, enabled, active, unknown}, or {rule, enabled, active, result, count, fired_at_ms}
+-- Errors   NOTFOUND  no such rule
+function M.stats(ns, id)
+  local graph = graphs.open(ns)
+  if id then
+    id = args.id(id, "rule")
+    local watcher = graph.watchers["rule:" .. id]
+    if not watcher then
+      stored(ns, id)
+    end
+    return json.object({
+      "rule", json.text(id), "enabled", watcher.enabled and "true" or "false", "active", watcher.active and "true" or "false",
+      "result", truth_json(watcher.truth), "count", watcher.count,
+      "fired_at_ms", watcher.fired_ms and watcher.fired_ms > 0 and json.integer(watcher.fired_ms) or "null",
+    })
+  end
+  local counts = { rules = 0, enabled = 0, active = 0, unknown = 0 }
+  for _, watcher in pairs(graph.watchers) do
+    if watcher.kind == "rule" then
+      counts.rules = counts.rules + 1
+      counts.enabled = counts.enabled + (watcher.enabled and 1 or 0)
+      counts.active = counts.active + (watcher.active and 1 or 0)
+      counts.unknown = counts.unknown + (watcher.enabled and watcher.truth == nil and 1 or 0)
+    end
+  end
+  return json.object({
+    "rules", counts.rules, "enabled", counts.enabled, "active", counts.active, "unknown", counts.unknown,
+  })
+end
+
+return M
