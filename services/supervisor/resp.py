@@ -37,10 +37,14 @@ class Connection:
         self._timeout_s = timeout_s
         self.where, user, password, database = self._open(url, timeout_s)
         self._reader = hiredis.Reader(replyError=ReplyError, notEnoughData=_INCOMPLETE)
-        if password is not None:
-            self.call("AUTH", *((user, password) if user else (password,)))
-        if database:
-            self.call("SELECT", database)
+        try:
+            if password is not None:
+                self.call("AUTH", *((user, password) if user else (password,)))
+            if database:
+                self.call("SELECT", database)
+        except VoltageError:
+            self.close()
+            raise
 
     def _open(self, url: str, timeout_s: float) -> tuple[str, str, str | None, str]:
         parts = urlsplit(url)
@@ -52,7 +56,11 @@ class Connection:
                 where = parts.path
                 self._socket = socket.socket(socket.AF_UNIX)
                 self._socket.settimeout(timeout_s)
-                self._socket.connect(where)
+                try:
+                    self._socket.connect(where)
+                except OSError:
+                    self._socket.close()
+                    raise
                 return where, user, password, query.get("db", [""])[0]
             where = f"{parts.hostname}:{parts.port or DEFAULT_PORT}"
             if parts.scheme not in {"redis", "rediss"} or not parts.hostname:
