@@ -24,6 +24,8 @@ from services.hissrv.store.contract import Entry, EntryId, Written
 
 FORMAT: Final = 1
 MAX_REASONS: Final = 250
+# A Redis that crashed may bring back entries whose deletion it lost: ids are known at least this long.
+REMEMBER_MS: Final = 3_600_000
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS series(id INTEGER PRIMARY KEY, ref TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS reasons(id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
@@ -32,7 +34,8 @@ CREATE TABLE IF NOT EXISTS windows(
 CREATE TABLE IF NOT EXISTS rows(
   arrival INTEGER PRIMARY KEY AUTOINCREMENT, window INTEGER NOT NULL, at_ms INTEGER NOT NULL,
   retention INTEGER NOT NULL, series BLOB NOT NULL, value BLOB NOT NULL, quality BLOB);
-CREATE TABLE IF NOT EXISTS entries(ms INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY(ms, seq)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS entries(
+  ms INTEGER NOT NULL, seq INTEGER NOT NULL, written_ms INTEGER NOT NULL, PRIMARY KEY(ms, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS files(
   name TEXT PRIMARY KEY, min_at_ms INTEGER NOT NULL, max_at_ms INTEGER NOT NULL, rows INTEGER NOT NULL,
   bytes INTEGER NOT NULL, retention INTEGER NOT NULL);
@@ -142,7 +145,7 @@ class Window:
             if not self._window:
                 self._open_window(now_ms)
             for entry in entries:
-                if not self._db.execute("INSERT OR IGNORE INTO entries VALUES (?, ?)", entry.id).rowcount:
+                if not self._db.execute("INSERT OR IGNORE INTO entries VALUES (?, ?, ?)", (*entry.id, now_ms)).rowcount:
                     repeated += 1
                     continue
                 rows.extend(self._encode(entry))
@@ -152,7 +155,10 @@ class Window:
             )
             self._db.execute("UPDATE windows SET points = points + ? WHERE id = ?", (samples, self._window))
             if forget_before is not None:
-                self._db.execute("DELETE FROM entries WHERE (ms, seq) < (?, ?)", forget_before)
+                self._db.execute(
+                    "DELETE FROM entries WHERE (ms, seq) < (?, ?) AND written_ms < ?",
+                    (*forget_before, now_ms - REMEMBER_MS),
+                )
             self._db.execute("COMMIT")
         except BaseException:
             self._rollback()
