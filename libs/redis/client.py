@@ -42,7 +42,7 @@ def connect(url: str, *, blocking: bool = False, connections: int = CONNECTIONS)
         retry=Retry(NoBackoff(), 0),
         retry_on_timeout=False,
     )
-    return redis.asyncio.Redis(connection_pool=pool)
+    return redis.asyncio.Redis.from_pool(pool)
 
 
 def translate(error: Exception) -> VoltageError:

@@ -8,11 +8,12 @@ import orjson
 
 from libs.errors import UnavailableError
 from libs.redis import keys
-from libs.redis.client import Client, execute
+from libs.redis.client import Client, execute, translate, translated
 
 Argument = str | bytes | int | dict[str, Any] | list[Any]
 
 READ_ATTEMPTS: Final = 3
+FSYNC_TIMEOUT_MS: Final = 4000
 
 
 def encode(argument: Argument) -> str | bytes:
@@ -44,6 +45,24 @@ class Functions:
         full = self._keys(key)
         reply: bytes = await execute(self.client, "FCALL", name, len(full), *full, *[encode(item) for item in args])
         return reply
+
+    async def durable(self, name: str, key: str | int | None, *args: Argument) -> bytes:
+        """Call a function and wait until the append-only file is on disk.
+
+        For commands and what operators do: nothing answered is gone after a power cut.
+        A server without WAITAOF (before 7.2) or without an append-only file answers at once.
+        """
+        full = self._keys(key)
+        with translated():
+            pipeline = self.client.pipeline(transaction=False)
+            pipeline.execute_command("FCALL", name, len(full), *full, *[encode(item) for item in args])
+            pipeline.execute_command("WAITAOF", 1, 0, FSYNC_TIMEOUT_MS)
+            reply, synced = await pipeline.execute(raise_on_error=False)
+        if isinstance(reply, Exception):
+            raise translate(reply)
+        if isinstance(synced, list) and synced[0] == 0:
+            raise UnavailableError(f"{name} was carried out, but is not on disk after {FSYNC_TIMEOUT_MS} ms")
+        return bytes(reply)
 
     async def read(self, name: str, key: str | int | None, *args: Argument) -> bytes:
         """Call a function that only reads; a lost connection is tried again."""
