@@ -1,0 +1,34 @@
+"""Check that generated files are what their generators write now; `--write` writes them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from libs.redis import keys
+
+ROOT = Path(__file__).parent.parent
+GENERATED: dict[str, Callable[[], str]] = {
+    "redis_functions/lib/keys.lua": keys.lua_source,
+}
+
+
+def main() -> int:
+    """Name the stale files; 1 when there are any."""
+    stale = 0
+    for name, generate in GENERATED.items():
+        file, text = ROOT / name, generate()
+        if file.exists() and file.read_text(encoding="utf-8") == text:
+            continue
+        if "--write" in sys.argv:
+            file.write_text(text, encoding="utf-8")
+            print(f"{name}: written")
+        else:
+            print(f"{name} is stale; run: .venv/bin/python -m scripts.check_generated --write")
+            stale = 1
+    return stale
+
+
+if __name__ == "__main__":
+    sys.exit(main())

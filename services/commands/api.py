@@ -1,0 +1,106 @@
+"""The gateway as the command line sees it: one request, JSON in and out, our errors."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from libs.errors import CODES, InternalError, UnauthorizedError, UnavailableError
+from services.commands.token import make_token
+from services.supervisor.site import Site, load_site
+
+TIMEOUT_S: Final = 30.0
+TOKEN_TTL_S: Final = 60
+PAGE: Final = 500
+
+
+def request(path: str, query: Mapping[str, object] | None = None, body: object = None, role: str = "viewer") -> Any:
+    """Ask the gateway of this site; POST when there is a body.
+
+    Raises:
+        UnavailableError: nothing answers.
+        VoltageError: what the gateway answered, as our error.
+    """
+    site = load_site()
+    url = site.settings.service_url("gateway") + path
+    given = {name: value for name, value in (query or {}).items() if value is not None}
+    if given:
+        url += "?" + urlencode(given, doseq=True)
+    asked = urllib.request.Request(url, None if body is None else json.dumps(body).encode())  # noqa: S310 - http only
+    asked.add_header("Authorization", f"Bearer {make_token(site.settings, 'voltage', role, TOKEN_TTL_S)}")
+    asked.add_header("Content-Type", "application/json")
+    try:
+        with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as reply:  # noqa: S310 - http only
+            return json.load(reply)
+    except urllib.error.HTTPError as error:
+        raise _refused(error, site) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise UnavailableError(f"the gateway at {url} does not answer ({reason}); start it: voltage up") from None
+
+
+def _refused(error: urllib.error.HTTPError, site: Site) -> Exception:
+    try:
+        problem = json.load(error)
+        code, detail = str(problem.get("code")), str(problem.get("detail") or problem.get("title"))
+    except ValueError:
+        code, detail = "INTERNAL", f"status {error.code}"
+    if error.code == 401:
+        return UnauthorizedError(f"{detail}; is {site.data_dir} the data directory of the gateway that answers?")
+    if error.code == 503:
+        return UnavailableError(detail)
+    return CODES.get(code, InternalError)(detail)
+
+
+def pages(path: str, query: Mapping[str, object], limit: int) -> list[dict[str, Any]]:
+    """Follow the cursor of a list until `limit` items."""
+    items: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while len(items) < limit:
+        page = request(path, {**query, "limit": min(PAGE, limit - len(items)), "cursor": cursor})
+        items += page["items"]
+        cursor = page.get("cursor")
+        if not cursor:
+            break
+    return items
+
+
+def show(items: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, as_json: bool, empty: str) -> None:
+    """Print items as JSON lines for programs, or as a table: column title -> dotted field."""
+    if as_json:
+        for item in items:
+            click.echo(json.dumps(item, ensure_ascii=False))
+        return
+    if not items:
+        click.echo(empty)
+        return
+    table = Table(*columns)
+    for item in items:
+        table.add_row(*(cell(field(item, path)) for path in columns.values()))
+    Console().print(table)
+
+
+def field(item: Any, path: str) -> Any:
+    """Return a field by its dotted path, None where it is absent."""
+    for step in path.split("."):
+        item = item.get(step) if isinstance(item, Mapping) else None
+    return item
+
+
+def cell(value: Any) -> str:
+    """Render one cell."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)

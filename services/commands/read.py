@@ -1,0 +1,149 @@
+"""Commands that read: thin clients of the gateway, tables for people, `--json` for programs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from services.commands.api import pages, request, show
+
+as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document a line, for programs.")
+limited = click.option("--limit", default=100, show_default=True, help="At most so many.")
+
+
+def when(at_ms: object) -> str:
+    """Render an instant in local time."""
+    if not isinstance(at_ms, int | float) or not at_ms:
+        return ""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_ms / 1000)) + f".{int(at_ms) % 1000:03d}"
+
+
+def age(at_ms: object) -> str:
+    """Render how long ago an instant was."""
+    if not isinstance(at_ms, int | float) or not at_ms:
+        return ""
+    return f"{max(0.0, time.time() - at_ms / 1000):.1f} s"
+
+
+def timed(items: list[dict[str, Any]], render: Callable[[object], str], *names: str) -> list[dict[str, Any]]:
+    """Return items with instants as people read them, under the same names."""
+    return [item | {name: render(item.get(name)) for name in names} for item in items]
+
+
+def points_of(document: Any) -> list[dict[str, Any]]:
+    """Return the points of an answer, as a list."""
+    found = document.get("items", document.get("points", [])) if isinstance(document, dict) else document
+    if isinstance(found, dict):
+        return [
+            {"name": name, **(point if isinstance(point, dict) else {"value": point})} for name, point in found.items()
+        ]
+    return list(found)
+
+
+@click.command()
+@click.argument("channel", required=False)
+@click.option("--type", "kind", type=click.Choice(["T", "S", "C", "A"]), help="Only points of this kind.")
+@limited
+@as_json
+def channels(channel: str | None, kind: str | None, limit: int, as_json: bool) -> None:
+    """List the channels, or the points of one with value, quality and age."""
+    if channel is None:
+        columns = {"id": "id", "name": "name", "protocol": "protocol", "enabled": "enabled", "state": "state"}
+        show(pages("/api/channels", {}, limit), columns, as_json=as_json, empty="no channels; see config/comsrv.yaml")
+        return
+    items = points_of(request(f"/api/channels/{channel}/points", {"type": kind}))
+    if not as_json:
+        items = timed(items, age, "changed_at_ms", "seen_at_ms")
+    columns = {
+        "type": "type", "id": "id", "name": "name", "value": "value", "unit": "unit",
+        "quality": "quality", "changed": "changed_at_ms", "seen": "seen_at_ms",
+    }  # fmt: skip
+    show(items, columns, as_json=as_json, empty=f"channel {channel} has no points")
+
+
+@click.command()
+@click.argument("model", required=False)
+@limited
+@as_json
+def models(model: str | None, limit: int, as_json: bool) -> None:
+    """List the models, or the values of one."""
+    if model is None:
+        columns = {"id": "id", "name": "name", "template": "template", "channel": "mapping.channel"}
+        show(pages("/api/models", {}, limit), columns, as_json=as_json, empty="no models; see config/models")
+        return
+    items = points_of(request(f"/api/models/{model}/values"))
+    if not as_json:
+        items = timed(items, age, "at_ms", "changed_at_ms")
+    columns = {"name": "name", "value": "value", "unit": "unit", "quality": "quality", "changed": "changed_at_ms"}
+    show(items, columns, as_json=as_json, empty=f"model {model} has no values")
+
+
+@click.command()
+@click.option("--status", help="New, Acknowledged, Returned or Resolved; else all that are open.")
+@click.option("--level", help="Critical, Major, Minor, Warning or Info.")
+@limited
+@as_json
+def alarms(status: str | None, level: str | None, limit: int, as_json: bool) -> None:
+    """List the alarms, by default those that are open."""
+    items = pages("/api/alarms", {"status": status, "level": level}, limit)
+    if not as_json:
+        items = timed(items, when, "created_at_ms")
+    columns = {
+        "id": "id", "level": "level", "status": "status", "title": "title", "source": "source",
+        "value": "value", "count": "count", "since": "created_at_ms",
+    }  # fmt: skip
+    show(items, columns, as_json=as_json, empty="no alarms")
+
+
+@click.command()
+@limited
+@as_json
+def rules(limit: int, as_json: bool) -> None:
+    """List the rules."""
+    columns = {"id": "id", "name": "name", "enabled": "enabled", "priority": "priority", "cooldown ms": "cooldown_ms"}
+    show(pages("/api/rules", {}, limit), columns, as_json=as_json, empty="no rules; see config/rules")
+
+
+@click.command()
+@click.option("--channel", help="Only those of this channel.")
+@click.option("--state", help="Only those in this state.")
+@limited
+@as_json
+def commands(channel: str | None, state: str | None, limit: int, as_json: bool) -> None:
+    """List the commands sent to devices."""
+    items = pages("/api/commands", {"channel": channel, "state": state}, limit)
+    columns = {
+        "id": "id", "channel": "channel", "type": "type", "point": "point", "value": "value",
+        "source": "source.name", "state": "state", "reason": "reason",
+    }  # fmt: skip
+    show(items, columns, as_json=as_json, empty="no commands")
+
+
+@click.command()
+@click.argument("refs", nargs=-1, required=True)
+@click.option("--start", default="-15m", show_default=True, help="RFC 3339, Unix milliseconds, now, or -5m.")
+@click.option("--end", default="now", show_default=True)
+@click.option("--interval", help="Width of a mean's window, as 1m; without it, every sample.")
+@click.option("--aggregate", default="mean", show_default=True, help="mean, min, max, sum, count, first, last, ...")
+@limited
+@as_json
+def history(
+    refs: tuple[str, ...], start: str, end: str, interval: str | None, aggregate: str, limit: int, as_json: bool
+) -> None:
+    """Show past values: voltage history comsrv:1001:T:1 --interval 1m."""
+    body: dict[str, object] = {"series": list(refs), "start": start, "end": end, "limit": limit}
+    if interval:
+        body |= {"interval": interval, "aggregate": aggregate}
+    answer = request("/api/history/query", body=body)
+    items = [
+        {"at_ms": point[0], "ref": series["ref"], "value": point[1], "quality": point[2], "unit": series.get("unit")}
+        for series in answer["series"]
+        for point in series["points"]
+    ]
+    if not as_json:
+        items = timed(items, when, "at_ms")
+    columns = {"time": "at_ms", "point": "ref", "value": "value", "unit": "unit", "quality": "quality"}
+    show(items, columns, as_json=as_json, empty="no data in that time")
