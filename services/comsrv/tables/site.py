@@ -1,0 +1,210 @@
+"""A site: every channel of comsrv.yaml with its point tables, or every problem at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from libs import expression
+from libs.errors import ConfigurationError, InvalidError, Problem
+from libs.points import PointKind
+from libs.services import resolve_port
+from libs.validation import Model, nearest, problems_of
+from services.comsrv.channel import Channel, ChannelSettings, Point, Points
+from services.comsrv.contract import ComBase
+from services.comsrv.plugins.registry import protocols
+from services.comsrv.settings import ComsrvSettings
+from services.comsrv.tables.points import Located, mapping_path, point_path, read_mappings, read_points
+
+# Says where a point ("T", 7) or its mapping stands.
+Where = Callable[[PointKind, int, str], str]
+# Families a kind may have.
+_FAMILIES: Final = {
+    PointKind.TELEMETRY: ("number", "text"),
+    PointKind.SIGNAL: ("bool",),
+    PointKind.CONTROL: ("bool", "number"),
+    PointKind.ADJUSTMENT: ("number",),
+}
+
+
+def load_site(
+    config_dir: Path, settings: ComsrvSettings, where: Callable[[tuple[str | int, ...]], str] | None = None
+) -> tuple[Channel, ...]:
+    """Read the tables of every channel.
+
+    Args:
+        config_dir: the folder that holds `channels/{id}/`.
+        settings: comsrv's settings.
+        where: names the file and line of a path in the settings, as `Document.where` does.
+
+    Raises:
+        ConfigurationError: every problem of every table, each with file and line.
+    """
+    problems: list[Problem] = []
+    channels: list[Channel] = []
+    seen: dict[int, int] = {}
+    for index, declared in enumerate(settings.channels):
+        place = where(("channels", index)) if where else f"comsrv.yaml channels[{index}]"
+        if declared.id in seen:
+            problems.append(
+                Problem(place, f"channel {declared.id} stands twice; first as channels[{seen[declared.id]}]")
+            )
+            continue
+        seen[declared.id] = index
+        channels.append(_load_channel(config_dir / "channels" / str(declared.id), declared, place, settings, problems))
+    if problems:
+        raise ConfigurationError(problems)
+    return tuple(channels)
+
+
+def check_channel(
+    channel: Channel, port_base: int, place: str = "channel", where: Where | None = None
+) -> list[Problem]:
+    """Return all that is wrong with a channel: its protocol, parameters, points and mappings."""
+
+    def default_where(kind: PointKind, point_id: int, part: str) -> str:
+        return f"points.{kind}.{point_id}" + (".mapping" if part == "mapping" else "")
+
+    plugin = protocols().get(channel.protocol)
+    if plugin is None:
+        known = protocols()
+        text = f"unknown protocol {channel.protocol!r}{nearest(channel.protocol, known)} (there are {', '.join(known)})"
+        return [Problem(place, text)]
+    problems: list[Problem] = []
+    parameters = _parameters(channel, plugin, place, port_base, problems)
+    for kind in PointKind:
+        seen: set[int] = set()
+        for point in channel.points.of(kind):
+            at = where or default_where
+            if point.id in seen:
+                problems.append(Problem(at(kind, point.id, "point"), f"point {point.id} stands twice"))
+            seen.add(point.id)
+            problems += [Problem(at(kind, point.id, "point"), text) for text in _check_point(kind, point, plugin)]
+            problems += [
+                Problem(at(kind, point.id, "mapping"), text) for text in _check_mapping(kind, point, plugin, parameters)
+            ]
+    return problems
+
+
+def _load_channel(
+    folder: Path, declared: ChannelSettings, place: str, settings: ComsrvSettings, problems: list[Problem]
+) -> Channel:
+    """Read the tables of one channel; a table that is absent has no points."""
+    plugin = protocols().get(declared.protocol)
+    mapping_model = plugin.mapping if plugin else None
+    places: dict[tuple[PointKind, int, str], str] = {}
+    points: dict[str, tuple[Point, ...]] = {}
+    before = len(problems)
+    problems += _stray_files(folder)
+    for kind in PointKind:
+        path = point_path(folder, kind)
+        rows = read_points(path, problems) if path.exists() else {}
+        path = mapping_path(folder, kind)
+        mappings: dict[int, Located] = {}
+        if path.exists() and mapping_model is not None:
+            mappings = read_mappings(path, mapping_model, problems)
+        elif path.exists() and plugin is not None and path.read_text("utf-8-sig", "replace").strip().count("\n"):
+            problems.append(Problem(str(path), f"a {declared.protocol} channel has no mappings"))
+        points[kind.value] = _joined(kind, rows, mappings, places, problems, complete=len(problems) == before)
+    if not any(points.values()) and len(problems) == before:
+        problems.append(Problem(str(folder), f"channel {declared.id} has no points; write {folder}/telemetry.csv"))
+    channel = Channel(**declared.model_dump(), points=Points(**points), source="file")
+
+    def where(kind: PointKind, point_id: int, part: str) -> str:
+        return places.get((kind, point_id, part)) or places.get((kind, point_id, "point"), str(folder))
+
+    problems += check_channel(channel, settings.port_base, place, where)
+    return channel
+
+
+def _joined(
+    kind: PointKind,
+    rows: dict[int, Located],
+    mappings: dict[int, Located],
+    places: dict[tuple[PointKind, int, str], str],
+    problems: list[Problem],
+    *,
+    complete: bool,
+) -> tuple[Point, ...]:
+    """Put each mapping into its point; a mapping without point is a problem.
+
+    `complete` is False where rows were lost to other problems: then a missing
+    partner would only repeat them.
+    """
+    joined = []
+    for point_id, row in rows.items():
+        places[kind, point_id, "point"] = row.where
+        point, mapping = row.model, mappings.get(point_id)
+        if not isinstance(point, Point) or (mapping is not None and mapping.model is None):
+            continue
+        if mapping is not None and mapping.model is not None:
+            places[kind, point_id, "mapping"] = mapping.where
+            point = point.model_copy(update={"mapping": mapping.model.model_dump(exclude_unset=True)})
+        joined.append(point)
+    if complete:
+        problems += [
+            Problem(mapping.where, f"mapping of point {point_id}, which is not in {kind.table}.csv")
+            for point_id, mapping in mappings.items()
+            if point_id not in rows
+        ]
+    return tuple(joined)
+
+
+def _stray_files(folder: Path) -> list[Problem]:
+    """Report CSV files whose name nothing reads: a misspelled table would be a silent loss."""
+    known = [point_path(Path(), kind).name for kind in PointKind]
+    mappings = [mapping_path(Path(), kind).name for kind in PointKind]
+    return [
+        Problem(str(path), f"is no table of a channel{nearest(path.name, names)}")
+        for place, names in ((folder, known), (folder / "mapping", mappings))
+        for path in sorted(place.glob("*.csv"))
+        if path.name not in names
+    ]
+
+
+def _parameters(
+    channel: Channel, plugin: type[ComBase], place: str, port_base: int, problems: list[Problem]
+) -> Model | None:
+    try:
+        parameters = plugin.parameters.model_validate(channel.parameters)
+    except ValidationError as error:
+        found = problems_of(error, plugin.parameters)
+        problems += [Problem(place, f"parameters.{problem.where}: {problem.message}") for problem in found]
+        return None
+    port = getattr(parameters, "port", None)
+    if port is not None:
+        try:
+            resolve_port(port, port_base)
+        except InvalidError as error:
+            problems.append(Problem(place, f"parameters.port: {error}"))
+    return parameters
+
+
+def _check_point(kind: PointKind, point: Point, plugin: type[ComBase]) -> Sequence[str]:
+    found = []
+    if point.family not in _FAMILIES[kind]:
+        wanted = " or ".join(_FAMILIES[kind])
+        found.append(f"data_type: a {kind.table} point is {wanted}, not {point.data_type}")
+    if point.expression and plugin.computed(point):
+        try:
+            expression.parse(point.expression)
+        except InvalidError as error:
+            found.append(f"expression: {error}")
+    return found
+
+
+def _check_mapping(kind: PointKind, point: Point, plugin: type[ComBase], parameters: Model | None) -> Sequence[str]:
+    if plugin.mapping is None:
+        if point.mapping is not None:
+            return ["this protocol has no mappings"]
+        return plugin.check(kind, point, None, parameters) if parameters else []
+    if point.mapping is None:
+        return [f"point {point.id} has no row in {kind.table}_mapping.csv"]
+    try:
+        mapping = plugin.mapping.model_validate(point.mapping)
+    except ValidationError as error:
+        return [f"{problem.where}: {problem.message}" for problem in problems_of(error, plugin.mapping)]
+    return plugin.check(kind, point, mapping, parameters) if parameters else []
