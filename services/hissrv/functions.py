@@ -1,0 +1,133 @@
+"""Typed facade over the Redis Functions that hissrv uses."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from libs.redis import keys
+from libs.redis.client import Client, execute
+from libs.redis.functions import Functions
+from services.hissrv.documents import QueueEntry
+from services.hissrv.recording import Mapping, parse_mappings
+from services.hissrv.store.contract import EntryId
+
+_PAGE: Final = 1000
+
+
+class Batch(NamedTuple):
+    """A batch of the queue: its id ("" when there is nothing), the queue's oldest entry, the mappings' token."""
+
+    id: str
+    oldest: EntryId | None
+    token: str
+    entries: list[QueueEntry]
+
+
+class DeadLetter(NamedTuple):
+    """An entry that was given up."""
+
+    id: str
+    fields: dict[str, str]
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="replace")
+
+
+class HistoryFunctions:
+    """The functions of hissrv's domain, and the two streams it reads."""
+
+    def __init__(self, functions: Functions) -> None:
+        self._functions = functions
+        self._queue = functions.key(keys.key("history_queue"))
+
+    async def collect(self, consumer: str, *, limit: int, idle_ms: int) -> Batch:
+        """Take the next batch: this consumer's unfinished entries, what others left, new ones."""
+        reply: Any = await self._functions.call(
+            "batch_collect", None, {"consumer": consumer, "limit": limit, "idle_ms": idle_ms}
+        )
+        batch, oldest, token, entries = reply
+        return Batch(
+            _text(batch),
+            EntryId.parse(_text(oldest)) if oldest else None,
+            _text(token),
+            [_entry(_text(entry_id), fields) for entry_id, fields in entries],
+        )
+
+    async def acknowledge(self, batch: str, filtered: int) -> None:
+        """Say that a batch is in the store."""
+        await self._functions.call("batch_acknowledge", batch, {"filtered": filtered})
+
+    async def fail(self, batch: str, reasons: dict[str, str]) -> dict[str, Any]:
+        """Dead-letter entries of a batch; returns the batch."""
+        document: dict[str, Any] = await self._functions.json("batch_fail", batch, {"entries": reasons})
+        return document
+
+    async def wait(self, blocking: Client, after: str, timeout_ms: int) -> None:
+        """Return when the queue has an entry after the one given (`$`: from now), or after the time-out."""
+        await execute(blocking, "XREAD", "BLOCK", timeout_ms, "COUNT", 1, "STREAMS", self._queue, after)
+
+    async def status(self) -> dict[str, Any]:
+        """Return the queue's state."""
+        document: dict[str, Any] = await self._functions.read_json("get_batch_status", None)
+        return document
+
+    async def mappings(self) -> list[Mapping]:
+        """Return all mappings."""
+        found: list[dict[str, Any]] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            page = await self.mapping_page(_PAGE, cursor)
+            found += page["items"]
+            cursor = page["cursor"]
+        return parse_mappings(found)
+
+    async def mapping_page(self, limit: int, cursor: str) -> dict[str, Any]:
+        """Return a page of mappings."""
+        page: dict[str, Any] = await self._functions.read_json(
+            "mapping_list", None, {"limit": limit, "cursor": cursor or None}
+        )
+        return page
+
+    async def mapping(self, mapping_id: str) -> dict[str, Any]:
+        """Return a mapping."""
+        document: dict[str, Any] = await self._functions.read_json("mapping_list", mapping_id)
+        return document
+
+    async def configure(self, mapping: Mapping) -> dict[str, Any]:
+        """Create or change a mapping; returns it as stored."""
+        document: dict[str, Any] = await self._functions.json(
+            "configure_mapping", mapping.id, mapping.model_dump(exclude_none=True)
+        )
+        return document
+
+    async def delete_mapping(self, mapping_id: str) -> None:
+        """Delete a mapping."""
+        await self._functions.call("mapping_delete", mapping_id)
+
+    async def dead_letters(self, limit: int, before: str) -> list[DeadLetter]:
+        """Return dead letters, newest first, older than an id."""
+        key = self._functions.key(keys.key("dead_letters"))
+        end = f"({before}" if before else "+"
+        found = await execute(self._functions.client, "XREVRANGE", key, end, "-", "COUNT", limit)
+        return [
+            DeadLetter(_text(letter), {_text(name): _text(value) for name, value in _pairs(fields)})
+            for letter, fields in found
+        ]
+
+
+def _pairs(fields: Any) -> list[tuple[bytes, bytes]]:
+    if isinstance(fields, dict):
+        return list(fields.items())
+    return list(zip(fields[::2], fields[1::2], strict=True))
+
+
+def _entry(entry_id: str, fields: list[bytes]) -> QueueEntry:
+    found = dict(_pairs(fields))
+    return QueueEntry(
+        EntryId.parse(entry_id),
+        int(found.get(b"i", b"0")),
+        _text(found.get(b"c", b"")),
+        int(found.get(b"n", b"0")),
+        found.get(b"d", b""),
+    )

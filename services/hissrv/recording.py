@@ -1,0 +1,127 @@
+"""Mappings decide which points are recorded, and how."""
+
+from __future__ import annotations
+
+import logging
+import re
+from fnmatch import translate
+from typing import Any, Literal, NamedTuple, Protocol
+
+from pydantic import Field, ValidationError
+
+from libs.validation import Id, Model
+
+_LOG = logging.getLogger(__name__)
+
+
+class Transform(Model):
+    """recorded = value * scale + offset."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+class Mapping(Model):
+    """A mapping as it is stored; the first enabled one by id whose source matches decides on a point."""
+
+    id: Id
+    source: str = Field(
+        max_length=256, pattern=r"^[A-Za-z0-9_:*?-]+$", description="pattern over references: comsrv:1001:T:*"
+    )
+    measurement: str = Field("telemetry", min_length=1, max_length=64)
+    tags: dict[str, str] = Field({}, description="tag -> text with {service}, {channel}, {model}, {type}, {point}")
+    fields: dict[str, str] = Field({}, description="point or reference -> field name; if given, only these points")
+    transform: Transform = Transform()
+    sampling: Literal["on_change", "interval"] = "on_change"
+    interval_ms: int = Field(1000, ge=1, le=86_400_000, description="sampling by interval: at most one sample in it")
+    retention_days: int = Field(0, ge=0, le=36_500, description="0: the store's own")
+    enabled: bool = True
+    description: str = ""
+    version: int | None = None
+    author: str | None = None
+    reason: str | None = None
+    hash: str | None = None
+    created_at_ms: int | None = None
+    updated_at_ms: int | None = None
+
+
+class Recording(NamedTuple):
+    """How one point is recorded. `every_ms` 0: each change."""
+
+    ref: str
+    scale: float = 1.0
+    offset: float = 0.0
+    every_ms: int = 0
+    retention_days: int = 0
+
+
+class _Sample(Protocol):
+    @property
+    def at_ms(self) -> int: ...
+    @property
+    def ref(self) -> str: ...
+    @property
+    def quality(self) -> str: ...
+    @property
+    def recording(self) -> Recording: ...
+
+
+class Recorder:
+    """Answers for each reference whether and how it is recorded; the answers are kept."""
+
+    def __init__(self, mappings: list[Mapping]) -> None:
+        self._mappings = [
+            (re.compile(translate(mapping.source)), mapping)
+            for mapping in sorted(mappings, key=lambda mapping: mapping.id)
+            if mapping.enabled
+        ]
+        # Disabling the only mapping stops recording; having none at all records everything.
+        self._everything = not mappings
+        self._known: dict[str, Recording | None] = {}
+        self._taken: dict[str, tuple[int, bool]] = {}
+
+    def of(self, ref: str) -> Recording | None:
+        """Return how a point is recorded, or None."""
+        try:
+            return self._known[ref]
+        except KeyError:
+            recording = self._known[ref] = self._decide(ref)
+            return recording
+
+    def _decide(self, ref: str) -> Recording | None:
+        _, _, kind, point = (ref.split(":") + [""] * 4)[:4]
+        if self._everything:
+            return Recording(ref) if kind in {"T", "S"} else None
+        for pattern, mapping in self._mappings:
+            if pattern.match(ref):
+                if mapping.fields and not {ref, point} & mapping.fields.keys():
+                    return None
+                return Recording(
+                    ref,
+                    mapping.transform.scale,
+                    mapping.transform.offset,
+                    mapping.interval_ms if mapping.sampling == "interval" else 0,
+                    mapping.retention_days,
+                )
+        return None
+
+    def due(self, sample: _Sample) -> bool:
+        """Say whether sampling takes a sample: one good one an interval, and every change to or from good."""
+        every_ms = sample.recording.every_ms
+        if not every_ms:
+            return True
+        interval, good = sample.at_ms // every_ms, not sample.quality
+        known = self._taken.get(sample.ref)
+        self._taken[sample.ref] = (interval, good)
+        return known is None or known[0] != interval or known[1] != good
+
+
+def parse_mappings(documents: list[dict[str, Any]]) -> list[Mapping]:
+    """Parse stored mappings; one that does not parse is logged and left out, it stops no recording."""
+    found = []
+    for document in documents:
+        try:
+            found.append(Mapping.model_validate(document))
+        except ValidationError as error:
+            _LOG.error("mapping %s is left out: %s", document.get("id"), error)
+    return found
