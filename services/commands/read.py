@@ -34,13 +34,11 @@ def timed(items: list[dict[str, Any]], render: Callable[[object], str], *names: 
 
 
 def points_of(document: Any) -> list[dict[str, Any]]:
-    """Return the points of an answer, as a list."""
-    found = document.get("items", document.get("points", [])) if isinstance(document, dict) else document
+    """Return the points of an answer, as a list; some answers name them by key."""
+    found: Any = document.get("items", document.get("points")) if isinstance(document, dict) else document
     if isinstance(found, dict):
-        return [
-            {"name": name, **(point if isinstance(point, dict) else {"value": point})} for name, point in found.items()
-        ]
-    return list(found)
+        return [{"name": name} | (one if isinstance(one, dict) else {"value": one}) for name, one in found.items()]
+    return list(found or [])
 
 
 @click.command()
