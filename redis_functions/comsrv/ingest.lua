@@ -321,12 +321,14 @@ local function take(ns, ch, document, blob, texts, answered)
   check_counters(document.counters)
   local ctx = call.begin(ns, document.now_ms)
   local status = redis.call("HMGET", keys.status(ns, ch), "epoch", "leased", "lease_ms")
-  if tonumber(status[1] or 0) ~= document.epoch or status[2] ~= "1" then
-    leases.check_lease(ctx, ch, document.epoch)
-  end
+  local current = tonumber(status[1] or 0) == document.epoch
   local sequence = keys.sequence(ns, ch)
-  if document.seq <= tonumber(redis.call("HGET", sequence, document.block) or -1) then
+  -- A repeat is a repeat also when the lease lapsed meanwhile: a client that lost the reply must learn it.
+  if current and document.seq <= tonumber(redis.call("HGET", sequence, document.block) or -1) then
     return '{"seq":' .. (ctx.graph.image or "0") .. ',"repeat":true}'
+  end
+  if not current or status[2] ~= "1" then
+    leases.check_lease(ctx, ch, document.epoch)
   end
   local samples = recorded(document)
   call.accept(ctx)
