@@ -10,6 +10,7 @@ from typing import Final
 import click
 
 from libs.errors import NotFoundError
+from services.supervisor.loglines import readable
 from services.supervisor.site import load_site
 
 CHUNK: Final = 65536
@@ -18,8 +19,9 @@ CHUNK: Final = 65536
 @click.command()
 @click.argument("service")
 @click.option("-f", "--follow", is_flag=True, help="Go on showing what is added, until Ctrl-C.")
+@click.option("--raw", is_flag=True, help="Lines as they stand in the file, JSON.")
 @click.option("-n", "--lines", default=100, show_default=True, help="How many of the last lines.")
-def logs(service: str, follow: bool, lines: int) -> None:
+def logs(service: str, follow: bool, raw: bool, lines: int) -> None:
     """Show the log of a service (also: redis, simulator)."""
     folder = load_site().logs_dir
     file = folder / f"{service}.log"
@@ -28,10 +30,10 @@ def logs(service: str, follow: bool, lines: int) -> None:
         raise NotFoundError(f"no log of {service!r} in {folder}; there are {there}")
     size = file.stat().st_size
     for line in tail(file, lines):
-        click.echo(line)
+        click.echo(line if raw else readable(line))
     if follow:
         with contextlib.suppress(KeyboardInterrupt):
-            _follow(file, size)
+            _follow(file, size, raw=raw)
 
 
 def tail(file: Path, count: int) -> list[str]:
@@ -46,7 +48,8 @@ def tail(file: Path, count: int) -> list[str]:
     return data.decode(errors="replace").splitlines()[-count:] if count else []
 
 
-def _follow(file: Path, position: int) -> None:
+def _follow(file: Path, position: int, *, raw: bool) -> None:
+    rest = b""
     while True:
         size = file.stat().st_size
         # The supervisor cuts a log that has grown too long.
@@ -54,7 +57,10 @@ def _follow(file: Path, position: int) -> None:
         if size > position:
             with file.open("rb") as opened:
                 opened.seek(position)
-                data = opened.read(size - position)
-            position += len(data)
-            click.echo(data.decode(errors="replace"), nl=False)
+                data = rest + opened.read(size - position)
+            position = size
+            *lines, rest = data.split(b"\n")
+            for line in lines:
+                text = line.decode(errors="replace")
+                click.echo(text if raw else readable(text))
         time.sleep(0.2)

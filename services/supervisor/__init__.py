@@ -12,9 +12,11 @@ Files
     lock        one `voltage up` a data directory
     launch      the step between us and a child that ties its life to ours
     child       one process: start, stop, its log file
+    loglines    a service's JSON log lines as people read them
     health      is it alive, is it ready, what does it wait for
     keeper      keeps one child running
-    supervisor  the order of starting and stopping, and what the console says
+    supervisor  the order of starting and stopping
+    console     what a person sees of it
 
 Ports: none of its own; Redis at base + 379.
 """

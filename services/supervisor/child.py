@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from services.supervisor import launch
+from services.supervisor.loglines import readable
 
 LOG_BYTES: Final = 5_000_000
 
@@ -80,5 +81,6 @@ class Child:
         """Return the end of its log."""
         with contextlib.suppress(FileNotFoundError), self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - 8192))
-            return file.read().decode(errors="replace").splitlines()[-count:]
+            lines = file.read().decode(errors="replace").splitlines()[-count:]
+            return [readable(line) for line in lines]
         return []
