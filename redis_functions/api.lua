@@ -5,9 +5,10 @@ local graphs = require("core.graph")
 local core = require("core.api")
 local comsrv = require("comsrv.api")
 local hissrv = require("hissrv.api")
+local modsrv = require("modsrv.api")
 local rulesrv = require("rulesrv.api")
 
-local domains = { core, comsrv, hissrv, rulesrv }
+local domains = { core, comsrv, hissrv, modsrv, rulesrv }
 
 -- A coded refusal comes before anything is written, so what is compiled stays true; after a
 -- defect nobody knows, and it is compiled anew.

@@ -67,6 +67,7 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     KeySpec("templates", "modsrv:templates", "set", "modsrv", "template ids"),
     KeySpec("model", "modsrv:model:{id}", "string", "modsrv", "a model, JSON"),
     KeySpec("models", "modsrv:models", "set", "modsrv", "model ids"),
+    KeySpec("models_by_template", "modsrv:models:by_template:{id}", "set", "modsrv", "models of a template"),
     KeySpec("model_expansion", "modsrv:{id}:expanded", "string", "modsrv", "name -> reference of a model, JSON"),
     KeySpec("model_values", "modsrv:{id}:measurement", "hash", "modsrv", "point name -> value"),
     KeySpec("model_values_at", "modsrv:{id}:measurement:ts", "hash", "modsrv", "point name -> instant"),
@@ -78,6 +79,7 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     KeySpec("alarms", "alarmsrv:alarms:all", "zset", "alarmsrv", "alarm ids by creation"),
     KeySpec("alarms_active", "alarmsrv:alarms:active", "set", "alarmsrv", "alarms that are not Resolved"),
     KeySpec("alarms_by_level", "alarmsrv:alarms:by_level:{level}", "set", "alarmsrv", "alarm ids of a level"),
+    KeySpec("alarms_by_status", "alarmsrv:alarms:by_status:{status}", "set", "alarmsrv", "alarm ids of a status"),
     KeySpec("alarms_by_source", "alarmsrv:alarms:by_source:{source}", "set", "alarmsrv", "alarm ids of a source"),
     KeySpec(
         "alarms_resolved", "alarmsrv:alarms:resolved", "zset", "alarmsrv", "Resolved alarms by instant, for retention"

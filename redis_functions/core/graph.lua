@@ -211,7 +211,7 @@ local function add_target(graph, model, name, ref, action)
   return slot
 end
 
---- Put a model in: its names become other names of the points they are mapped to.
+--- Put a model in: its names become other names of the points they are mapped to. M.rewire follows.
 -- `expansion` is { data = { name = ref }, action = { name = ref } }.
 function M.put_model(graph, model, expansion)
   M.drop_model(graph, model)
@@ -224,7 +224,6 @@ function M.put_model(graph, model, expansion)
     names[name] = add_target(graph, model, name, ref, true)
   end
   M.load_fresh(graph)
-  M.rewire(graph, model)
 end
 
 local function stored_programs(ns, ch)
@@ -244,42 +243,76 @@ function M.drop_model(graph, model)
   end
   graph.models[model] = nil
   for _, slot in pairs(names) do
-    for i = #slot.targets, 1, -1 do
-      if slot.targets[i].model == model then
-        table.remove(slot.targets, i)
+    -- Two names may mean one point: its targets may be gone by the second.
+    local targets = slot.targets or {}
+    for i = #targets, 1, -1 do
+      if targets[i].model == model then
+        table.remove(targets, i)
       end
     end
-    if #slot.targets == 0 then
+    if #targets == 0 then
       slot.targets = nil
     end
   end
 end
 
---- Point the conditions that name a model's points at what they mean now.
-function M.rewire(graph, model)
-  local prefix = "modsrv:" .. model .. ":"
-  for _, watcher in pairs(graph.watchers) do
-    for i = 1, #watcher.leaves do
-      local leaf = watcher.leaves[i]
-      local other = type(leaf.value) == "table" and leaf.value.source or ""
-      if leaf.slot and (string.sub(leaf.source, 1, #prefix) == prefix or string.sub(other, 1, #prefix) == prefix) then
-        detach(leaf, leaf.slot)
-        if leaf.other then
-          detach(leaf, leaf.other)
-        end
-        attach(graph, leaf)
+local function names_one(ref, models)
+  local model = type(ref) == "string" and string.match(ref, "^modsrv:([^:]+):")
+  return model and models[model]
+end
+
+local function rewire_watcher(graph, watcher, models)
+  local found = false
+  for i = 1, #watcher.leaves do
+    local leaf = watcher.leaves[i]
+    local other = type(leaf.value) == "table" and leaf.value.source
+    if not watcher.enabled then
+      -- Its slots were only looked up for a reader.
+      leaf.slot, leaf.other = nil, nil
+    elseif names_one(leaf.source, models) or names_one(other, models) then
+      found = true
+      detach(leaf, leaf.slot)
+      if leaf.other then
+        detach(leaf, leaf.other)
       end
+      attach(graph, leaf)
     end
   end
+  return found
+end
+
+local function reads_one(calc, models)
+  for ref in string.gmatch(calc.refs, "%S+") do
+    if names_one(ref, models) then
+      return true
+    end
+  end
+  return false
+end
+
+--- Point what names the points of `models` ({ [id] = true }) at what they mean now.
+-- Returns the watchers concerned in the order of their ids, and the channels whose points are calculated anew.
+function M.rewire(graph, models)
+  local watchers, channels = {}, {}
+  for _, watcher in pairs(graph.watchers) do
+    if rewire_watcher(graph, watcher, models) then
+      watchers[#watchers + 1] = watcher
+    end
+  end
+  table.sort(watchers, function(a, b) return a.id < b.id end)
   for _, calcs in pairs(graph.calcs) do
     for _, calc in pairs(calcs) do
-      if string.find(calc.refs, " " .. prefix, 1, true) then
-        M.put_programs(graph, calc.ch, stored_programs(graph.ns, calc.ch))
+      if reads_one(calc, models) then
+        channels[#channels + 1] = calc.ch
         break
       end
     end
   end
+  for i = 1, #channels do
+    M.put_programs(graph, channels[i], stored_programs(graph.ns, channels[i]))
+  end
   M.load_fresh(graph)
+  return watchers, channels
 end
 
 --- Put the calculated points of a channel in; `programs` is { ["T:5"] = program }.

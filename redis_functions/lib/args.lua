@@ -7,8 +7,13 @@ local M = {}
 M.MAX_DOCUMENT = 1048576
 M.MAX_NESTING = 64
 
+local SERVICES = {
+  voltage = true, comsrv = true, modsrv = true, alarmsrv = true, rulesrv = true, hissrv = true, netsrv = true,
+}
+
 --- Split KEYS[1] into the namespace's prefix and the bare id.
 -- "model_001", "{plant7}:model_001", "modsrv:model:model_001" and "{plant7}:" are all accepted.
+-- Any other text with a colon stays whole, so that it is refused as an id.
 function M.split(key)
   if not key then
     return "", nil
@@ -20,7 +25,8 @@ function M.split(key)
   if rest == "" then
     return ns, nil
   end
-  return ns, string.match(rest, "([^:]*)$")
+  local service, id = string.match(rest, "^(%l+):%l+:([^:]+)$")
+  return ns, SERVICES[service] and id or rest
 end
 
 --- True when a text may be an id.

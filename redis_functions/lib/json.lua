@@ -27,4 +27,13 @@ function M.integer(value)
   return string.format("%.0f", value)
 end
 
+--- A document's text with its id in front where it names none; else byte for byte as it came.
+function M.with_id(text, document, id)
+  if document.id ~= nil then
+    return text
+  end
+  local rest = next(document) == nil and "%1" or ",%1"
+  return (string.gsub(text, "^%s*{(%s*)", '{"id":' .. cjson.encode(id) .. rest, 1))
+end
+
 return M

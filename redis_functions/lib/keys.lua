@@ -188,6 +188,11 @@ function M.models(ns)
   return ns .. "modsrv:models"
 end
 
+-- set: models of a template.
+function M.models_by_template(ns, id)
+  return ns .. "modsrv:models:by_template:" .. id
+end
+
 -- string: name -> reference of a model, JSON.
 function M.model_expansion(ns, id)
   return ns .. "modsrv:" .. id .. ":expanded"
@@ -236,6 +241,11 @@ end
 -- set: alarm ids of a level.
 function M.alarms_by_level(ns, level)
   return ns .. "alarmsrv:alarms:by_level:" .. level
+end
+
+-- set: alarm ids of a status.
+function M.alarms_by_status(ns, status)
+  return ns .. "alarmsrv:alarms:by_status:" .. status
 end
 
 -- set: alarm ids of a source.

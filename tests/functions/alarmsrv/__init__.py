@@ -1,0 +1,1 @@
+"""The functions of alarmsrv on both servers."""

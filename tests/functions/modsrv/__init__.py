@@ -1,0 +1,1 @@
+"""The functions of modsrv on both servers."""
