@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from libs.redis import keys
+from services.commands import reference
 
 ROOT = Path(__file__).parent.parent
 GENERATED: dict[str, Callable[[], str]] = {
     "redis_functions/lib/keys.lua": keys.lua_source,
+    "redis_functions/README.md": reference.readme,
 }
 
 

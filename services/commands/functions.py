@@ -16,6 +16,7 @@ from libs.redis import bundle as bundler
 from libs.redis import library
 from libs.redis.client import Client, connect
 from libs.redis.functions import Functions
+from services.commands import reference
 from services.supervisor.resp import Connection
 from services.supervisor.site import load_site
 
@@ -67,11 +68,12 @@ def list_functions(as_json: bool) -> None:
     if not libraries:
         raise StateError("Redis has no function library; run: voltage functions load")
     found = sorted((_fields(item) for item in _fields(libraries[0])["functions"]), key=lambda item: item["name"])
+    described = {one.name: one.summary for one in reference.functions()}
     rows = [
         {
             "name": item["name"].decode(),
             "flags": sorted(flag.decode() for flag in item["flags"]),
-            "description": (item["description"] or b"").decode(),
+            "description": described.get(item["name"].decode(), ""),
         }
         for item in found
     ]
