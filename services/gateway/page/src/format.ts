@@ -1,0 +1,70 @@
+/** How numbers, instants and ages are written on the page. */
+
+const SPACES = "\u202f";
+
+/** Writes a value with as many decimals as a reader can use, in a width that does not jump. */
+export function formatValue(value: number | null): string {
+  if (value === null) return "—";
+  if (Number.isInteger(value) && Math.abs(value) < 1e15) return group(String(value));
+  const size = Math.abs(value);
+  const decimals = size >= 10_000 ? 0 : size >= 100 ? 1 : size >= 10 ? 2 : 3;
+  return group(value.toFixed(decimals));
+}
+
+interface Shown {
+  definition: { data_type?: string; value_map?: Record<string, string> | null };
+}
+
+/** Writes a point's value: the word its value map has, yes or no for a bool, else the number. */
+export function showValue(point: Shown, value: number | null): string {
+  if (value === null) return "—";
+  const word = point.definition.value_map?.[String(value)];
+  if (word !== undefined) return word;
+  if (point.definition.data_type === "bool") return value === 1 ? "yes" : value === 0 ? "no" : String(value);
+  return formatValue(value);
+}
+
+/** Puts a thin space between thousands and writes a true minus sign. */
+function group(text: string): string {
+  const [whole = "", fraction] = text.replace("-", "").split(".");
+  const grouped = whole.length > 4 ? whole.replace(/\B(?=(\d{3})+$)/g, SPACES) : whole;
+  const sign = text.startsWith("-") && Number(text) !== 0 ? "\u2212" : "";
+  return sign + grouped + (fraction === undefined ? "" : "." + fraction);
+}
+
+/** Writes an age in the largest unit that still says something. */
+export function formatAge(ms: number): string {
+  const s = Math.max(0, ms) / 1000;
+  if (s < 10) return `${s.toFixed(1)} s`;
+  if (s < 100) return `${Math.floor(s)} s`;
+  if (s < 6000) return `${Math.floor(s / 60)} min`;
+  if (s < 172_800) return `${Math.floor(s / 3600)} h`;
+  return `${Math.floor(s / 86_400)} d`;
+}
+
+const clock = new Intl.DateTimeFormat(undefined, {
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  hour12: false,
+});
+const day = new Intl.DateTimeFormat(undefined, { day: "2-digit", month: "short" });
+
+/** Writes an instant as the time of day, with the date when it is not today's. */
+export function formatInstant(ms: number, now: number): string {
+  const at = new Date(ms);
+  const today = new Date(now).toDateString() === at.toDateString();
+  return today ? clock.format(at) : `${day.format(at)} ${clock.format(at)}`;
+}
+
+/** `bad:not_connected` becomes `bad: not connected`. */
+export function formatQuality(quality: string): string {
+  return quality.replace(":", ": ").replaceAll("_", " ");
+}
+
+/** Reads a number a person typed; a decimal comma counts where it is the only separator. */
+export function parseNumber(text: string): number | null {
+  const plain = text.trim().replace("\u2212", "-");
+  const dotted = /^[-+]?\d+,\d+$/.test(plain) ? plain.replace(",", ".") : plain;
+  return /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(dotted) ? Number(dotted) : null;
+}
