@@ -66,7 +66,7 @@ function M.compile(document)
   if (document.on_delay_ms or 0) ~= 0 and operator ~= "no_data" then
     leaf.for_ms = document.on_delay_ms
   end
-  local root, leaves, found = conditions.compile({ leaf })
+  local root, leaves, found = conditions.compile({ leaf }, "deviation")
   for i = 1, #found do
     -- The tree is ours, so its paths are put into the definition's words.
     problems[#problems + 1] = (string.gsub(string.gsub(found[i], "^conditions%[0%]%.", ""), "^value", "limit"))

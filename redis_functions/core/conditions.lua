@@ -11,7 +11,7 @@ M.OPERATORS = { "==", "!=", ">", ">=", "<", "<=", "in", "between", "quality", "n
 
 local KNOWN_OPERATOR = {
   ["=="] = true, ["!="] = true, [">"] = true, [">="] = true, ["<"] = true, ["<="] = true,
-  ["in"] = true, between = true, quality = true, no_data = true, deviation = true,
+  ["in"] = true, between = true, quality = true, no_data = true,
 }
 local KNOWN_FIELD = { source = true, operator = true, value = true, for_ms = true, hysteresis = true }
 local NO_HYSTERESIS = { ["=="] = true, ["!="] = true, ["in"] = true, quality = true, no_data = true }
@@ -81,14 +81,15 @@ local function compile_leaf(document, path, out)
   if not M.is_reference(document.source) then
     say("source", cjson.encode(document.source or "") .. " is no reference (service:owner:T|S|C|A:point)")
   end
-  if not KNOWN_OPERATOR[document.operator] then
+  local known = KNOWN_OPERATOR[document.operator] or document.operator == out.operator
+  if not known then
     say("operator", "must be one of " .. table.concat(M.OPERATORS, ", "))
   end
   local leaf = {
     source = document.source, operator = document.operator, value = document.value, path = path,
     code = M.CODES[document.operator], hysteresis = document.hysteresis, for_ms = document.for_ms,
   }
-  if KNOWN_OPERATOR[document.operator] then
+  if known then
     check_value(leaf, say)
   end
   if document.operator == "no_data" then
@@ -152,8 +153,9 @@ local function compile(node, path, depth, out)
 end
 
 --- Compile a list or a tree. Returns the root, the leaves and the problems (all of them, with paths).
-function M.compile(tree)
-  local out = { leaves = {}, problems = {} }
+-- `operator` is one more that is taken here (alarm definitions have `deviation`).
+function M.compile(tree, operator)
+  local out = { leaves = {}, problems = {}, operator = operator }
   if type(tree) ~= "table" or next(tree) == nil then
     return nil, {}, { "conditions must be a list of conditions, or a tree of all, any, not" }
   end
