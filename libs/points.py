@@ -14,7 +14,8 @@ from libs.errors import InvalidError
 
 ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}$"
 _ID: Final = re.compile(ID_PATTERN)
-_NUMBER: Final = re.compile(r"^[1-9][0-9]{0,8}$")
+NUMBER_PATTERN: Final = r"^[1-9][0-9]{0,8}$"
+_NUMBER: Final = re.compile(NUMBER_PATTERN)
 # These would collide with our own key names.
 RESERVED_IDS: Final = frozenset({
     "alarm", "alarms", "command", "commands", "definition", "definitions", "journal", "mapping", "mappings",
@@ -69,6 +70,14 @@ def check_id(text: str, what: str = "id") -> str:
         raise InvalidError(msg)
     if not _ID.match(text):
         msg = f"{what} {text!r} must match [A-Za-z0-9_-], 1 to 64 characters"
+        raise InvalidError(msg)
+    return text
+
+
+def check_number(text: str, what: str = "id") -> str:
+    """Return the number of a channel or point, or raise INVALID naming what is wrong with it."""
+    if not _NUMBER.match(text):
+        msg = f"{what} {text!r} must be a number from 1 to 999999999"
         raise InvalidError(msg)
     return text
 
