@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from libs.errors import InternalError, StateError
+from libs.errors import InternalError, StateError, UnavailableError, VoltageError
 from libs.redis import bundle as bundler
 from libs.redis import library
 from libs.redis.client import Client, connect
@@ -111,6 +112,11 @@ def call(name: str, key: str | None, arguments: tuple[str, ...]) -> None:
     except InternalError as error:
         # A defect names a line of the bundle; people want the file.
         raise InternalError(bundler.bundle().explain(str(error))) from None
+    except UnavailableError:
+        raise
+    except VoltageError as error:
+        click.echo(f"(error) {error.code} {error}", err=True)
+        sys.exit(1)
     try:
         click.echo(json.dumps(json.loads(reply), indent=1, ensure_ascii=False))
     except (TypeError, ValueError):

@@ -107,7 +107,9 @@ class Supervisor:
         self._start_services()
         await self._wait_ready(started)
         if not self._stop.is_set():
-            self._view.summary(self._site, self._redis, self._keepers, self._link(self._site))
+            has_page = any(keeper.name in {"gateway", SINGLE} for keeper in self._keepers)
+            link = self._link(self._site) if has_page else None
+            self._view.summary(self._site, self._redis, self._keepers, link)
 
     def _spawn(self, work: object) -> None:
         self._tasks.add(asyncio.create_task(work))  # type: ignore[arg-type]
