@@ -28,6 +28,7 @@ class DeadLetter(NamedTuple):
 
     id: str
     fields: dict[str, str]
+    document: bytes
 
 
 def _text(raw: bytes) -> str:
@@ -110,10 +111,13 @@ class HistoryFunctions:
         key = self._functions.key(keys.key("dead_letters"))
         end = f"({before}" if before else "+"
         found = await execute(self._functions.client, "XREVRANGE", key, end, "-", "COUNT", limit)
-        return [
-            DeadLetter(_text(letter), {_text(name): _text(value) for name, value in _pairs(fields)})
-            for letter, fields in found
-        ]
+        letters = []
+        for letter, raw in found:
+            fields = dict(_pairs(raw))
+            document = fields.pop(b"document", b"")
+            texts = {_text(name): _text(value) for name, value in fields.items()}
+            letters.append(DeadLetter(_text(letter), texts, document))
+        return letters
 
 
 def _pairs(fields: Any) -> list[tuple[bytes, bytes]]:

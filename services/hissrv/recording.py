@@ -21,10 +21,9 @@ class Transform(Model):
     offset: float = 0.0
 
 
-class Mapping(Model):
-    """A mapping as it is stored; the first enabled one by id whose source matches decides on a point."""
+class MappingFields(Model):
+    """What a mapping says; of those whose source matches a point, the first enabled one by id decides."""
 
-    id: Id
     source: str = Field(
         max_length=256, pattern=r"^[A-Za-z0-9_:*?-]+$", description="pattern over references: comsrv:1001:T:*"
     )
@@ -36,7 +35,13 @@ class Mapping(Model):
     interval_ms: int = Field(1000, ge=1, le=86_400_000, description="sampling by interval: at most one sample in it")
     retention_days: int = Field(0, ge=0, le=36_500, description="0: the store's own")
     enabled: bool = True
-    description: str = ""
+    description: str = Field("", max_length=1000)
+
+
+class Mapping(MappingFields):
+    """A mapping as it is stored."""
+
+    id: Id
     version: int | None = None
     author: str | None = None
     reason: str | None = None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from libs.config import InfluxSettings, Settings
+from libs.config import Settings
 from libs.validation import Id, Model
 
 
@@ -39,7 +39,6 @@ class HissrvSettings(Settings):
 
     store: StoreSettings = StoreSettings()
     consumer: ConsumerSettings = ConsumerSettings()
-    influxdb: InfluxSettings = InfluxSettings()
 
     @property
     def store_folder(self) -> Path:
