@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from libs.redis import keys
-from services.commands import reference
+from services.commands import reference, settings_reference
 
 ROOT = Path(__file__).parent.parent
 GENERATED: dict[str, Callable[[], str]] = {
     "redis_functions/lib/keys.lua": keys.lua_source,
     "redis_functions/README.md": reference.readme,
+    "config/SETTINGS.md": settings_reference.markdown,
 }
 
 

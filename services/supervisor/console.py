@@ -15,6 +15,11 @@ from services.supervisor.keeper import Keeper
 from services.supervisor.site import Site
 
 REPEAT_S: Final = 5.0
+PURPOSES: Final = {
+    "redis": "the live image and the functions that decide",
+    "simulator": "simulated Modbus devices",
+    "services": "all services in one process",
+}
 
 
 class View:
@@ -63,7 +68,7 @@ class View:
                 str(site.redis_port if keeper is redis else port),
                 "[green]ready[/green]" if keeper.ready.is_set() else f"[yellow]{keeper.health.detail}[/yellow]",
                 str(keeper.child.pid or ""),
-                service.purpose if service else "",
+                service.purpose if service else PURPOSES.get(keeper.name, ""),
             )
         self._console.print(table)
         if link:
