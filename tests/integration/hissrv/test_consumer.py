@@ -19,6 +19,7 @@ from services.hissrv.functions import HistoryFunctions
 from services.hissrv.settings import ConsumerSettings
 from services.hissrv.store.contract import Query
 from services.hissrv.store.embedded import EmbeddedStore
+from tests.integration.hissrv.support import Channel, section
 from tests.support.servers import RedisServer
 from tests.support.wait import wait_until
 
@@ -46,38 +47,6 @@ def consumer(functions: Functions, blocking: Client, store: EmbeddedStore, **set
     """Return a consumer named one."""
     options = ConsumerSettings(linger_ms=0, **settings)
     return Consumer(HistoryFunctions(functions), blocking, store, options, "one")
-
-
-class Channel:
-    """Channel 1001, claimed; sends blocks as comsrv does."""
-
-    def __init__(self, functions: Functions) -> None:
-        self.functions = functions
-        self.sequence = 0
-        self.epoch = 0
-
-    async def claim(self) -> None:
-        """Define and claim the channel."""
-        points = {kind: [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}] for kind in "TSA"}
-        document = {"id": 1001, "name": "meter", "protocol": "virtual", "points": points}
-        await self.functions.call("channel_upsert", 1001, document)
-        claimed = await self.functions.json("channel_claim", 1001, {"owner": "test", "interval_ms": 60_000})
-        self.epoch = claimed["epoch"]
-
-    async def send(self, at_ms: int, *sections: dict[str, Any], name: str = "comsrv_ingest", **more: Any) -> None:
-        """Send one block."""
-        self.sequence += 1
-        document = {
-            "epoch": self.epoch, "seq": self.sequence, "block": "b1", "channel": 1001, "at_ms": at_ms,
-            "sections": list(sections), **more,
-        }  # fmt: skip
-        await self.functions.call(name, 1001, msgpack.packb(document))
-
-
-def section(kind: str, values: dict[str, float], quality: dict[str, str] | None = None) -> dict[str, Any]:
-    """Return a section of a document."""
-    texts = [f"{value:.6f}" for value in values.values()]
-    return {"type": kind, "ids": list(values), "values": texts, "quality": quality or {}}
 
 
 @pytest.fixture

@@ -1,0 +1,78 @@
+"""The service as a process, killed while it writes: nothing acknowledged is gone, nothing is doubled."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from libs.redis.client import execute
+from libs.redis.functions import Functions
+from services.hissrv.store.contract import Query
+from services.hissrv.store.embedded import EmbeddedStore
+from tests.integration.hissrv.support import Channel, section
+from tests.support.servers import RedisServer, free_port
+from tests.support.wait import wait_until
+
+KILLS = 3
+BLOCKS = 40
+
+
+async def start(redis_server: RedisServer, folder: Path) -> asyncio.subprocess.Process:
+    """Start hissrv as a process."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("VOLTAGE_", "HISSRV_"))}
+    environ = kept | {
+        "VOLTAGE_REDIS_URL": redis_server.url,
+        "VOLTAGE_DATA_DIR": str(folder),
+        "VOLTAGE_CONFIG_DIR": str(folder / "config"),
+        "VOLTAGE_PORT_BASE": str(min(free_port(), 60_000)),
+        "HISSRV_CONSUMER_LINGER_MS": "0",
+        "HISSRV_CONSUMER_BATCH_ENTRIES": "3",
+        "HISSRV_STORE_WINDOW_MS": "1000",
+    }
+    with (folder / "log").open("ab") as log:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "services.hissrv", env=environ, stdout=log, stderr=log
+        )
+
+
+async def test_killed_again_and_again(redis_server: RedisServer, functions: Functions, tmp_path: Path) -> None:
+    """killed in the middle of its work three times, the store ends with each sample exactly once."""
+    channel = Channel(functions)
+    await channel.claim()
+    sent = 0
+
+    async def counted(name: str) -> int:
+        return int(await execute(functions.client, "HGET", "voltage:ledger", name) or 0)
+
+    for round_number in range(KILLS):
+        before = await counted("written")
+        for _ in range(BLOCKS):
+            sent += 1
+            await channel.send(sent, section("T", {"1": sent, "2": -sent}))
+        process = await start(redis_server, tmp_path)
+
+        async def some(before: int = before) -> Any:
+            return await counted("written") > before
+
+        await wait_until(some, f"round {round_number}: something is written; {(tmp_path / 'log').read_text()}")
+        process.kill()
+        await process.wait()
+    process = await start(redis_server, tmp_path)
+
+    async def everything() -> Any:
+        return await counted("written") == 2 * sent
+
+    await wait_until(everything, "everything is written")
+    process.terminate()
+    assert await process.wait() == 0, (tmp_path / "log").read_text()
+    store = EmbeddedStore(tmp_path / "history")
+    await store.open()
+    answer = await store.query(Query(["comsrv:1001:T:1", "comsrv:1001:T:2"], 0, 2**50, 2**50))
+    await store.close()
+    expected = [(number, float(number)) for number in range(1, sent + 1)]
+    assert [(point.at_ms, point.value) for point in answer["comsrv:1001:T:1"]] == expected
+    assert [point.value for point in answer["comsrv:1001:T:2"]] == [-value for _, value in expected]
+    assert await counted("queued") == 2 * sent
