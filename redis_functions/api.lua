@@ -2,13 +2,14 @@
 local args = require("lib.args")
 local errors = require("lib.errors")
 local graphs = require("core.graph")
+local alarmsrv = require("alarmsrv.api")
 local core = require("core.api")
 local comsrv = require("comsrv.api")
 local hissrv = require("hissrv.api")
 local modsrv = require("modsrv.api")
 local rulesrv = require("rulesrv.api")
 
-local domains = { core, comsrv, hissrv, modsrv, rulesrv }
+local domains = { core, comsrv, hissrv, modsrv, rulesrv, alarmsrv }
 
 -- A coded refusal comes before anything is written, so what is compiled stays true; after a
 -- defect nobody knows, and it is compiled anew.

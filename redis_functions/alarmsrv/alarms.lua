@@ -3,6 +3,8 @@
 -- New = active, unacknowledged; Acknowledged = active, acknowledged; Returned = condition ended,
 -- unacknowledged; Resolved = closed. Every change goes through M.save, so an index never keeps a
 -- stale member.
+local args = require("lib.args")
+local errors = require("lib.errors")
 local json = require("lib.json")
 local keys = require("lib.keys")
 local streams = require("lib.streams")
@@ -16,7 +18,7 @@ local FIELDS = {
   { "status", "text" }, { "origin", "text" }, { "definition", "text" }, { "rule", "text" }, { "version", "number" },
   { "value", "number" }, { "quality", "text" }, { "count", "number" }, { "active", "flag" }, { "uncertain", "flag" },
   { "ack_required", "flag" }, { "latched", "flag" }, { "tags", "json" },
-  { "created_at_ms", "number" }, { "updated_at_ms", "number" }, { "acknowledged_by", "text" },
+  { "created_by", "text" }, { "created_at_ms", "number" }, { "updated_at_ms", "number" }, { "acknowledged_by", "text" },
   { "acknowledged_at_ms", "number" }, { "returned_at_ms", "number" }, { "resolved_by", "text" },
   { "resolved_at_ms", "number" }, { "comment", "text" },
 }
@@ -67,6 +69,29 @@ function M.load(ns, id)
   return alarm
 end
 
+--- The record of an id, or NOTFOUND.
+function M.load_or_fail(ns, id)
+  return M.load(ns, id) or errors.fail("NOTFOUND", "alarm " .. id)
+end
+
+--- The record of an id; STATE when it is Resolved.
+function M.load_open(ns, id)
+  local alarm = M.load_or_fail(ns, id)
+  if alarm.status == "Resolved" then
+    errors.fail("STATE", "alarm " .. id .. " is Resolved")
+  end
+  return alarm
+end
+
+--- Who does it, or INVALID.
+function M.operator(text, what)
+  local by = args.text(text, what, 64)
+  if by == nil or by == "" then
+    errors.fail("INVALID", what .. " is missing")
+  end
+  return by
+end
+
 --- Append a transition to the journal: what happened, by whom, and the value at that moment.
 function M.journal(ns, at, alarm, what, user, comment)
   streams.append(
@@ -90,6 +115,9 @@ function M.save(ctx, alarm, before, at)
     if before.level ~= alarm.level then
       redis.call("SREM", keys.alarms_by_level(ns, before.level), alarm.id)
     end
+    if before.status ~= alarm.status then
+      redis.call("SREM", keys.alarms_by_status(ns, before.status), alarm.id)
+    end
     if before.source ~= alarm.source then
       redis.call("SREM", keys.alarms_by_source(ns, before.source), alarm.id)
     end
@@ -98,6 +126,7 @@ function M.save(ctx, alarm, before, at)
   redis.call("HSET", keys.alarm(ns, alarm.id), unpack(flat))
   redis.call("ZADD", keys.alarms(ns), alarm.created_at_ms, alarm.id)
   redis.call("SADD", keys.alarms_by_level(ns, alarm.level), alarm.id)
+  redis.call("SADD", keys.alarms_by_status(ns, alarm.status), alarm.id)
   redis.call("SADD", keys.alarms_by_source(ns, alarm.source), alarm.id)
   if alarm.status == "Resolved" then
     redis.call("SREM", keys.alarms_active(ns), alarm.id)
@@ -124,6 +153,7 @@ function M.remove(ns, alarm)
   redis.call("ZREM", keys.alarms_resolved(ns), alarm.id)
   redis.call("SREM", keys.alarms_active(ns), alarm.id)
   redis.call("SREM", keys.alarms_by_level(ns, alarm.level), alarm.id)
+  redis.call("SREM", keys.alarms_by_status(ns, alarm.status), alarm.id)
   redis.call("SREM", keys.alarms_by_source(ns, alarm.source), alarm.id)
   if alarm.origin and redis.call("HGET", keys.alarms_open(ns), alarm.origin) == alarm.id then
     redis.call("HDEL", keys.alarms_open(ns), alarm.origin)
@@ -140,7 +170,8 @@ function M.copy(alarm)
   return copy
 end
 
-local function new_id(ctx)
+--- An id of a new alarm.
+function M.new_id(ctx)
   ctx.alarms = (ctx.alarms or 0) + 1
   return "al-" .. ctx.image .. "-" .. ctx.alarms
 end
@@ -164,7 +195,7 @@ function M.raise(ctx, spec, at)
     return alarm
   end
   alarm = {
-    id = new_id(ctx), status = "New", active = "1", count = "1", created_at_ms = at_text,
+    id = M.new_id(ctx), status = "New", active = "1", count = "1", created_at_ms = at_text,
     title = spec.title, description = spec.description, level = spec.level, source = spec.source,
     origin = spec.origin, definition = spec.definition, rule = spec.rule, version = spec.version,
     value = spec.value, quality = spec.quality, tags = spec.tags,
@@ -188,6 +219,22 @@ function M.raise_definition(ctx, watcher, seen)
     version = document.version and string.format("%.0f", document.version),
     tags = document.tags and next(document.tags) and cjson.encode(document.tags) or nil,
   }, seen.at)
+end
+
+--- A definition changed while its alarm stands: the open alarm says what the definition says now.
+function M.redefine(ctx, watcher)
+  local open = redis.call("HGET", keys.alarms_open(ctx.ns), watcher.id)
+  local alarm = open and M.load(ctx.ns, open)
+  if not alarm then
+    return
+  end
+  local before, document = M.copy(alarm), watcher.document
+  alarm.title, alarm.level = title_of(document), document.level
+  alarm.version = document.version and string.format("%.0f", document.version)
+  alarm.tags = document.tags and next(document.tags) and cjson.encode(document.tags) or nil
+  alarm.ack_required = watcher.ack_required and "1" or "0"
+  M.save(ctx, alarm, before, ctx.now)
+  M.journal(ctx.ns, ctx.now, alarm, "redefined")
 end
 
 --- Close a record.
@@ -221,6 +268,9 @@ function M.condition_ended(ctx, origin, at)
   local before = M.copy(alarm)
   alarm.active, alarm.uncertain = "0", nil
   alarm.returned_at_ms = string.format("%.0f", at)
+  if alarm.shelved_one_shot == "1" then
+    alarm.shelved_by, alarm.shelved_until_ms, alarm.shelved_one_shot = nil, nil, nil
+  end
   if latching(ctx.ns, alarm) then
     alarm.latched = "1"
     M.save(ctx, alarm, before, at)
@@ -229,9 +279,6 @@ function M.condition_ended(ctx, origin, at)
     M.close(ctx, alarm, at, nil, "resolved")
   else
     alarm.status = "Returned"
-    if alarm.shelved_one_shot == "1" then
-      alarm.shelved_by, alarm.shelved_until_ms, alarm.shelved_one_shot = nil, nil, nil
-    end
     M.save(ctx, alarm, before, at)
     M.journal(ctx.ns, at, alarm, "returned")
   end

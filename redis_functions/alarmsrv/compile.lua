@@ -1,4 +1,5 @@
 -- An alarm definition, checked and compiled to a watcher: a one-leaf condition with delays.
+local args = require("lib.args")
 local conditions = require("core.conditions")
 
 local M = {}
@@ -17,6 +18,11 @@ local KNOWN = {
   on_delay_ms = true, off_delay_ms = true, latching = true, ack_required = true, level = true, message = true,
   tags = true, guidance = true, enabled = true, version = true, author = true, reason = true, hash = true,
   created_at_ms = true, updated_at_ms = true,
+}
+
+local TYPES = {
+  name = "string", message = "string", guidance = "string", tags = "table", latching = "boolean", ack_required = "boolean",
+  enabled = "boolean", version = "number",
 }
 
 local function leaf_value(document)
@@ -46,6 +52,7 @@ function M.compile(document)
       problems[#problems + 1] = tostring(name) .. " is unknown"
     end
   end
+  args.check_types(document, TYPES, "", problems)
   local operator = OPERATOR[document.detector]
   if not operator then
     problems[#problems + 1] = "detector must be one of " .. table.concat(M.DETECTORS, ", ")

@@ -260,7 +260,7 @@ local function set_truth(ctx, watcher, truth, at)
     "HSET", graphs.state_key(ctx.ns, watcher), "truth", truth == nil and "?" or (truth and "1" or "0")
   )
   if watcher.active and (truth == nil) ~= (before == nil) then
-    alarms.mark_uncertain(ctx, watcher.id, truth == nil)
+    actions.mark_uncertain(ctx, watcher, truth == nil)
   end
   if truth == true then
     if watcher.active then

@@ -159,6 +159,20 @@ function M.text(value, what, limit)
   return value
 end
 
+local TYPE_NAMES = { string = "a text", number = "a number", boolean = "true or false", table = "a list or an object" }
+
+--- Note every member of `document` that is there and not of its type; `types` is { name = "string", ... }.
+function M.check_types(document, types, path, problems)
+  for name, wanted in pairs(types) do
+    local value = document[name]
+    if value ~= nil and type(value) ~= wanted then
+      problems[#problems + 1] = path .. name .. " must be " .. TYPE_NAMES[wanted]
+    elseif wanted == "string" and value and #value > 4096 then
+      problems[#problems + 1] = path .. name .. " must have at most 4096 bytes"
+    end
+  end
+end
+
 --- One of a set; the message lists the choices in the order given.
 function M.choice(value, what, choices)
   for i = 1, #choices do

@@ -75,6 +75,19 @@ function M.fire(ctx, watcher, item)
   return json.list(outcomes)
 end
 
+--- Mark the alarms of a rule or a definition uncertain while its condition is unknown.
+function M.mark_uncertain(ctx, watcher, uncertain)
+  if watcher.kind == "alarm" then
+    alarms.mark_uncertain(ctx, watcher.id, uncertain)
+    return
+  end
+  for i, action in ipairs(watcher.document.actions or {}) do
+    if action.type == "create_alarm" then
+      alarms.mark_uncertain(ctx, alarm_origin(watcher, i), uncertain)
+    end
+  end
+end
+
 --- The condition ended: the alarms the rule raised return.
 function M.clear(ctx, watcher, item)
   for i, action in ipairs(watcher.document.actions or {}) do

@@ -12,7 +12,11 @@ local KNOWN = {
 local LEVELS = { Critical = true, Major = true, Minor = true, Warning = true, Info = true }
 local MAX_ACTIONS = 16
 
-local function check_alarm(params, say)
+local TYPES = { description = "string", enabled = "boolean", version = "number" }
+local ALARM_TYPES = { description = "string", source = "string", ack_required = "boolean" }
+
+local function check_alarm(params, say, path, problems)
+  args.check_types(params, ALARM_TYPES, path, problems)
   if not LEVELS[params.level or "Warning"] then
     say("params.level", "must be Critical, Major, Minor, Warning or Info")
   end
@@ -69,7 +73,7 @@ local function check_actions(actions, problems)
     elseif type(action.params) ~= "table" then
       say("params", "is missing")
     else
-      CHECKS[action.type](action.params, say)
+      CHECKS[action.type](action.params, say, "actions[" .. (i - 1) .. "].params.", problems)
     end
   end
 end
@@ -85,6 +89,7 @@ function M.compile(document)
   if type(document.name) ~= "string" or #document.name > 256 then
     problems[#problems + 1] = "name must be a text"
   end
+  args.check_types(document, TYPES, "", problems)
   check_actions(document.actions or {}, problems)
   if document.cooldown_ms ~= nil and (type(document.cooldown_ms) ~= "number" or document.cooldown_ms < 0) then
     problems[#problems + 1] = "cooldown_ms must be a number from 0"

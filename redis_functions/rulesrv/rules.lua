@@ -11,7 +11,7 @@ local json = require("lib.json")
 local keys = require("lib.keys")
 local numbers = require("lib.numbers")
 local pages = require("lib.pages")
-local timers = require("core.timers")
+local watchers = require("core.watchers")
 
 local M = {}
 
@@ -29,15 +29,11 @@ end
 
 -- A rule that goes, or is switched off, leaves no hold running and no alarm standing.
 local function quiesce(ctx, watcher)
-  for i = 1, #watcher.leaves do
-    timers.cancel(ctx.ns, "hold", watcher.id .. "#" .. i)
-  end
-  timers.cancel(ctx.ns, "off", watcher.id)
+  watchers.retire(ctx, watcher)
   if watcher.active then
     local inputs = engine.inputs(watcher)
     actions.clear(ctx, watcher, { at = ctx.now, inputs = inputs })
   end
-  redis.call("DEL", keys.rule_state(ctx.ns, watcher.name))
 end
 
 -- Put a checked rule in the place of the old one and evaluate it at once.
@@ -53,11 +49,7 @@ local function install(ctx, watcher, text)
   for i = 1, #watcher.leaves do
     redis.call("SADD", keys.watch(ns, watcher.leaves[i].source), id)
   end
-  graphs.put_watcher(ctx.graph, watcher)
-  graphs.changed(ctx.graph)
-  if watcher.enabled then
-    engine.evaluate(ctx, watcher, ctx.now)
-  end
+  watchers.install(ctx, watcher)
 end
 
 --- Create or change a rule.

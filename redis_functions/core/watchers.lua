@@ -1,0 +1,43 @@
+-- How a watcher (a rule, an alarm definition) comes and goes, whichever it is.
+local engine = require("core.engine")
+local graphs = require("core.graph")
+local keys = require("lib.keys")
+local timers = require("core.timers")
+
+local M = {}
+
+--- Stop the timers of a watcher: its holds, its off-delay, its cooldown.
+function M.stop(ctx, watcher)
+  for i = 1, #watcher.leaves do
+    timers.cancel(ctx.ns, "hold", watcher.id .. "#" .. i)
+  end
+  timers.cancel(ctx.ns, "off", watcher.id)
+  timers.cancel(ctx.ns, "cooldown", watcher.id)
+end
+
+--- Forget a watcher that goes: its timers, its state, and what a storm left waiting of it.
+function M.retire(ctx, watcher)
+  M.stop(ctx, watcher)
+  redis.call("DEL", graphs.state_key(ctx.ns, watcher))
+  if redis.call("EXISTS", keys.deferred(ctx.ns)) == 0 then
+    return
+  end
+  local mark = '"watcher":' .. cjson.encode(watcher.id)
+  local waiting = redis.call("LRANGE", keys.deferred(ctx.ns), 0, -1)
+  for i = 1, #waiting do
+    if string.find(waiting[i], mark, 1, true) then
+      redis.call("LREM", keys.deferred(ctx.ns), 1, waiting[i])
+    end
+  end
+end
+
+--- Put a checked watcher in the place of the old one and evaluate it at once.
+function M.install(ctx, watcher)
+  graphs.put_watcher(ctx.graph, watcher)
+  graphs.changed(ctx.graph)
+  if watcher.enabled then
+    engine.evaluate(ctx, watcher, ctx.now)
+  end
+end
+
+return M
