@@ -79,7 +79,7 @@ class EmbeddedStore:
         self._window: Window | None = None
         self._duck: Any = None
         self._lock = -1
-        self._queries = 0
+        self._queries: set[Any] = set()
         self._trash: list[str] = []
 
     @property
@@ -141,11 +141,11 @@ class EmbeddedStore:
         self.window  # noqa: B018 - an error when closed
         cursor = self._duck.cursor()
         timer = asyncio.get_running_loop().call_later(self._query_timeout_s, cursor.interrupt)
-        self._queries += 1
+        self._queries.add(cursor)
         try:
             return await self._run(self._readers, lambda: self._answer(cursor, query))
         finally:
-            self._queries -= 1
+            self._queries.discard(cursor)
             timer.cancel()
 
     def _answer(self, cursor: Any, query: Query) -> dict[str, list[Point]]:
@@ -228,7 +228,9 @@ class EmbeddedStore:
         )
 
     async def close(self) -> None:
-        """Wait for running work and release everything."""
+        """End running queries, wait for the rest, and release everything."""
+        for cursor in self._queries:
+            cursor.interrupt()
         for pool in (self._worker, self._readers, self._writer):
             await asyncio.to_thread(pool.shutdown)
         if self._duck is not None:

@@ -113,24 +113,24 @@ class Window:
             self._db.close()
             raise sqlite3.DatabaseError(f"{path} has format {version}, this version knows {FORMAT}")
         self._db.executescript(_SCHEMA + f"PRAGMA user_version={FORMAT};")
-        self._load()
+        self._load_names()
+        self._load_newest()
 
-    def _load(self) -> None:
-        """Read dictionaries and the newest samples; also undoes what a rolled back write put in them."""
+    def _load_names(self) -> None:
+        """Read dictionaries and the open window; also undoes what a rolled back write put in them."""
         self.series = dict(self._db.execute("SELECT ref, id FROM series"))
         self.reasons = [text for (text,) in self._db.execute("SELECT text FROM reasons ORDER BY id")]
         self._reason_ids = {text: number for number, text in enumerate(self.reasons)}
-        self.newest = Newest()
+        row = self._db.execute("SELECT id, points FROM windows WHERE closed = 0").fetchone()
+        self._window, self._points = row or (0, 0)
+
+    def _load_newest(self) -> None:
+        """Take the newest samples as of the last compaction, then the rows since."""
         self.newest.reserve(len(self.series) + 1)
         for series, at_ms, value, quality in self._db.execute("SELECT series, at_ms, value, quality FROM latest"):
             self.newest.at_ms[series] = at_ms
             self.newest.value[series] = np.nan if value is None else value
             self.newest.quality[series] = quality
-        self._replay_newest()
-        row = self._db.execute("SELECT id, points FROM windows WHERE closed = 0").fetchone()
-        self._window, self._points = row or (0, 0)
-
-    def _replay_newest(self) -> None:
         for at_ms, series, value, quality in self._db.execute(
             "SELECT at_ms, series, value, quality FROM rows ORDER BY arrival"
         ):
@@ -162,7 +162,7 @@ class Window:
             self._db.execute("COMMIT")
         except BaseException:
             self._rollback()
-            self._load()
+            self._load_names()
             raise
         for _, at_ms, _, series, value, quality in rows:
             self.newest.update(at_ms, np.frombuffer(series, np.int32), value, quality)
