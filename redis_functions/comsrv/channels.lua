@@ -1,5 +1,6 @@
 -- Channels: their definitions, and who polls them.
 local args = require("lib.args")
+local blocks = require("comsrv.blocks")
 local call = require("core.call")
 local engine = require("core.engine")
 local errors = require("lib.errors")
@@ -224,7 +225,7 @@ function M.renew(ns, id, argv)
   local ch = args.channel(id)
   local document = args.document(argv[1])
   local state = document.state ~= nil and args.choice(document.state, "state", STATES) or nil
-  ingest.check_counters(document.counters)
+  blocks.check_counters(document.counters)
   local seen = {}
   for block, at in pairs(document.seen or {}) do
     seen[#seen + 1] = args.text(block, "seen", 64)

@@ -73,7 +73,8 @@ end
 --- Calculate all of a channel's points again: its definition or its lease is new.
 function M.recalculate(ctx, ch)
   for _, calc in pairs(ctx.graph.calcs["comsrv:" .. ch] or {}) do
-    ctx.touched[#ctx.touched + 1] = calc.inputs[1]
+    -- One without an input is reached as its own.
+    ctx.touched[#ctx.touched + 1] = calc.inputs[1] or { calcs = { calc } }
   end
 end
 
@@ -147,15 +148,12 @@ local function hold(ctx, leaf, raw, at)
     if leaf.held or leaf.since then
       return leaf.held
     end
-    leaf.since = at
-    local due = at - leaf.elapsed + leaf.for_ms
-    if due <= ctx.now then
-      leaf.held = true
-    else
-      timers.set(ctx.ns, due, "hold", timer)
-    end
+    -- Also a hold that is over by now ends by its timer, so that it fires at its due instant and
+    -- in order with everything else that is due.
+    leaf.since = math.min(at, ctx.now)
+    timers.set(ctx.ns, leaf.since - leaf.elapsed + leaf.for_ms, "hold", timer)
     keep_leaf(ctx, leaf)
-    return leaf.held
+    return false
   end
   if leaf.since or leaf.held or leaf.elapsed ~= 0 then
     if raw == nil then
@@ -163,7 +161,9 @@ local function hold(ctx, leaf, raw, at)
       if leaf.held or not leaf.since then
         return nil
       end
-      leaf.elapsed = leaf.elapsed + math.max(0, at - leaf.since)
+      -- The timer knows what is left, also where the clock was set back meanwhile.
+      local due = timers.due_at(ctx.ns, "hold", timer) or at
+      leaf.elapsed = math.max(leaf.elapsed, leaf.for_ms - math.max(0, due - at))
     else
       leaf.held, leaf.elapsed = false, 0
     end
@@ -222,6 +222,10 @@ local function act(ctx, watcher, item)
   end
 end
 
+local function truth_text(truth)
+  return truth == nil and "?" or (truth and "1" or "0")
+end
+
 local function transition(ctx, watcher, on, at)
   watcher.active = on
   local inputs, good = M.inputs(watcher)
@@ -233,8 +237,8 @@ local function transition(ctx, watcher, on, at)
     end
   end
   redis.call(
-    "HSET", graphs.state_key(ctx.ns, watcher), "active", on and "1" or "0", "since_ms", string.format("%.0f", at),
-    "fired_ms", string.format("%.0f", watcher.fired_ms or 0), "count", watcher.count or 0
+    "HSET", graphs.state_key(ctx.ns, watcher), "truth", truth_text(watcher.truth), "active", on and "1" or "0",
+    "since_ms", string.format("%.0f", at), "fired_ms", string.format("%.0f", watcher.fired_ms or 0), "count", watcher.count or 0
   )
   local slot = watcher.leaves[1].slot
   local item = {
@@ -247,7 +251,8 @@ local function transition(ctx, watcher, on, at)
   if ctx.transitions > M.TRANSITIONS or ctx.behind then
     -- Order is kept: once something waits, all that follows waits behind it.
     ctx.behind = true
-    redis.call("RPUSH", keys.deferred(ctx.ns), cjson.encode(item))
+    ctx.waiting = ctx.waiting or {}
+    ctx.waiting[#ctx.waiting + 1] = cjson.encode(item)
     return
   end
   act(ctx, watcher, item)
@@ -256,9 +261,6 @@ end
 local function set_truth(ctx, watcher, truth, at)
   local before = watcher.truth
   watcher.truth = truth
-  redis.call(
-    "HSET", graphs.state_key(ctx.ns, watcher), "truth", truth == nil and "?" or (truth and "1" or "0")
-  )
   if watcher.active and (truth == nil) ~= (before == nil) then
     actions.mark_uncertain(ctx, watcher, truth == nil)
   end
@@ -266,27 +268,45 @@ local function set_truth(ctx, watcher, truth, at)
     if watcher.active then
       timers.cancel(ctx.ns, "off", watcher.id)
     elseif not (watcher.cooldown_ms and timers.due_at(ctx.ns, "cooldown", watcher.id)) then
-      transition(ctx, watcher, true, at)
+      return transition(ctx, watcher, true, at)
     end
   elseif truth == false and watcher.active then
     if watcher.off_ms then
       timers.set(ctx.ns, at + watcher.off_ms, "off", watcher.id)
     else
-      transition(ctx, watcher, false, at)
+      return transition(ctx, watcher, false, at)
     end
   elseif truth == nil and watcher.off_ms then
     timers.cancel(ctx.ns, "off", watcher.id)
   end
+  redis.call("HSET", graphs.state_key(ctx.ns, watcher), "truth", truth_text(truth))
 end
 
---- Evaluate one watcher at an instant.
-function M.evaluate(ctx, watcher, at)
+-- Transitions past the budget go to the list in one command a thousand.
+local function push_waiting(ctx)
+  local waiting = ctx.waiting
+  if not waiting then
+    return
+  end
+  ctx.waiting = nil
+  for start = 1, #waiting, 1000 do
+    redis.call("RPUSH", keys.deferred(ctx.ns), unpack(waiting, start, math.min(start + 999, #waiting)))
+  end
+end
+
+local function evaluate(ctx, watcher, at)
   local truth = conditions.evaluate(watcher.root, function(leaf)
     return truth_of(ctx, leaf, at)
   end)
   if truth ~= watcher.truth then
     set_truth(ctx, watcher, truth, at)
   end
+end
+
+--- Evaluate one watcher at an instant.
+function M.evaluate(ctx, watcher, at)
+  evaluate(ctx, watcher, at)
+  push_waiting(ctx)
 end
 
 local function by_priority(a, b)
@@ -345,8 +365,37 @@ function M.settle(ctx, at)
     table.sort(dirty, by_priority)
   end
   for i = 1, #dirty do
-    M.evaluate(ctx, dirty[i], at)
+    evaluate(ctx, dirty[i], at)
   end
+  push_waiting(ctx)
+end
+
+local function evaluate_leaves(ctx, slot, at)
+  local seen, watchers = {}, {}
+  for i = 1, #slot.leaves do
+    local watcher = slot.leaves[i].watcher
+    if not seen[watcher] then
+      seen[watcher] = true
+      watchers[#watchers + 1] = watcher
+    end
+  end
+  table.sort(watchers, by_priority)
+  for i = 1, #watchers do
+    evaluate(ctx, watchers[i], at)
+  end
+end
+
+--- Let the rules see an event that is older than the image, and then the image again.
+function M.glimpse(ctx, slot, text, quality, at)
+  if not slot or not slot.leaves then
+    return
+  end
+  local image = { value = slot.value, text = slot.text, quality = slot.quality, at = slot.at }
+  slot.value, slot.text, slot.quality, slot.at = tonumber(text), text, quality, at
+  evaluate_leaves(ctx, slot, at)
+  slot.value, slot.text, slot.quality, slot.at = image.value, image.text, image.quality, image.at
+  evaluate_leaves(ctx, slot, image.at)
+  push_waiting(ctx)
 end
 
 -- ---------------------------------------------------------------- timers of watchers
