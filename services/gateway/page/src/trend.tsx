@@ -11,7 +11,7 @@ import type { Point } from "./store";
 import { theme } from "./theme";
 
 interface Reply {
-  series: { ref: string; points: [ms: number, value: number | null, quality: number | string | null][] }[];
+  series: { ref: string; points: [ms: number, value: number | null, quality: number][] }[];
 }
 interface Span {
   label: string;
@@ -34,7 +34,8 @@ const span = signal(SPANS[0]!);
 
 type Row = [ms: number, value: number | null];
 
-const isGood = (quality: number | string | null) => quality === null || quality === 0 || quality === "good" || quality === "";
+/** Quality of a recorded sample: 192 good, 64 uncertain, 0 bad. */
+const GOOD = 192;
 
 async function history(point: Point, wanted: Span, nowMs: number): Promise<Row[]> {
   const body: Record<string, unknown> = {
@@ -43,10 +44,12 @@ async function history(point: Point, wanted: Span, nowMs: number): Promise<Row[]
     end: nowMs,
     limit: MAX_SAMPLES,
     order: "asc",
+    // Points are recorded on change: between two samples the value stood still.
+    fill: "previous",
   };
   if (wanted.interval) Object.assign(body, { interval: `${wanted.interval / 1000}s`, aggregate: "mean" });
   const reply = await api<Reply>("POST", "/api/history/query", body);
-  return (reply.series[0]?.points ?? []).map(([ms, value, quality]) => [ms, wanted.interval || isGood(quality) ? value : null]);
+  return (reply.series[0]?.points ?? []).map(([ms, value, quality]) => [ms, wanted.interval || quality === GOOD ? value : null]);
 }
 
 export function TrendPanel() {
