@@ -41,6 +41,10 @@ end
 
 --- Gather a changed slot for the models that map it.
 function M.gather(ctx, slot)
+  -- A call has one or two instants, so their texts are kept.
+  if ctx.instant ~= slot.at then
+    ctx.instant, ctx.instant_text = slot.at, slot.at and string.format("%.0f", slot.at)
+  end
   local targets = slot.targets
   for i = 1, #targets do
     local target = targets[i]
@@ -59,7 +63,7 @@ function M.gather(ctx, slot)
         found.values[2 * n - 1] = target.name
         found.values[2 * n] = slot.text
         found.at[2 * n - 1] = target.name
-        found.at[2 * n] = string.format("%.0f", slot.at)
+        found.at[2 * n] = ctx.instant_text
         found.points[n] = target.json .. slot.text
       end
       if slot.quality then
