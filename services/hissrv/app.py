@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from aiohttp import web
+from prometheus_client import Gauge
 
 from libs.errors import UnavailableError
 from libs.http import BACKGROUND, service_app
+from libs.http.metrics import METRICS
 from libs.redis import client, library
 from libs.redis.client import execute
 from libs.redis.functions import Functions
@@ -82,6 +84,7 @@ async def _resources(app: web.Application) -> AsyncIterator[None]:
         app[REFERENCES] = References(functions)
         app[CONSUMER] = Consumer(app[FUNCTIONS], blocking, app[STORE], settings.consumer, settings.consumer_name)
         app[MAINTENANCE] = Maintenance(app[STORE])
+        _register_metrics(app)
         app[BACKGROUND].start(_record(app), "history")
         yield
     finally:
@@ -89,6 +92,17 @@ async def _resources(app: web.Application) -> AsyncIterator[None]:
         await app[STORE].close()
         await app[REDIS].aclose()
         await blocking.aclose()
+
+
+def _register_metrics(app: web.Application) -> None:
+    """Add what the consumer counts to the service's metrics."""
+    consumer, registry = app[CONSUMER], app[METRICS].registry
+    counts = Gauge("voltage_history_samples", "Samples written since the start", registry=registry)
+    counts.set_function(lambda: consumer.samples)
+    repeats = Gauge("voltage_history_repeated", "Entries that came again and were known", registry=registry)
+    repeats.set_function(lambda: consumer.repeated)
+    waits = Gauge("voltage_history_waiting", "1 while the store or Redis is away", registry=registry)
+    waits.set_function(lambda: float(consumer.problem is not None))
 
 
 async def _record(app: web.Application) -> None:

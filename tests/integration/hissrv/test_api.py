@@ -201,6 +201,8 @@ async def test_status_and_dead_letters(api: Api, functions: Functions) -> None:
     assert (status["store"]["kind"], status["consumer"]["problem"]) == ("embedded", None)
     async with api.http.get("/health/detailed") as answer:
         health = await answer.json()
+    async with api.http.get("/metrics") as metrics:
+        assert "voltage_history_samples 0.0" in await metrics.text()
     assert (answer.status, sorted(health["checks"])) == (200, ["functions", "queue", "redis", "store"])
 
 

@@ -39,7 +39,7 @@ async def start(redis_server: RedisServer, folder: Path) -> asyncio.subprocess.P
 
 
 async def test_killed_again_and_again(redis_server: RedisServer, functions: Functions, tmp_path: Path) -> None:
-    """killed in the middle of its work three times, the store ends with each sample exactly once."""
+    """Killed in the middle of its work three times, the store ends with each sample exactly once."""
     channel = Channel(functions)
     await channel.claim()
     sent = 0
