@@ -120,15 +120,24 @@ class Capabilities(NamedTuple):
 
 
 class DeviceError(VoltageError):
-    """A device did not do what was asked. `quality` is what its points become."""
+    """A device did not do what was asked. `quality` is what its points become.
+
+    `sent` says that the request's bytes may have left, so nobody knows what the device did.
+    """
 
     quality: str = "bad:device"
+    sent: bool = True
 
 
 class NotConnectedError(DeviceError):
     """No connection: refused, unreachable or lost."""
 
     quality = "bad:not_connected"
+
+    def __init__(self, message: str, *, sent: bool = False) -> None:
+        """Keep whether the connection was lost with a request under way."""
+        super().__init__(message)
+        self.sent = sent
 
 
 class NoAnswerError(DeviceError):

@@ -135,7 +135,7 @@ class Client:
                 answer: ModbusPDU = await client.execute(False, request)
             except ConnectionException as error:
                 self.close()
-                raise NotConnectedError(f"{self.address}: connection lost") from error
+                raise NotConnectedError(f"{self.address}: connection lost", sent=True) from error
             except ModbusException as error:
                 raise self._silent(request, client) from error
         self._silences = 0
@@ -156,7 +156,7 @@ class Client:
         self._silences += 1
         if not client.connected or self._silences >= SILENCES:
             self.close()
-            return NotConnectedError(f"{self.address}: {self._silences} requests without an answer")
+            return NotConnectedError(f"{self.address}: {self._silences} requests without an answer", sent=True)
         return NoAnswerError(f"{self.address} unit {request.dev_id}: no answer in {self._timeout_s:g} s")
 
     def _connection_changed(self, connected: bool) -> None:

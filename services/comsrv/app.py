@@ -1,0 +1,79 @@
+"""The composition root of comsrv."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aiohttp import web
+
+from libs.errors import UnavailableError
+from libs.http import BACKGROUND, service_app
+from libs.redis import client, library
+from libs.redis.client import Client, execute
+from libs.redis.functions import Functions
+from services.comsrv.channel import Channel
+from services.comsrv.channels import Channels
+from services.comsrv.functions import ComsrvFunctions
+from services.comsrv.handlers import CHANNELS, FUNCTIONS, routes
+from services.comsrv.identity import Identity
+from services.comsrv.settings import ComsrvSettings
+from services.comsrv.tables import load_site
+
+NAME: Final = "comsrv"
+SETTINGS: Final = web.AppKey("settings", ComsrvSettings)
+REDIS: Final = web.AppKey("redis", Client)
+
+
+def create_app(settings: ComsrvSettings) -> web.Application:
+    """Return the service; nothing connects before it starts.
+
+    Raises:
+        ConfigurationError: every problem of every point table.
+    """
+
+    async def redis() -> None:
+        await execute(app[REDIS], "PING")
+
+    async def functions() -> str:
+        return (await library.check(app[REDIS], settings.namespace)).digest
+
+    async def channels() -> None:
+        if not app[CHANNELS].synced.is_set():
+            raise UnavailableError("the channels are not in Redis yet")
+        if waiting := app[CHANNELS].ready():
+            raise UnavailableError(f"channels {waiting} have blocks without a first attempt")
+
+    app = service_app(settings, NAME, routes, checks={"redis": redis, "functions": functions, "channels": channels})
+    app[SETTINGS] = settings
+    declared = load_site(settings.config_dir, settings)
+
+    async def resources(app: web.Application) -> AsyncIterator[None]:
+        async with _resources(app, declared):
+            yield
+
+    app.cleanup_ctx.append(resources)
+    return app
+
+
+@asynccontextmanager
+async def _resources(app: web.Application, declared: tuple[Channel, ...]) -> AsyncIterator[None]:
+    """Hold the connections and the channels; the channels stop before their connections close."""
+    settings = app[SETTINGS]
+    app[REDIS] = client.connect(settings.redis_url)
+    blocking = client.connect(settings.redis_url, blocking=True, connections=2)
+    identity = Identity(settings.data_dir / "comsrv")
+    try:
+        await library.check(app[REDIS], settings.namespace)
+        app[FUNCTIONS] = ComsrvFunctions(Functions(app[REDIS], settings.namespace))
+        app[CHANNELS] = channels = Channels(app[FUNCTIONS], settings, declared, identity)
+        app[BACKGROUND].start(channels.start(), "channels")
+        app[BACKGROUND].start(channels.wake(blocking), "commands")
+        yield
+        await channels.stop()
+    finally:
+        await app[BACKGROUND].stop()
+        identity.close()
+        await app[REDIS].aclose()
+        await blocking.aclose()

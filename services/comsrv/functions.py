@@ -1,0 +1,149 @@
+"""comsrv's Redis Functions and keys, typed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgpack
+
+from libs.points import PointKind
+from libs.redis.client import translated
+from libs.redis.functions import Functions
+from libs.redis.keys import key
+
+
+class Claim(NamedTuple):
+    """A lease: the epoch every call carries, and how long it lasts without one."""
+
+    epoch: int
+    lease_ms: int
+
+
+class Image(NamedTuple):
+    """A kind's points as Redis holds them: id -> value text, instant, quality (absent while good)."""
+
+    values: dict[str, str]
+    changed_at_ms: dict[str, int]
+    quality: dict[str, str]
+
+
+class ComsrvFunctions:
+    """Calls of comsrv. Writes are sent once; a lost reply is UnavailableError."""
+
+    def __init__(self, functions: Functions) -> None:
+        """Keep the gate to Redis."""
+        self.functions = functions
+
+    async def upsert(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Store a channel's definition."""
+        found: dict[str, Any] = await self.functions.json("channel_upsert", document["id"], document)
+        return found
+
+    async def get(self, channel: int) -> dict[str, Any]:
+        """Return a channel's definition, or raise NotFoundError."""
+        found: dict[str, Any] = await self.functions.read_json("channel_get", channel)
+        return found
+
+    async def page(self, limit: int, cursor: str | None) -> dict[str, Any]:
+        """Return a page of channel definitions: {items, cursor}."""
+        found: dict[str, Any] = await self.functions.read_json("channel_list", None, _page(limit, cursor))
+        return found
+
+    async def all(self) -> list[dict[str, Any]]:
+        """Return every channel's definition."""
+        items: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while True:
+            page = await self.page(100, cursor)
+            items += page["items"]
+            cursor = page["cursor"]
+            if not cursor:
+                return items
+
+    async def delete(self, channel: int) -> None:
+        """Delete a channel."""
+        await self.functions.call("channel_delete", channel)
+
+    async def claim(self, channel: int, owner: str, interval_ms: int) -> Claim:
+        """Take a channel, or raise ConflictError while another holds it."""
+        found = await self.functions.json("channel_claim", channel, {"owner": owner, "interval_ms": interval_ms})
+        return Claim(found["epoch"], found["lease_ms"])
+
+    async def renew(self, channel: int, document: dict[str, Any]) -> bool:
+        """Keep a lease; return True where every point must be sent again."""
+        found = await self.functions.json("channel_renew", channel, document)
+        return bool(found.get("resend"))
+
+    async def release(self, channel: int, epoch: int) -> None:
+        """Give a channel back."""
+        await self.functions.call("channel_release", channel, {"epoch": epoch})
+
+    async def status(self, channel: int) -> dict[str, Any]:
+        """Return a channel's state."""
+        found: dict[str, Any] = await self.functions.read_json("comsrv_status", channel)
+        return found
+
+    async def ingest(self, channel: int, document: dict[str, Any], texts: Sequence[str]) -> bool:
+        """Send a block; return True for a repeat without effect."""
+        reply = await self.functions.json("comsrv_ingest", channel, _pack(document), *texts)
+        return bool(reply["repeat"])
+
+    async def set_quality(self, channel: int, document: dict[str, Any]) -> bool:
+        """Change the quality of points alone; return True for a repeat without effect."""
+        reply = await self.functions.json("comsrv_set_quality", channel, _pack(document))
+        return bool(reply["repeat"])
+
+    async def submit(self, channel: int, document: dict[str, Any]) -> dict[str, Any]:
+        """Submit a command."""
+        found: dict[str, Any] = await self.functions.json("command_submit", channel, document)
+        return found
+
+    async def claim_commands(self, channel: int, epoch: int, limit: int) -> list[dict[str, Any]]:
+        """Take queued commands, highest priority first; they are `sent` from now on."""
+        found: Any = await self.functions.json("command_claim", channel, {"epoch": epoch, "limit": limit})
+        return list(found)
+
+    async def complete(self, channel: int, document: dict[str, Any]) -> dict[str, Any]:
+        """Report what became of a command; twice the same is a repeat without effect."""
+        found: dict[str, Any] = await self.functions.json("command_complete", channel, document)
+        return found
+
+    async def command(self, command_id: str) -> dict[str, Any]:
+        """Return a command, or raise NotFoundError."""
+        found: dict[str, Any] = await self.functions.read_json("command_get", command_id)
+        return found
+
+    async def commands(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Return a page of commands: {items, cursor}."""
+        found: dict[str, Any] = await self.functions.read_json("command_list", None, document)
+        return found
+
+    async def image(self, channel: int, kind: PointKind | str) -> Image:
+        """Return a kind's points, all of one instant."""
+        names = [key(name, ch=channel, type=kind) for name in ("values", "values_at", "values_quality")]
+        values, changed, quality = await self._hashes(*names)
+        return Image(values, {name: int(at) for name, at in changed.items()}, quality)
+
+    async def ledger(self) -> tuple[dict[str, int], int]:
+        """Return the counters of samples, and how many samples wait in the history queue at that instant."""
+        counters, size = await self._hashes(key("ledger"), key("history_size"))
+        return {name: int(value) for name, value in counters.items()}, int(size.get("samples", "0"))
+
+    async def _hashes(self, *names: str) -> list[dict[str, str]]:
+        """Return several hashes as they are at one instant."""
+        with translated():
+            pipeline = self.functions.client.pipeline(transaction=True)
+            for name in names:
+                pipeline.hgetall(self.functions.key(name))
+            replies = await pipeline.execute()
+        return [{field.decode(): value.decode() for field, value in reply.items()} for reply in replies]
+
+
+def _page(limit: int, cursor: str | None) -> dict[str, Any]:
+    return {"limit": limit} | ({"cursor": cursor} if cursor else {})
+
+
+def _pack(document: dict[str, Any]) -> bytes:
+    packed: bytes = msgpack.packb(document)
+    return packed

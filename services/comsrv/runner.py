@@ -1,0 +1,257 @@
+"""Runs one channel: claim it, poll, send, execute commands; stand by while another holds it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Any, Final
+
+from libs import expression
+from libs.errors import NotFoundError, StateError, UnavailableError
+from libs.points import PointKind
+from services.comsrv.backoff import Backoff
+from services.comsrv.channel import Channel
+from services.comsrv.commander import Commander
+from services.comsrv.contract import ComBase
+from services.comsrv.functions import ComsrvFunctions
+from services.comsrv.line import Line
+from services.comsrv.plugins.registry import protocols
+from services.comsrv.poller import Poller
+from services.comsrv.sentfile import SentFile
+from services.comsrv.settings import ComsrvSettings
+from services.comsrv.uplink import LeaseLostError, Uplink
+
+log = logging.getLogger(__name__)
+
+# A standby asks for the lease this often.
+STANDBY_S: Final = 1.0
+STOP_S: Final = 2.0
+
+
+def definition(channel: Channel) -> dict[str, Any]:
+    """Return a channel as Redis keeps it: its document, with the programs of its calculated points."""
+    document = channel.model_dump(mode="json", exclude_defaults=True)
+    document |= {"enabled": channel.enabled, "interval_ms": channel.interval_ms, "source": channel.source}
+    document["parameters"] = channel.parameters
+    document["polling"] = channel.polling.model_dump(mode="json")
+    plugin = protocols()[channel.protocol]
+    points: dict[str, list[dict[str, Any]]] = {}
+    for kind in PointKind:
+        points[kind.value] = []
+        for point in channel.points.of(kind):
+            row = point.model_dump(mode="json", exclude_defaults=True)
+            if point.expression and plugin.computed(point):
+                row["program"] = expression.parse(point.expression)
+            points[kind.value].append(row)
+    document["points"] = points
+    return document
+
+
+def from_definition(document: dict[str, Any]) -> Channel:
+    """Return the channel of a stored document; the reverse of `definition`."""
+    points = {
+        kind: [{name: value for name, value in point.items() if name != "program"} for point in rows]
+        for kind, rows in (document.get("points") or {}).items()
+    }
+    rest = {name: value for name, value in document.items() if name not in {"interval_ms", "points"}}
+    return Channel.model_validate(rest | {"points": points})
+
+
+class Runner:
+    """Runs a channel from `start` to `stop`."""
+
+    def __init__(
+        self, channel: Channel, functions: ComsrvFunctions, settings: ComsrvSettings, owner: str, sent: SentFile
+    ) -> None:
+        """Keep what it works with; nothing runs yet."""
+        self.channel = channel
+        self.attempted = asyncio.Event()
+        self.problem = ""
+        self.poller: Poller | None = None
+        self.commander: Commander | None = None
+        self.uplink: Uplink | None = None
+        self._plugin: ComBase | None = None
+        self._functions = functions
+        self._settings = settings
+        self._owner = owner
+        self._sent = sent
+        self._task: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+        self._standby = False
+
+    @property
+    def running(self) -> bool:
+        """True from start to stop."""
+        return self._task is not None and not self._task.done()
+
+    @property
+    def state(self) -> str:
+        """Return the channel's state as this process sees it."""
+        if not self.running:
+            return "stopped"
+        if self._standby:
+            return "standby"
+        return self.uplink.state if self.uplink else "starting"
+
+    def start(self) -> None:
+        """Run the channel in the background."""
+        if not self.running:
+            self._stop.clear()
+            self.attempted.clear()
+            self._task = asyncio.create_task(self._run(), name=f"channel {self.channel.id}")
+
+    async def stop(self) -> None:
+        """Stop in order: no more polls, what was read is sent, the channel given back."""
+        task, self._task = self._task, None
+        if task is None:
+            return
+        self._stop.set()
+        _, pending = await asyncio.wait({task}, timeout=2 * STOP_S)
+        if pending:
+            task.cancel()
+            await asyncio.wait({task})
+
+    def wake(self) -> None:
+        """Say that a command came."""
+        if self.commander is not None:
+            self.commander.wake.set()
+
+    async def set_point(self, kind: PointKind, point_id: int, value: float, quality: str, at_ms: int | None) -> None:
+        """Set a point of a virtual channel; it is in Redis when this returns.
+
+        Raises:
+            NotFoundError: no such point.
+            StateError: the channel does not run here, or the point can't be set.
+        """
+        point = self.channel.find(kind, point_id)
+        if point is None:
+            raise NotFoundError(f"channel {self.channel.id} has no point {kind}:{point_id}")
+        if self._plugin is None or self.uplink is None:
+            raise StateError(f"channel {self.channel.id} is {self.state}")
+        self._plugin.set_point(kind, point, value, quality, at_ms)
+        for block in self._plugin.blocks:
+            if any(section.kind is kind and str(point_id) in section.ids for section in block.sections):
+                self.uplink.offer(block, await self._plugin.read_batch(block))
+        try:
+            async with asyncio.timeout(STOP_S):
+                await self.uplink.drained()
+        except TimeoutError:
+            raise UnavailableError("Redis does not take the value; it is sent when Redis is back") from None
+
+    async def _run(self) -> None:
+        """Hold the channel again and again, until stopped; no failure of one channel ends another."""
+        backoff = Backoff(500, 30_000)
+        while not self._stop.is_set():
+            try:
+                await self._hold()
+            except LeaseLostError as error:
+                if not self._standby:
+                    log.info("channel %s: standby: %s", self.channel.id, error)
+                self._standby = True
+                self.attempted.set()
+                await self._wait(STANDBY_S)
+            except Exception:
+                self.problem = "internal error, see the log"
+                log.exception("channel %s failed and will start again", self.channel.id)
+                await self._wait(backoff.next_ms() / 1000)
+            finally:
+                self._plugin = self.uplink = self.poller = self.commander = None
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait, or until stopped."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+
+    async def _hold(self) -> None:
+        """Claim the channel and run it until stopped. Raises LeaseLostError when another takes it."""
+        channel = self.channel
+        plugin = protocols()[channel.protocol]()
+        await plugin.initialize(channel, port_base=self._settings.port_base)
+        uplink = Uplink(
+            self._functions,
+            channel.id,
+            owner=self._owner,
+            interval_ms=channel.interval_ms,
+            renew_ms=self._settings.renew_ms,
+            define=lambda: definition(channel),
+        )
+        if not await self._claimed(uplink):
+            return
+        self._standby = False
+        await self._restore(plugin)
+        line = Line()
+        poller = Poller(
+            plugin,
+            uplink,
+            line,
+            interval_ms=channel.interval_ms,
+            reconnect_max_ms=self._settings.reconnect_max_ms,
+        )
+        poller.attempted = self.attempted
+        commander = Commander(self._functions, channel, plugin, line, self._sent, lambda: uplink.epoch)
+        self._plugin, self.uplink, self.poller, self.commander = plugin, uplink, poller, commander
+        self.problem = ""
+        try:
+            await self._supervise(uplink, poller, commander)
+        finally:
+            await plugin.close()
+
+    async def _claimed(self, uplink: Uplink) -> bool:
+        """Claim the channel; False when it is stopped before."""
+        claim = asyncio.create_task(uplink.claim())
+        stop = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({claim, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if not claim.done():
+                return False
+            await claim
+            return True
+        finally:
+            await _cancel(claim, stop)
+
+    async def _supervise(self, uplink: Uplink, poller: Poller, commander: Commander) -> None:
+        """Run the three loops until one fails or the channel is stopped."""
+        sending = asyncio.create_task(uplink.run(), name=f"uplink {self.channel.id}")
+        working = [
+            asyncio.create_task(poller.run(), name=f"poller {self.channel.id}"),
+            asyncio.create_task(commander.run(), name=f"commander {self.channel.id}"),
+        ]
+        stop = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({sending, stop, *working}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (sending, *working):
+                if task.done():
+                    task.result()
+            await _cancel(*working)
+            uplink.close()
+            with suppress(TimeoutError, UnavailableError, StateError):
+                async with asyncio.timeout(STOP_S):
+                    await sending
+                    await uplink.release()
+        finally:
+            await _cancel(sending, stop, *working)
+
+    async def _restore(self, plugin: ComBase) -> None:
+        """Give a plugin whose points are set through the API the values it had before the restart."""
+        if not plugin.capabilities.settable:
+            return
+        backoff = Backoff(100, 2000)
+        while True:
+            try:
+                images = [(kind, await self._functions.image(self.channel.id, kind)) for kind in PointKind]
+            except UnavailableError:
+                await backoff.pause()
+            else:
+                break
+        plugin.restore(
+            {(kind, int(point)): float(value) for kind, image in images for point, value in image.values.items()}
+        )
+
+
+async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and wait until each has ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

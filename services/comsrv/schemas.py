@@ -1,0 +1,90 @@
+"""Bodies, queries and replies of comsrv's routes."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from libs.http.pages import PageQuery
+from libs.points import PointKind
+from libs.validation import Id, Model
+from services.comsrv.channel import MAX_ID, Points, Polling
+
+MAX_TTL_MS = 600_000
+MAX_WAIT_MS = 30_000
+
+
+class ChannelBody(Model):
+    """A channel to create."""
+
+    id: int = Field(ge=1, le=MAX_ID)
+    name: str = Field(min_length=1, max_length=256)
+    protocol: str
+    enabled: bool = True
+    description: str = Field("", max_length=1024)
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    polling: Polling = Polling()
+    points: Points = Points()
+
+
+class ChannelChange(Model):
+    """What to change of a channel; what is left out stays as it is."""
+
+    name: str | None = Field(None, min_length=1, max_length=256)
+    protocol: str | None = None
+    enabled: bool | None = None
+    description: str | None = Field(None, max_length=1024)
+    parameters: dict[str, Any] | None = None
+    polling: Polling | None = None
+    points: Points | None = None
+
+
+class PointsQuery(PageQuery):
+    """Which points to list."""
+
+    type: PointKind | None = None
+
+
+class PointValue(Model):
+    """A value for a point of a virtual channel."""
+
+    value: float
+    quality: str = Field("good", max_length=50, description="good, bad:<reason> or uncertain:<reason>")
+    at_ms: int | None = Field(None, ge=0)
+
+
+class CommandBody(Model):
+    """A command. The id is the idempotency key: the same id again is the same command."""
+
+    id: Id | None = None
+    type: Literal["C", "A"]
+    point: int = Field(ge=1, le=MAX_ID)
+    value: float
+    priority: int | None = Field(None, ge=0, le=100)
+    ttl_ms: int | None = Field(None, ge=1, le=MAX_TTL_MS)
+    verify: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _point_as_text(cls, data: Any) -> Any:
+        """Take a point written as text ("1"), as references write it."""
+        if isinstance(data, dict) and isinstance(data.get("point"), str) and data["point"].isdecimal():
+            return data | {"point": int(data["point"])}
+        return data
+
+
+class WaitQuery(Model):
+    """How long to wait for a command's final form."""
+
+    wait_ms: int | None = Field(None, ge=0, le=MAX_WAIT_MS)
+
+
+class CommandsQuery(PageQuery):
+    """Which commands to list."""
+
+    channel: int | None = Field(None, ge=1, le=MAX_ID)
+    state: (
+        Literal["queued", "sent", "acknowledged", "verified", "rejected", "failed", "mismatch", "expired", "superseded"]
+        | None
+    ) = None

@@ -1,0 +1,337 @@
+"""From arrays to Redis: one channel's readings, in order, as one `comsrv_ingest` a block that changed.
+
+Polling never waits for Redis: readings go into a bounded queue. While Redis is away the
+oldest are dropped and counted. A call whose reply was lost is sent again with the same
+(epoch, seq), which Redis takes for the same call. What did not change costs no call of
+its own: instants and counters go with one `channel_renew` a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from typing import Any, Final
+
+from libs.clock import monotonic_ms
+from libs.errors import (
+    ConflictError,
+    InternalError,
+    InvalidError,
+    LimitError,
+    NotFoundError,
+    StateError,
+    UnavailableError,
+)
+from services.comsrv.backoff import Backoff
+from services.comsrv.blockimage import BlockImage, Failure
+from services.comsrv.contract import Block, Reading
+from services.comsrv.counters import Counters
+from services.comsrv.functions import ComsrvFunctions
+
+log = logging.getLogger(__name__)
+
+# Readings kept while Redis is away, at least; more where a channel has more blocks.
+MIN_QUEUE: Final = 64
+
+
+class LeaseLostError(ConflictError):
+    """Another comsrv holds the channel."""
+
+
+class _Outcome(Enum):
+    """What became of a call."""
+
+    SENT = "sent"
+    # The lease had lapsed and the channel was claimed anew: nothing counts as sent now, so what is
+    # to be sent must be worked out again.
+    AGAIN = "again"
+    REFUSED = "refused"
+
+
+class Uplink:
+    """Sends one channel's readings. `run` ends with LeaseLostError when another comsrv took the channel."""
+
+    def __init__(
+        self,
+        functions: ComsrvFunctions,
+        channel: int,
+        *,
+        owner: str,
+        interval_ms: int,
+        renew_ms: int,
+        define: Callable[[], dict[str, Any]],
+    ) -> None:
+        """Prepare; nothing is claimed yet.
+
+        Args:
+            functions: the calls.
+            channel: its id.
+            owner: who holds the lease.
+            interval_ms: the poll interval, of which three make a lease.
+            renew_ms: the time between two renewals.
+            define: returns the channel's definition, for a Redis that lost it.
+        """
+        self.functions = functions
+        self.channel = channel
+        self.epoch = 0
+        self.state = "starting"
+        self.units: dict[str, dict[str, Any]] = {}
+        self.dropped = 0
+        self._owner = owner
+        self._interval_ms = interval_ms
+        self._renew_ms = renew_ms
+        self._define = define
+        self._images: dict[str, BlockImage] = {}
+        self._queue: deque[tuple[Block, Reading | Failure]] = deque()
+        self._counters = Counters()
+        self._seen: dict[str, int] = {}
+        self._refused: set[str] = set()
+        self._sequence = 0
+        self._closing = False
+        self._renewed_at_ms = 0
+        self._reported = ("", "")
+        self._news = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._backoff = Backoff(100, 2000)
+
+    def offer(self, block: Block, item: Reading | Failure) -> None:
+        """Queue what became of a block; never waits."""
+        limit = max(MIN_QUEUE, 4 * len(self._images))
+        while len(self._queue) >= limit:
+            dropped, old = self._queue.popleft()
+            if isinstance(old, Reading):
+                self.dropped += dropped.size
+                self._counters.polled += dropped.size
+                self._counters.reject("not_sent", dropped.size)
+        self._queue.append((block, item))
+        self._idle.clear()
+        self._news.set()
+
+    def late(self, polls: int) -> None:
+        """Count polls that were left out because the one before took too long."""
+        self._counters.late += polls
+
+    def forget(self) -> None:
+        """Send every point again."""
+        for image in self._images.values():
+            image.forget()
+
+    def retire(self, block: Block) -> None:
+        """Forget a block that was split."""
+        self._images.pop(block.name, None)
+        self._seen.pop(block.name, None)
+
+    async def drained(self) -> None:
+        """Wait until all that was offered is in Redis."""
+        await self._idle.wait()
+
+    async def claim(self) -> None:
+        """Take the channel, waiting for Redis, or raise LeaseLostError while another holds it."""
+        while True:
+            try:
+                claim = await self.functions.claim(self.channel, self._owner, self._interval_ms)
+                await self._ensure_definition()
+            except ConflictError as error:
+                raise LeaseLostError(str(error)) from error
+            except UnavailableError:
+                await self._backoff.pause()
+            else:
+                self._backoff.reset()
+                self.epoch = claim.epoch
+                self._sequence = 0
+                self._reported = ("", "")
+                self.forget()
+                log.info("channel %s: claimed, epoch %s", self.channel, claim.epoch)
+                return
+
+    async def run(self) -> None:
+        """Send what comes, until `close` and nothing is left."""
+        while not self._closing or self._queue:
+            while self._queue:
+                block, item = self._queue.popleft()
+                await self._send(block, item)
+                await self._renew_when_due()
+            self._idle.set()
+            self._news.clear()
+            await self._renew_when_due()
+            wait_ms = self._renewed_at_ms + self._renew_ms - monotonic_ms()
+            try:
+                async with asyncio.timeout(max(wait_ms, 1) / 1000):
+                    await self._news.wait()
+            except TimeoutError:
+                continue
+
+    def close(self) -> None:
+        """Let `run` end when all is sent."""
+        self._closing = True
+        self._news.set()
+
+    async def release(self) -> None:
+        """Carry the last counters and give the channel back, after `run` has ended."""
+        await self._renew()
+        await self.functions.release(self.channel, self.epoch)
+
+    async def _send(self, block: Block, item: Reading | Failure) -> None:
+        image = self._images.get(block.name)
+        if image is None:
+            image = self._images[block.name] = BlockImage(block)
+        outcome = _Outcome.AGAIN
+        while outcome is _Outcome.AGAIN:
+            if isinstance(item, Failure):
+                outcome = await self._send_failure(image, item)
+            else:
+                outcome = await self._send_reading(image, item)
+
+    async def _send_reading(self, image: BlockImage, reading: Reading) -> _Outcome:
+        update = image.compare(reading)
+        if update.empty:
+            self._counters.add(update.counters)
+            image.keep(update, reading.at_ms)
+            self._seen[image.block.name] = reading.at_ms
+            return _Outcome.SENT
+        document: dict[str, Any] = {
+            "origin": "poll",
+            "channel": self.channel,
+            "block": image.block.name,
+            "at_ms": reading.at_ms,
+            "sections": update.sections,
+        }
+        if update.previous_at_ms is not None:
+            document["previous_at_ms"] = update.previous_at_ms
+
+        async def ingest() -> None:
+            await self.functions.ingest(self.channel, document, update.texts)
+
+        outcome = await self._deliver(document, update.counters, ingest)
+        if outcome is _Outcome.SENT:
+            image.keep(update, reading.at_ms)
+            self._seen.pop(image.block.name, None)
+        elif outcome is _Outcome.REFUSED:
+            self._counters.polled += update.counters.polled
+            self._counters.reject("refused", update.counters.polled)
+        return outcome
+
+    async def _send_failure(self, image: BlockImage, failure: Failure) -> _Outcome:
+        """Mark a block's points, once a change. Each mark is a sample polled and stored."""
+        if not image.failure_is_news(failure):
+            return _Outcome.SENT
+        document: dict[str, Any] = {
+            "block": image.block.name,
+            "at_ms": failure.at_ms,
+            "quality": failure.quality,
+            "sections": image.failed_sections(),
+        }
+
+        async def set_quality() -> None:
+            await self.functions.set_quality(self.channel, document)
+
+        outcome = await self._deliver(document, Counters(polled=image.block.size), set_quality)
+        if outcome is _Outcome.SENT:
+            image.keep_failure(failure)
+        return outcome
+
+    async def _deliver(self, document: dict[str, Any], own: Counters, call: Callable[[], Awaitable[None]]) -> _Outcome:
+        """Give a document its epoch, sequence and counters, and make the call until it is settled."""
+        carried = self._counters.copy()
+        total = carried.copy()
+        total.add(own)
+        self._sequence += 1
+        document |= {"epoch": self.epoch, "seq": self._sequence, "counters": total.document()}
+        block = document["block"]
+        while True:
+            try:
+                await call()
+            except UnavailableError as error:
+                self._lost(error)
+                await self._backoff.pause()
+            except StateError:
+                await self.claim()
+                return _Outcome.AGAIN
+            except ConflictError as error:
+                raise LeaseLostError(str(error)) from error
+            except (InvalidError, LimitError, InternalError) as error:
+                # A defect of ours or of the installation: say so once, count the samples, go on.
+                if block not in self._refused:
+                    log.error("channel %s block %s: Redis refused the call: %s", self.channel, block, error)  # noqa: TRY400 - the text is Redis', our stack says nothing
+                    self._refused.add(block)
+                return _Outcome.REFUSED
+            else:
+                self._backoff.reset()
+                self._refused.discard(block)
+                self._counters.subtract(carried)
+                return _Outcome.SENT
+
+    def _lost(self, error: UnavailableError) -> None:
+        """Take nothing for sent after Redis was away: it may have lost the last seconds."""
+        if self._backoff.attempts == 0:
+            log.warning("channel %s: %s", self.channel, error)
+        self.forget()
+
+    async def _renew_when_due(self) -> None:
+        due = monotonic_ms() - self._renewed_at_ms >= self._renew_ms
+        if due or (self.state, repr(self.units)) != self._reported:
+            await self._renew()
+
+    async def _renew(self) -> None:
+        """Keep the lease; carry instants, counters and state.
+
+        A renewal has no sequence number. When its reply is lost, the instants in Redis
+        tell whether it arrived; without any instant it carries no counters.
+        """
+        seen = dict(self._seen)
+        carried = self._counters.copy() if seen else Counters()
+        reported = (self.state, repr(self.units))
+        document = {
+            "epoch": self.epoch,
+            "state": self.state,
+            "seen": seen,
+            "units": self.units,
+            "counters": carried.document(),
+        }
+        while True:
+            try:
+                resend = await self.functions.renew(self.channel, document)
+            except UnavailableError as error:
+                self._lost(error)
+                await self._backoff.pause()
+                if await self._arrived(seen):
+                    break
+            except StateError:
+                await self.claim()
+                return
+            except ConflictError as error:
+                raise LeaseLostError(str(error)) from error
+            else:
+                if resend:
+                    self.forget()
+                break
+        self._backoff.reset()
+        self._counters.subtract(carried)
+        self._seen = {block: at_ms for block, at_ms in self._seen.items() if seen.get(block) != at_ms}
+        self._renewed_at_ms = monotonic_ms()
+        self._reported = reported
+
+    async def _arrived(self, seen: dict[str, int]) -> bool:
+        """Say whether a renewal whose reply was lost is in Redis."""
+        if not seen:
+            return False
+        while True:
+            try:
+                status = await self.functions.status(self.channel)
+            except UnavailableError:
+                await self._backoff.pause()
+            except NotFoundError:
+                return False
+            else:
+                return any(status["seen"].get(block) == at_ms for block, at_ms in seen.items())
+
+    async def _ensure_definition(self) -> None:
+        """Store the channel's definition in a Redis that does not have it, as after a loss of its data."""
+        try:
+            await self.functions.get(self.channel)
+        except NotFoundError:
+            await self.functions.upsert(self._define())
