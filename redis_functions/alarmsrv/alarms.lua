@@ -23,37 +23,40 @@ local FIELDS = {
   { "resolved_at_ms", "number" }, { "comment", "text" },
 }
 
+local function shelved_json(alarm)
+  if not alarm.shelved_by or alarm.shelved_by == "" then
+    return "null"
+  end
+  return json.object({
+    "until_ms", alarm.shelved_until_ms ~= "" and alarm.shelved_until_ms or "null", "by", json.text(alarm.shelved_by),
+    "one_shot", alarm.shelved_one_shot == "1" and "true" or "false",
+  })
+end
+
+local function by_json(by)
+  return by and by ~= "" and json.object({ "by", json.text(by) }) or "null"
+end
+
 --- A record as its JSON document.
 function M.encode(alarm)
-  local members = {}
+  local parts, count = {}, 0
   for i = 1, #FIELDS do
-    local name, kind = FIELDS[i][1], FIELDS[i][2]
-    local value = alarm[name]
+    local field = FIELDS[i]
+    local value = alarm[field[1]]
     if value ~= nil and value ~= "" then
-      if kind == "text" then
-        value = json.text(value)
-      elseif kind == "flag" then
+      if field[2] == "text" then
+        value = cjson.encode(value)
+      elseif field[2] == "flag" then
         value = value == "1" and "true" or "false"
       end
-      members[#members + 1] = name
-      members[#members + 1] = value
+      count = count + 1
+      parts[count] = '"' .. field[1] .. '":' .. value
     end
   end
-  local shelved = "null"
-  if alarm.shelved_by and alarm.shelved_by ~= "" then
-    shelved = json.object({
-      "until_ms", alarm.shelved_until_ms ~= "" and alarm.shelved_until_ms or "null", "by", json.text(alarm.shelved_by),
-      "one_shot", alarm.shelved_one_shot == "1" and "true" or "false",
-    })
-  end
-  members[#members + 1] = "shelved"
-  members[#members + 1] = shelved
-  for _, name in ipairs({ "suppressed", "out_of_service" }) do
-    local by = alarm[name .. "_by"]
-    members[#members + 1] = name
-    members[#members + 1] = by and by ~= "" and json.object({ "by", json.text(by) }) or "null"
-  end
-  return json.object(members)
+  parts[count + 1] = '"shelved":' .. shelved_json(alarm)
+  parts[count + 2] = '"suppressed":' .. by_json(alarm.suppressed_by)
+  parts[count + 3] = '"out_of_service":' .. by_json(alarm.out_of_service_by)
+  return "{" .. table.concat(parts, ",") .. "}"
 end
 
 --- The record of an id, or nil.
@@ -102,48 +105,73 @@ function M.journal(ns, at, alarm, what, user, comment)
   )
 end
 
+local function write_record(ns, alarm, before)
+  local set, gone = {}, {}
+  for name, value in pairs(alarm) do
+    if not before or before[name] ~= value then
+      set[#set + 1] = name
+      set[#set + 1] = value
+    end
+  end
+  for name in pairs(before or {}) do
+    if alarm[name] == nil then
+      gone[#gone + 1] = name
+    end
+  end
+  if #set > 0 then
+    redis.call("HSET", keys.alarm(ns, alarm.id), unpack(set))
+  end
+  if #gone > 0 then
+    redis.call("HDEL", keys.alarm(ns, alarm.id), unpack(gone))
+  end
+end
+
+-- Move an alarm from one index of a kind (by level, status, source) to another.
+local function index(ns, key_of, field, alarm, before)
+  if before and before[field] == alarm[field] then
+    return
+  end
+  if before then
+    redis.call("SREM", key_of(ns, before[field]), alarm.id)
+  end
+  redis.call("SADD", key_of(ns, alarm[field]), alarm.id)
+end
+
+local function index_open(ns, alarm)
+  redis.call("SADD", keys.alarms_active(ns), alarm.id)
+  redis.call("ZREM", keys.alarms_resolved(ns), alarm.id)
+  if alarm.origin then
+    redis.call("HSET", keys.alarms_open(ns), alarm.origin, alarm.id)
+  end
+end
+
+local function index_resolved(ns, alarm)
+  redis.call("SREM", keys.alarms_active(ns), alarm.id)
+  redis.call("ZADD", keys.alarms_resolved(ns), alarm.resolved_at_ms, alarm.id)
+  if alarm.origin and redis.call("HGET", keys.alarms_open(ns), alarm.origin) == alarm.id then
+    redis.call("HDEL", keys.alarms_open(ns), alarm.origin)
+  end
+  timers.cancel(ns, "shelve", alarm.id)
+end
+
 --- Write a record and its indexes, and publish it. `before` is the record as it was, nil when new.
+-- Only what differs from `before` is written: a storm of alarms is the most expensive thing a call does.
 function M.save(ctx, alarm, before, at)
   local ns = ctx.ns
   alarm.updated_at_ms = string.format("%.0f", at)
-  local flat = {}
-  for name, value in pairs(alarm) do
-    flat[#flat + 1] = name
-    flat[#flat + 1] = value
+  write_record(ns, alarm, before)
+  if not before then
+    redis.call("ZADD", keys.alarms(ns), alarm.created_at_ms, alarm.id)
   end
-  if before then
-    if before.level ~= alarm.level then
-      redis.call("SREM", keys.alarms_by_level(ns, before.level), alarm.id)
-    end
-    if before.status ~= alarm.status then
-      redis.call("SREM", keys.alarms_by_status(ns, before.status), alarm.id)
-    end
-    if before.source ~= alarm.source then
-      redis.call("SREM", keys.alarms_by_source(ns, before.source), alarm.id)
-    end
-    redis.call("DEL", keys.alarm(ns, alarm.id))
-  end
-  redis.call("HSET", keys.alarm(ns, alarm.id), unpack(flat))
-  redis.call("ZADD", keys.alarms(ns), alarm.created_at_ms, alarm.id)
-  redis.call("SADD", keys.alarms_by_level(ns, alarm.level), alarm.id)
-  redis.call("SADD", keys.alarms_by_status(ns, alarm.status), alarm.id)
-  redis.call("SADD", keys.alarms_by_source(ns, alarm.source), alarm.id)
+  index(ns, keys.alarms_by_level, "level", alarm, before)
+  index(ns, keys.alarms_by_status, "status", alarm, before)
+  index(ns, keys.alarms_by_source, "source", alarm, before)
   if alarm.status == "Resolved" then
-    redis.call("SREM", keys.alarms_active(ns), alarm.id)
-    redis.call("ZADD", keys.alarms_resolved(ns), alarm.resolved_at_ms, alarm.id)
-    if alarm.origin and redis.call("HGET", keys.alarms_open(ns), alarm.origin) == alarm.id then
-      redis.call("HDEL", keys.alarms_open(ns), alarm.origin)
-    end
-    timers.cancel(ns, "shelve", alarm.id)
-  else
-    redis.call("SADD", keys.alarms_active(ns), alarm.id)
-    redis.call("ZREM", keys.alarms_resolved(ns), alarm.id)
-    if alarm.origin then
-      redis.call("HSET", keys.alarms_open(ns), alarm.origin, alarm.id)
-    end
+    index_resolved(ns, alarm)
+  elseif not before or before.status == "Resolved" then
+    index_open(ns, alarm)
   end
-  local channel = before and keys.alarm_changed(ns) or keys.alarm_new(ns)
-  redis.call("PUBLISH", channel, M.encode(alarm))
+  redis.call("PUBLISH", before and keys.alarm_changed(ns) or keys.alarm_new(ns), M.encode(alarm))
 end
 
 --- Take a record and every index entry of it away.

@@ -75,9 +75,13 @@ function M.compile(document)
   end
   local root, leaves, found = conditions.compile({ leaf }, "deviation")
   for i = 1, #found do
-    -- The tree is ours, so its paths are put into the definition's words.
-    problems[#problems + 1] = (string.gsub(string.gsub(found[i], "^conditions%[0%]%.", ""), "^value", "limit"))
+    -- The tree is ours, so its paths are put into the definition's words; for_ms was checked as on_delay_ms.
+    local problem = string.gsub(found[i], "^conditions%[0%]%.", "")
+    if string.sub(problem, 1, 6) ~= "for_ms" then
+      problems[#problems + 1] = (string.gsub(string.gsub(problem, "^value", "limit"), "^hysteresis", "deadband"))
+    end
   end
+  table.sort(problems)
   if leaves[1] and operator == "deviation" then
     leaves[1].deviation = document.limit
   end

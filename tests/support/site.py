@@ -23,7 +23,8 @@ class Site:
 
     async def start(self) -> Site:
         """Define and claim the channel; the namespace's clock is the test's."""
-        await execute(self.functions.client, "HSET", self.functions.key("voltage:clock"), "simulation", "1")
+        clock = self.functions.key("voltage:clock")
+        await execute(self.functions.client, "HSET", clock, "simulation", "1", "last", str(START))
         points = {
             "T": [{"id": n} for n in range(1, 21)],
             "S": [{"id": n} for n in range(1, 5)],
