@@ -45,7 +45,7 @@ function M.encode(alarm)
     local value = alarm[field[1]]
     if value ~= nil and value ~= "" then
       if field[2] == "text" then
-        value = cjson.encode(value)
+        value = json.text(value)
       elseif field[2] == "flag" then
         value = value == "1" and "true" or "false"
       end
