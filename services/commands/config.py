@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from libs.config import Settings, load
-from libs.errors import ConfigurationError, NotFoundError, Problem
+from libs.config import load
+from libs.errors import ConfigurationError, Problem
 from libs.services import SERVICES
-from services.commands.points import read_site
+from services.commands.settings_models import settings_model
 from services.supervisor.site import load_site
-
-
-def settings_model(name: str) -> type[Settings]:
-    """Return a service's settings model: `<Name>Settings` in `services.<name>.settings`.
-
-    Raises:
-        NotFoundError: there is no such service.
-    """
-    if name not in {service.name for service in SERVICES}:
-        raise NotFoundError(f"no service {name!r}; there are {', '.join(service.name for service in SERVICES)}")
-    model = getattr(importlib.import_module(f"services.{name}.settings"), f"{name.capitalize()}Settings")
-    assert isinstance(model, type)  # noqa: S101 - a slip of ours
-    assert issubclass(model, Settings)  # noqa: S101 - a slip of ours
-    return model
 
 
 @click.group()
@@ -61,6 +46,8 @@ def check(services: tuple[str, ...]) -> None:
         try:
             load(settings_model(name), name)
             if name == "comsrv":
+                from services.commands.points import read_site
+
                 read_site()
             checked += 1
         except ConfigurationError as error:

@@ -17,7 +17,7 @@ from libs.config import Settings, load
 from libs.errors import ConfigurationError, Problem, StateError
 from libs.http import run
 from libs.http.run import serve as serve_one
-from services.commands.config import settings_model
+from services.commands.settings_models import settings_model
 from services.supervisor.site import load_site
 
 TOGETHER: Final = "services"

@@ -12,7 +12,7 @@ from libs.config import Settings
 from libs.config.environment import settings_of
 from libs.config.settings import Shared
 from libs.services import SERVICES
-from services.commands.config import settings_model
+from services.commands.settings_models import settings_model
 
 HEADER: Final = """\
 # Settings
