@@ -100,7 +100,8 @@ def problems_of(
     """
     problems = []
     for item in error.errors(include_url=False):
-        path: Path = item["loc"]
+        # Tags of unions, written in angle brackets, are no part of the document.
+        path: Path = tuple(step for step in item["loc"] if not str(step).startswith("<"))
         place, name = where(path), dotted(path)
         message = _message(dict(item), model, path)
         if place != name and name:
@@ -116,6 +117,9 @@ def _message(item: dict[str, Any], model: type[BaseModel], path: Path) -> str:
         return f"unknown key{nearest(str(path[-1]), _known_names(model, path))}"
     if kind == "missing":
         return "is required"
+    if kind == "union_tag_invalid":
+        expected = str(item["ctx"]["expected_tags"]).translate(str.maketrans("", "", "<>'"))
+        return f"must be one of {expected}"
     text = str(item["msg"]).removeprefix("Value error, ")
     text = text[:1].lower() + text[1:]
     value = item.get("input")

@@ -10,7 +10,7 @@ from libs.http.app import service_app
 from libs.http.background import BACKGROUND
 from libs.http.pages import Comment, Page, PageQuery
 from libs.http.routes import USER, Json, Reply, Routes
-from libs.http.run import run
+from libs.http.run import main, run
 from libs.http.tokens import Role, User
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Role",
     "Routes",
     "User",
+    "main",
     "run",
     "service_app",
 ]

@@ -6,19 +6,22 @@ import asyncio
 import logging
 import signal
 import sys
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 import uvloop
 from aiohttp import web
 
 from libs import logs
-from libs.config.settings import Settings
+from libs.config import Settings, load
 from libs.errors import ConfigurationError, StateError, UnavailableError
 from libs.http.background import BACKGROUND
 
 logger = logging.getLogger(__name__)
 
 SHUTDOWN_S: Final = 5.0
+
+S = TypeVar("S", bound=Settings)
 
 
 async def serve(app: web.Application, settings: Settings, name: str, stop: asyncio.Event) -> None:
@@ -27,9 +30,9 @@ async def serve(app: web.Application, settings: Settings, name: str, stop: async
     Several may run in one loop. Raises what made the background work fail.
     """
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
-    await runner.setup()
     port = settings.port(name)
     try:
+        await runner.setup()
         try:
             await web.TCPSite(runner, settings.host, port, reuse_address=True).start()
         except OSError as error:
@@ -67,3 +70,14 @@ def run(app: web.Application, settings: Settings, name: str) -> None:
     except UnavailableError as error:
         logger.critical("%s", error)
         sys.exit(1)
+
+
+def main(name: str, model: type[S], create_app: Callable[[S], web.Application]) -> None:
+    """Load a service's settings, build it and run it; what every `__main__` does."""
+    try:
+        settings = load(model, name).settings
+        app = create_app(settings)
+    except ConfigurationError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(ConfigurationError.exit_code)
+    run(app, settings, name)

@@ -35,6 +35,7 @@ KEYS: Final[tuple[KeySpec, ...]] = (
         "deferred", "voltage:deferred", "list", "voltage", "transitions past the budget of a call, drained by tick"
     ),
     KeySpec("ledger", "voltage:ledger", "hash", "voltage", "counters of samples"),
+    KeySpec("applied", "voltage:applied", "hash", "voltage", "rule:{id} -> hash of what a file said, once applied"),
     KeySpec("limits", "voltage:limits", "hash", "voltage", "caps of streams, memory seen at the last look"),
     KeySpec("events", "voltage:events", "stream", "voltage", "what happened to the system itself"),
     KeySpec("job", "voltage:job:{id}", "hash", "voltage", "a job"),

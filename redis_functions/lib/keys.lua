@@ -38,6 +38,11 @@ function M.ledger(ns)
   return ns .. "voltage:ledger"
 end
 
+-- hash: rule:{id} -> hash of what a file said, once applied.
+function M.applied(ns)
+  return ns .. "voltage:applied"
+end
+
 -- hash: caps of streams, memory seen at the last look.
 function M.limits(ns)
   return ns .. "voltage:limits"

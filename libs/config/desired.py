@@ -1,0 +1,90 @@
+"""Desired state: definitions in `config/<folder>/*.yaml`, each file a mapping of lists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from libs.config.yaml_loader import Document, load_yaml
+from libs.definitions import Definition
+from libs.errors import ConfigurationError, Problem
+from libs.validation import Path as KeyPath
+from libs.validation import nearest, problems_of
+
+
+class Entry(NamedTuple):
+    """A definition in a file: which list it is in, what it says, and where it stands."""
+
+    section: str
+    id: str
+    definition: Definition
+    where: str
+
+
+def read_desired(folder: Path, sections: Mapping[str, type[Definition]]) -> list[Entry]:
+    """Read every definition in a folder's files, in the order of the sections.
+
+    Args:
+        folder: it may be absent.
+        sections: the lists a file may have, and the model of their items.
+
+    Raises:
+        ConfigurationError: every problem of every file.
+    """
+    reader = _Reader(sections)
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            reader.read(load_yaml(path))
+        except ConfigurationError as error:
+            reader.problems += error.problems
+    if reader.problems:
+        raise ConfigurationError(reader.problems)
+    order = list(sections)
+    return sorted(reader.entries.values(), key=lambda entry: order.index(entry.section))
+
+
+class _Reader:
+    """Collects entries and problems over all files."""
+
+    def __init__(self, sections: Mapping[str, type[Definition]]) -> None:
+        self.sections = sections
+        self.entries: dict[tuple[str, str], Entry] = {}
+        self.problems: list[Problem] = []
+
+    def read(self, document: Document) -> None:
+        """Take a file."""
+        if document.data is None:
+            return
+        if not isinstance(document.data, dict):
+            self._problem(document, (), f"must be a mapping with {' or '.join(self.sections)}")
+            return
+        for section, items in document.data.items():
+            if section not in self.sections:
+                self._problem(document, (section,), f"unknown key {section}{nearest(section, self.sections)}")
+            elif not isinstance(items, list):
+                self._problem(document, (section,), f"{section} must be a list")
+            else:
+                for index, item in enumerate(items):
+                    self._take(document, section, index, item)
+
+    def _take(self, document: Document, section: str, index: int, item: object) -> None:
+        path: KeyPath = (section, index)
+        model = self.sections[section]
+        try:
+            definition = model.model_validate(item)
+        except ValidationError as error:
+            self.problems += problems_of(error, model, lambda inner: document.where((*path, *inner)))
+            return
+        where = document.where(path)
+        if definition.id is None:
+            self._problem(document, path, "id: is required")
+        elif first := self.entries.get((section, definition.id)):
+            self._problem(document, (*path, "id"), f"{section} has {definition.id} already at {first.where}")
+        else:
+            self.entries[section, definition.id] = Entry(section, definition.id, definition, where)
+
+    def _problem(self, document: Document, path: KeyPath, message: str) -> None:
+        self.problems.append(Problem(document.where(path), message))

@@ -1,0 +1,145 @@
+"""Definitions in Redis: created, changed and applied from files through their functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from libs.clock import now_ms
+from libs.config.desired import Entry
+from libs.definitions import Definition, digest, new_id, said_of, stamp
+from libs.errors import (
+    ConfigurationError,
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+    Problem,
+    UnavailableError,
+    VoltageError,
+)
+from libs.redis.client import execute
+from libs.redis.functions import Functions
+from libs.redis.keys import key
+
+FROM_FILE = "file"
+
+
+class Names(NamedTuple):
+    """A kind of definition and the functions that keep it."""
+
+    noun: str
+    upsert: str
+    get: str
+    list: str
+    delete: str
+
+
+class Definitions:
+    """One kind of definition. Documents are passed on as the functions store them."""
+
+    def __init__(self, functions: Functions, names: Names) -> None:
+        """Keep the gate and the names of the functions."""
+        self.functions = functions
+        self.names = names
+
+    async def page(self, filters: Mapping[str, Any]) -> bytes:
+        """Return a page: {items, cursor}."""
+        return await self.functions.read(self.names.list, None, dict(filters))
+
+    async def get(self, definition_id: str) -> bytes:
+        """Return a definition as it was stored, or raise NotFoundError."""
+        return await self.functions.read(self.names.get, definition_id)
+
+    async def create(self, definition: Definition, author: str) -> bytes:
+        """Store a new definition and return it.
+
+        Raises:
+            ConflictError: its id is taken.
+        """
+        definition_id = definition.id or new_id()
+        if await self._find(definition_id) is not None:
+            raise ConflictError(f"{self.names.noun} {definition_id} exists")
+        return await self._put(definition_id, definition, None, author, definition.reason)
+
+    async def change(self, definition_id: str, definition: Definition, author: str) -> bytes:
+        """Change a stored definition and return it; what says the same changes nothing.
+
+        Raises:
+            NotFoundError: there is none.
+            ConflictError: it was changed since the version that was sent.
+        """
+        if definition.id not in {None, definition_id}:
+            raise InvalidError(f"id {definition.id} is not the path's {definition_id}")
+        stored = await self.get(definition_id)
+        before = orjson.loads(stored)
+        if definition.version not in {None, before.get("version")}:
+            raise ConflictError(
+                f"{self.names.noun} {definition_id} has version {before.get('version')}, not {definition.version}"
+            )
+        if digest({**definition.said(), "id": definition_id}) == digest(said_of(before)):
+            return stored
+        return await self._put(definition_id, definition, before, author, definition.reason)
+
+    async def delete(self, definition_id: str) -> bytes:
+        """Delete a definition, or raise NotFoundError."""
+        return await self.functions.call(self.names.delete, definition_id)
+
+    async def _find(self, definition_id: str) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = orjson.loads(await self.get(definition_id))
+        except NotFoundError:
+            return None
+        return found
+
+    async def _put(
+        self,
+        definition_id: str,
+        definition: Definition,
+        before: Mapping[str, Any] | None,
+        author: str,
+        reason: str | None,
+    ) -> bytes:
+        said = {"id": definition_id, **definition.said()}
+        document = stamp(said, before, author=author, reason=reason, now_ms=now_ms())
+        return await self.functions.call(self.names.upsert, definition_id, document)
+
+    async def apply(self, entry: Entry) -> bool:
+        """Bring one entry of a file to Redis; return whether that changed anything."""
+        before = await self._find(entry.id)
+        if before is not None and digest(said_of(before)) == digest(entry.definition.said()):
+            return False
+        await self._put(entry.id, entry.definition, before, FROM_FILE, entry.definition.reason or entry.where)
+        return True
+
+
+async def apply_desired(functions: Functions, kinds: Mapping[str, Definitions], entries: Iterable[Entry]) -> int:
+    """Bring files to Redis; return how many definitions changed.
+
+    An entry counts once: what the API changed or deleted later stays so until
+    the file says something new. `voltage:applied` remembers what was applied.
+
+    Raises:
+        ConfigurationError: what the functions refused, with file and line.
+    """
+    applied_key = functions.key(key("applied"))
+    applied = await execute(functions.client, "HGETALL", applied_key)
+    problems: list[Problem] = []
+    changed = 0
+    for entry in entries:
+        kind = kinds[entry.section]
+        field, said = f"{kind.names.noun}:{entry.id}", digest(entry.definition.said())
+        if applied.get(field.encode()) == said.encode():
+            continue
+        try:
+            changed += await kind.apply(entry)
+        except UnavailableError:
+            raise
+        except VoltageError as error:
+            problems.append(Problem(entry.where, f"{kind.names.noun} {entry.id}: {error}"))
+        else:
+            await execute(functions.client, "HSET", applied_key, field, said)
+    if problems:
+        raise ConfigurationError(problems)
+    return changed

@@ -1,0 +1,99 @@
+"""How a service that lives on Redis starts: it waits for Redis, checks the library, applies its files."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aiohttp import web
+
+from libs.config import Settings
+from libs.config.desired import Entry
+from libs.errors import UnavailableError
+from libs.http import BACKGROUND, Routes, service_app
+from libs.redis import library
+from libs.redis.client import connect, execute
+from libs.redis.definitions import Definitions, apply_desired
+from libs.redis.functions import Functions
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 5.0
+
+Work = Callable[[], Coroutine[Any, Any, None]]
+
+
+def functions_of(settings: Settings) -> Functions:
+    """Return the gate to a service's Redis; nothing connects before the first call."""
+    return Functions(connect(settings.redis_url), settings.namespace)
+
+
+@dataclass
+class Startup:
+    """What a service needs before it is ready.
+
+    It serves at once and is healthy once Redis answers, its library fits and
+    the files are applied. A library that does not fit, or a file that Redis
+    refuses, ends the service with the reason.
+    """
+
+    functions: Functions
+    namespace: str
+    kinds: Mapping[str, Definitions]
+    """The kinds of definitions that the service's files hold, by section."""
+    desired: list[Entry]
+    """What the files say."""
+    work: Mapping[str, Work] = field(default_factory=dict)
+    """Background work that starts when the service is ready, by name."""
+    problem: str = "starting"
+
+    def app(self, settings: Settings, name: str, routes: Routes) -> web.Application:
+        """Return the service's application."""
+        checks = {"redis": self.check_redis, "functions": self.check_functions, "configuration": self.check_applied}
+        app = service_app(settings, name, routes, checks=checks)
+        app.cleanup_ctx.append(self._context)
+        return app
+
+    async def check_redis(self) -> None:
+        """Ask Redis for an answer."""
+        await execute(self.functions.client, "PING")
+
+    async def check_functions(self) -> str:
+        """Return the digest of the library, when it fits."""
+        return (await library.check(self.functions.client, self.namespace)).digest
+
+    async def check_applied(self) -> None:
+        """Say why the files are not applied yet."""
+        if self.problem:
+            raise UnavailableError(self.problem)
+
+    async def _context(self, app: web.Application) -> AsyncIterator[None]:
+        app[BACKGROUND].start(self._start(app), "start")
+        yield
+        await app[BACKGROUND].stop()
+        await self.functions.client.aclose()
+
+    async def _start(self, app: web.Application) -> None:
+        pause_s = FIRST_PAUSE_S
+        while not await self._ready():
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - jitter
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        for name, run in self.work.items():
+            app[BACKGROUND].start(run(), name)
+
+    async def _ready(self) -> bool:
+        try:
+            await self.check_functions()
+            changed = await apply_desired(self.functions, self.kinds, self.desired)
+        except UnavailableError as error:
+            self.problem = f"waiting for Redis: {error}"
+            logger.warning("%s", self.problem)
+            return False
+        self.problem = ""
+        logger.info("ready: %d definitions in files, %d of them applied now", len(self.desired), changed)
+        return True

@@ -1,0 +1,69 @@
+"""Typed facade over the Redis Functions and the journal that alarmsrv uses."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from libs.redis import streams
+from libs.redis.definitions import Definitions, Names
+from libs.redis.functions import Functions
+from libs.redis.keys import key
+
+DEFINITION: Final = Names(
+    "alarm definition", "alarm_define", "alarm_definition_get", "alarm_definition_list", "alarm_definition_delete"
+)
+
+
+class AlarmFunctions:
+    """Alarms: definitions, life cycle, lists, journal."""
+
+    def __init__(self, functions: Functions) -> None:
+        """Keep the gate to Redis."""
+        self._functions = functions
+        self.definitions = Definitions(functions, DEFINITION)
+
+    async def query(self, filters: dict[str, Any]) -> bytes:
+        """Return a page of alarms, newest first."""
+        return await self._functions.read("query_alarms", None, filters)
+
+    async def get(self, alarm: str) -> bytes:
+        """Return an alarm."""
+        return await self._functions.read("get_alarm", alarm)
+
+    async def stats(self) -> bytes:
+        """Return counts by level and status."""
+        return await self._functions.read("get_alarm_stats", None)
+
+    async def store(self, alarm: str | None, document: dict[str, Any]) -> bytes:
+        """Create an alarm by hand; returns it."""
+        return await self._functions.call("store_alarm", alarm, document)
+
+    async def acknowledge(self, alarm: str, user: str, comment: str | None) -> bytes:
+        """Acknowledge an alarm; returns it."""
+        return await self._functions.call("acknowledge_alarm", alarm, user, "", comment or "")
+
+    async def acknowledge_many(self, alarms: list[str], user: str, comment: str | None) -> bytes:
+        """Acknowledge many; what can't be is named."""
+        document = {"ids": alarms, "by": user} | _comment(comment)
+        return await self._functions.call("acknowledge_alarms_batch", None, document)
+
+    async def resolve(self, alarm: str, user: str, comment: str | None) -> bytes:
+        """Resolve an alarm by hand; returns it."""
+        return await self._functions.call("resolve_alarm", alarm, user, "", comment or "")
+
+    async def operate(self, function: str, alarm: str, user: str, document: dict[str, Any]) -> bytes:
+        """Shelve, suppress, take out of service or the reverse; returns the alarm."""
+        return await self._functions.call(function, alarm, {**document, "by": user})
+
+    async def journal(self, limit: int, cursor: str | None, only: dict[str, str]) -> dict[str, Any]:
+        """Return a page of transitions, newest first."""
+        return await streams.newest(self._functions, key("alarm_journal"), limit=limit, cursor=cursor, only=only)
+
+    async def cleanup(self, days: int) -> dict[str, Any]:
+        """Remove some alarms resolved longer ago; returns {removed, more}."""
+        found: dict[str, Any] = await self._functions.json("cleanup_old_alarms", None, {"days": days})
+        return found
+
+
+def _comment(comment: str | None) -> dict[str, str]:
+    return {"comment": comment} if comment else {}

@@ -1,0 +1,139 @@
+"""The routes of alarmsrv: parse, one call, respond."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from libs.http import USER, Comment, Json, Page, PageQuery, Reply, Role, Routes
+from services.alarmsrv.functions import AlarmFunctions
+from services.alarmsrv.schemas import (
+    Acknowledgements,
+    Alarm,
+    AlarmDefinition,
+    AlarmQuery,
+    JournalQuery,
+    NewAlarm,
+    Service,
+    Shelving,
+)
+
+ALARMS: Final = web.AppKey("alarms", AlarmFunctions)
+ROUTES: Final = Routes()
+
+
+@ROUTES.get("/api/alarms", query=AlarmQuery, reply=Page)
+async def list_alarms(request: web.Request, query: AlarmQuery) -> Reply:
+    """List alarms, newest first."""
+    return Json(await request.app[ALARMS].query(query.arguments()))
+
+
+@ROUTES.post("/api/alarms", role=Role.OPERATOR, body=NewAlarm, reply=Alarm, status=201)
+async def create_alarm(request: web.Request, body: NewAlarm) -> Reply:
+    """Create an alarm by hand; it is resolved by hand."""
+    document = {**body.model_dump(exclude_none=True), "by": request[USER].name}
+    return Json(await request.app[ALARMS].store(body.id, document))
+
+
+@ROUTES.post("/api/alarms/acknowledge", role=Role.OPERATOR, body=Acknowledgements)
+async def acknowledge_many(request: web.Request, body: Acknowledgements) -> Reply:
+    """Acknowledge several alarms; what can't be is named, the rest is done."""
+    return Json(await request.app[ALARMS].acknowledge_many(body.ids, request[USER].name, body.comment))
+
+
+@ROUTES.get("/api/alarms/stats")
+async def alarm_stats(request: web.Request) -> Reply:
+    """Count alarms by level and status."""
+    return Json(await request.app[ALARMS].stats())
+
+
+@ROUTES.get("/api/alarms/journal", query=JournalQuery, reply=Page)
+async def list_journal(request: web.Request, query: JournalQuery) -> Reply:
+    """List the transitions of alarms, newest first."""
+    only = query.model_dump(exclude={"limit", "cursor"}, exclude_none=True)
+    return await request.app[ALARMS].journal(query.limit, query.cursor, only)
+
+
+@ROUTES.get("/api/alarms/{id}", reply=Alarm)
+async def get_alarm(request: web.Request) -> Reply:
+    """Read an alarm."""
+    return Json(await request.app[ALARMS].get(request.match_info["id"]))
+
+
+@ROUTES.post("/api/alarms/{id}/acknowledge", role=Role.OPERATOR, body=Comment, reply=Alarm)
+async def acknowledge_alarm(request: web.Request, body: Comment) -> Reply:
+    """Acknowledge an alarm; twice changes nothing. One whose condition has ended is resolved by it."""
+    return Json(await request.app[ALARMS].acknowledge(request.match_info["id"], request[USER].name, body.comment))
+
+
+@ROUTES.post("/api/alarms/{id}/resolve", role=Role.OPERATOR, body=Comment, reply=Alarm)
+async def resolve_alarm(request: web.Request, body: Comment) -> Reply:
+    """Resolve an alarm by hand; not while its condition stands."""
+    return Json(await request.app[ALARMS].resolve(request.match_info["id"], request[USER].name, body.comment))
+
+
+@ROUTES.post("/api/alarms/{id}/shelve", role=Role.OPERATOR, body=Shelving, reply=Alarm)
+async def shelve_alarm(request: web.Request, body: Shelving) -> Reply:
+    """Shelve an alarm: it stands, but asks for no attention until the time is over."""
+    return Json(await _operate(request, "alarm_shelve", body))
+
+
+@ROUTES.post("/api/alarms/{id}/unshelve", role=Role.OPERATOR, body=Comment, reply=Alarm)
+async def unshelve_alarm(request: web.Request, body: Comment) -> Reply:
+    """End the shelving of an alarm."""
+    return Json(await _operate(request, "alarm_unshelve", body))
+
+
+@ROUTES.post("/api/alarms/{id}/suppress", role=Role.ENGINEER, body=Comment, reply=Alarm)
+async def suppress_alarm(request: web.Request, body: Comment) -> Reply:
+    """Suppress an alarm by design, as while its plant is started up."""
+    return Json(await _operate(request, "alarm_suppress", body))
+
+
+@ROUTES.post("/api/alarms/{id}/unsuppress", role=Role.ENGINEER, body=Comment, reply=Alarm)
+async def unsuppress_alarm(request: web.Request, body: Comment) -> Reply:
+    """End the suppression of an alarm."""
+    return Json(await _operate(request, "alarm_unsuppress", body))
+
+
+@ROUTES.post("/api/alarms/{id}/out-of-service", role=Role.ENGINEER, body=Service, reply=Alarm)
+async def take_out_of_service(request: web.Request, body: Service) -> Reply:
+    """Take an alarm out of service for maintenance, or return it."""
+    return Json(await _operate(request, "alarm_out_of_service", body))
+
+
+@ROUTES.get("/api/alarm-definitions", query=PageQuery, reply=Page)
+async def list_definitions(request: web.Request, query: PageQuery) -> Reply:
+    """List the alarm definitions by id."""
+    return Json(await request.app[ALARMS].definitions.page(query.arguments()))
+
+
+@ROUTES.post("/api/alarm-definitions", role=Role.ENGINEER, body=AlarmDefinition, reply=AlarmDefinition, status=201)
+async def create_definition(request: web.Request, body: AlarmDefinition) -> Reply:
+    """Create an alarm definition; it is evaluated at once."""
+    return Json(await request.app[ALARMS].definitions.create(body, request[USER].name))
+
+
+@ROUTES.get("/api/alarm-definitions/{id}", reply=AlarmDefinition)
+async def get_definition(request: web.Request) -> Reply:
+    """Read an alarm definition."""
+    return Json(await request.app[ALARMS].definitions.get(request.match_info["id"]))
+
+
+@ROUTES.put("/api/alarm-definitions/{id}", role=Role.ENGINEER, body=AlarmDefinition, reply=AlarmDefinition)
+async def change_definition(request: web.Request, body: AlarmDefinition) -> Reply:
+    """Change an alarm definition; its alarm stands while the new one still applies."""
+    return Json(await request.app[ALARMS].definitions.change(request.match_info["id"], body, request[USER].name))
+
+
+@ROUTES.delete("/api/alarm-definitions/{id}", role=Role.ENGINEER)
+async def delete_definition(request: web.Request) -> Reply:
+    """Delete an alarm definition; its alarm returns."""
+    return Json(await request.app[ALARMS].definitions.delete(request.match_info["id"]))
+
+
+async def _operate(request: web.Request, function: str, body: Comment) -> bytes:
+    """Call one of the functions that take {by, comment?, ...}."""
+    document = body.model_dump(exclude_none=True)
+    return await request.app[ALARMS].operate(function, request.match_info["id"], request[USER].name, document)

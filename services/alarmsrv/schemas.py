@@ -1,0 +1,126 @@
+"""Bodies, queries and replies of alarmsrv's routes."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from libs.definitions import Definition
+from libs.http import Comment, PageQuery
+from libs.instants import Instant
+from libs.validation import Id, Model, Ref
+
+Level = Literal["Critical", "Major", "Minor", "Warning", "Info"]
+Status = Literal["New", "Acknowledged", "Returned", "Resolved"]
+Number = int | float
+MAX_DELAY_MS = 86_400_000
+
+
+class Alarm(Model):
+    """One occurrence, from its first moment to its resolution."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: Id
+    title: str
+    level: Level
+    source: str | None = None
+    status: Status
+    count: int
+    created_at_ms: int
+    shelved: dict[str, Any] | None
+
+
+class NewAlarm(Model):
+    """An alarm by hand; it is resolved by hand. The id makes a repeated request one alarm."""
+
+    id: Id | None = None
+    title: str = Field(min_length=1, max_length=256)
+    level: Level
+    description: str | None = Field(None, max_length=1024)
+    source: str | None = Field(None, max_length=256, description="a reference, or free text")
+    value: float | None = None
+    tags: list[str] | None = None
+    ack_required: bool | None = None
+    comment: str | None = Field(None, max_length=1000)
+
+
+class AlarmQuery(PageQuery):
+    """Which alarms."""
+
+    status: Status | None = None
+    level: Level | None = None
+    source: str | None = Field(None, max_length=256)
+    active: bool | None = Field(None, description="true: those that are not Resolved")
+    start: Instant | None = Field(None, description="created at or after")
+    end: Instant | None = Field(None, description="created before")
+
+
+class JournalQuery(PageQuery):
+    """Which transitions."""
+
+    alarm: Id | None = None
+    event: Id | None = None
+    level: Level | None = None
+    source: str | None = Field(None, max_length=256)
+
+
+class Acknowledgements(Comment):
+    """Several alarms to acknowledge at once."""
+
+    ids: list[Id] = Field(min_length=1, max_length=500)
+
+
+class Shelving(Comment):
+    """For how long an alarm asks for no attention: a time, or until its condition ends."""
+
+    duration_ms: int | None = Field(None, ge=1, le=MAX_DELAY_MS)
+    one_shot: bool | None = None
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Self:
+        if (self.duration_ms is None) == (self.one_shot is not True):
+            raise ValueError("give duration_ms or one_shot: true")
+        return self
+
+
+class Service(Comment):
+    """Out of service, or back."""
+
+    in_service: bool = Field(False, description="true returns it")
+
+
+class AlarmDefinition(Definition):
+    """One detector on one point; at most one open alarm at a time."""
+
+    name: str | None = Field(None, max_length=256)
+    source: Ref
+    detector: Literal["HiHi", "Hi", "Lo", "LoLo", "State", "Deviation", "Discrepancy", "Quality", "NoData"]
+    limit: Number | str | None = Field(None, description="a number; for Quality a quality, for NoData milliseconds")
+    other: Ref | None = Field(None, description="for Deviation and Discrepancy: the point to compare with")
+    deadband: Number | None = Field(None, ge=0)
+    on_delay_ms: int | None = Field(None, ge=0, le=MAX_DELAY_MS)
+    off_delay_ms: int | None = Field(None, ge=0, le=MAX_DELAY_MS)
+    latching: bool | None = None
+    ack_required: bool | None = Field(None, description="default true for Critical, Major and Minor")
+    level: Level
+    message: str | None = Field(None, max_length=256)
+    guidance: str | None = Field(None, max_length=4096)
+    tags: list[str] | None = None
+    enabled: bool = True
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        compares = self.detector in {"Deviation", "Discrepancy"}
+        if compares != (self.other is not None):
+            raise ValueError(f"other {'is needed for' if compares else 'does not go with'} detector {self.detector}")
+        if self.detector == "Quality":
+            fits, needed = self.limit is None or isinstance(self.limit, str), "a quality such as bad or bad:stale"
+        elif self.detector == "NoData":
+            fits, needed = isinstance(self.limit, int | float | None), "milliseconds"
+        else:
+            fits, needed = isinstance(self.limit, int | float), "a number"
+        if not fits:
+            raise ValueError(f"limit of detector {self.detector} must be {needed}")
+        return self

@@ -1,0 +1,38 @@
+"""The composition root of rulesrv."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from libs.config.desired import Entry, read_desired
+from libs.startup import Startup, functions_of
+from services.rulesrv.functions import RuleFunctions
+from services.rulesrv.handlers import ROUTES, RULES
+from services.rulesrv.schemas import Rule
+from services.rulesrv.settings import RulesrvSettings
+from services.rulesrv.ticker import Ticker
+
+NAME: Final = "rulesrv"
+
+
+def desired(settings: RulesrvSettings) -> list[Entry]:
+    """Read the rules in config/rules/*.yaml."""
+    return read_desired(settings.config_dir / "rules", {"rules": Rule})
+
+
+def create_app(settings: RulesrvSettings) -> web.Application:
+    """Return the service; nothing connects before it starts."""
+    functions = functions_of(settings)
+    rules = RuleFunctions(functions)
+    startup = Startup(
+        functions,
+        settings.namespace,
+        kinds={"rules": rules.definitions},
+        desired=desired(settings),
+        work={"tick": Ticker(rules, settings.tick_ms).run},
+    )
+    app = startup.app(settings, NAME, ROUTES)
+    app[RULES] = rules
+    return app

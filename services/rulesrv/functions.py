@@ -1,0 +1,47 @@
+"""Typed facade over the Redis Functions and streams that rulesrv uses."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from libs.redis import streams
+from libs.redis.definitions import Definitions, Names
+from libs.redis.functions import Functions
+from libs.redis.keys import key
+
+RULE: Final = Names("rule", "rule_upsert", "rule_get", "rule_list", "rule_delete")
+
+
+class RuleFunctions:
+    """Rules: definitions, evaluation, firings."""
+
+    def __init__(self, functions: Functions) -> None:
+        """Keep the gate to Redis."""
+        self._functions = functions
+        self.definitions = Definitions(functions, RULE)
+
+    async def enable(self, rule: str, *, enabled: bool) -> bytes:
+        """Switch a rule on or off; returns the rule."""
+        return await self._functions.call("rule_enable", rule, "true" if enabled else "false")
+
+    async def evaluate(self, rule: str, values: dict[str, float]) -> bytes:
+        """Evaluate a rule, with simulated values where given; acts on nothing."""
+        return await self._functions.read("rule_evaluate", rule, {"values": values})
+
+    async def stats(self) -> bytes:
+        """Return the counts of all rules."""
+        return await self._functions.read("rule_stats", None)
+
+    async def rule_stats(self, rule: str) -> bytes:
+        """Return the state of one rule."""
+        return await self._functions.read("rule_stats", rule)
+
+    async def firings(self, limit: int, cursor: str | None, only: dict[str, str]) -> dict[str, Any]:
+        """Return a page of firings, newest first."""
+        return await streams.newest(
+            self._functions, key("firings"), limit=limit, cursor=cursor, only=only, documents={"inputs", "actions"}
+        )
+
+    async def tick(self) -> None:
+        """Let time pass."""
+        await self._functions.call("voltage_tick", None)
