@@ -52,15 +52,10 @@ export class Problem extends Error {
 async function problemOf(response: Response): Promise<Problem> {
   try {
     const body = await response.json();
-    const detail = [body.detail || body.title, ...(body.problems ?? []).map(problemText)];
-    return new Problem(response.status, body.code ?? "", detail.filter(Boolean).join("; "));
+    return new Problem(response.status, body.code ?? "", body.detail || body.title);
   } catch {
     return new Problem(response.status, "", `The server answered ${response.status}`);
   }
-}
-
-function problemText(problem: { where?: string; message?: string } | string): string {
-  return typeof problem === "string" ? problem : `${problem.where}: ${problem.message}`;
 }
 
 function take(session: Session): void {
@@ -89,7 +84,7 @@ export const loginByLink = (link: string) => authenticate("/api/auth/login", { l
 /** Renews the access token; only a refusal logs out, a gateway that is away does not. */
 export async function refresh(): Promise<boolean> {
   try {
-    await authenticate("/api/auth/refresh", {});
+    await authenticate("/api/auth/refresh", { cookie: true });
     return true;
   } catch (error) {
     if (error instanceof Problem && error.status === 401) {

@@ -33,15 +33,19 @@ export function Header() {
 function UserMenu() {
   const who = user.value;
   const password = useSignal("");
+  const current = useSignal("");
   const note = useSignal("");
   if (!who) return null;
   const save = async (event: SubmitEvent) => {
     event.preventDefault();
     try {
-      await api("PUT", "/api/auth/me/password", { password: password.value });
+      await api("PUT", "/api/auth/me/password", {
+        password: password.value,
+        ...(who.has_password ? { current: current.value } : {}),
+      });
       user.value = { ...who, has_password: true };
       note.value = "Password set";
-      password.value = "";
+      password.value = current.value = "";
     } catch (error) {
       note.value = (error as Error).message;
     }
@@ -52,11 +56,23 @@ function UserMenu() {
         {who.name} <small>{who.role}</small>
       </summary>
       <div class="menu panel">
-        {who.has_password === false && <p class="hint">You have no password yet: this session ends with the browser's.</p>}
+        {who.has_password === false && <p class="hint">You have no password yet. Set one to log in without a link.</p>}
         <form onSubmit={save}>
           <input type="text" name="name" value={who.name} autocomplete="username" hidden />
+          {who.has_password && (
+            <label>
+              Current password
+              <input
+                type="password"
+                autocomplete="current-password"
+                required
+                value={current.value}
+                onInput={(event) => (current.value = event.currentTarget.value)}
+              />
+            </label>
+          )}
           <label>
-            New password
+            New password (12 characters or more)
             <input
               type="password"
               autocomplete="new-password"

@@ -137,10 +137,13 @@ export function setSample(ref: string, sample: Sample): void {
   if (next[0] !== before[0] || next[1] !== before[1] || next[2] !== before[2]) point.sample.value = next;
 }
 
-/** Replaces everything by a snapshot: what it does not hold has no value. */
-export function replaceSamples(samples: Record<string, Sample>): void {
+/** Takes a snapshot of some references: a point of theirs that it does not hold has no value. */
+export function replaceSamples(refs: string[], samples: Record<string, Sample>): void {
+  const heads = new Set(refs.filter((ref) => ref.endsWith(":*")).map((ref) => ref.slice(0, -1)));
   for (const [ref, point] of points) {
-    point.sample.value = samples[ref] ?? [null, "", null];
+    if (ref in samples || heads.has(ref.slice(0, ref.lastIndexOf(":") + 1))) {
+      point.sample.value = samples[ref] ?? [null, "", null];
+    }
   }
   for (const [ref, sample] of Object.entries(samples)) if (!points.has(ref)) early.set(ref, sample);
 }

@@ -8,6 +8,7 @@ interface Message {
   op: string;
   seq?: number;
   now_ms?: number;
+  refs?: string[];
   points?: Record<string, Sample>;
   seen?: Record<string, Record<string, number>>;
   channels?: Record<string, { state?: string }>;
@@ -26,6 +27,7 @@ const EXPIRED = 4401;
 let socket: WebSocket | null = null;
 let attempt = 0;
 let retry: number | undefined;
+let heardAt = 0;
 
 /** Loads every page of a list. */
 async function all<T>(path: string): Promise<T[]> {
@@ -74,8 +76,12 @@ function subscribe(): void {
 }
 
 function take(message: Message): void {
-  store.lastMessageAt.value = Date.now();
+  heardAt = Date.now();
   if (message.now_ms) learnClock(message.now_ms);
+  // "Data as of" is the last instant at which the values were known to be live.
+  if (message.op === "snapshot" || (store.streamState.peek() === "live" && message.op !== "stale")) {
+    store.lastMessageAt.value = heardAt;
+  }
   if (message.op === "stale") {
     down(message.reason ?? "the gateway lost Redis");
     return;
@@ -89,7 +95,7 @@ function take(message: Message): void {
   if (message.seq) store.imageNumber.value = message.seq;
   if (whole) {
     attempt = 0;
-    store.replaceSamples(message.points ?? {});
+    store.replaceSamples(message.refs ?? [], message.points ?? {});
     store.streamState.value = "live";
     store.streamReason.value = "";
   } else if (store.streamState.peek() === "live") {
@@ -124,6 +130,7 @@ function connect(): void {
   const mine = new WebSocket(`${scheme}://${location.host}/ws`);
   socket = mine;
   mine.onopen = () => {
+    heardAt = Date.now();
     mine.send(JSON.stringify({ op: "auth", token: accessToken() }));
     subscribe();
   };
@@ -161,11 +168,12 @@ onRenewal((token) => {
 
 // A half-open connection says nothing at all, so silence itself is the sign.
 setInterval(() => {
-  const last = store.lastMessageAt.peek();
-  if (store.streamState.peek() === "live" && last !== null && Date.now() - last > SILENCE_MS) {
-    down("the gateway has gone silent");
-    socket?.close();
-  }
+  if (socket?.readyState !== WebSocket.OPEN || Date.now() - heardAt <= SILENCE_MS) return;
+  down("the gateway has gone silent");
+  const dead = socket;
+  socket = null;
+  dead.close();
+  retry = window.setTimeout(connect, 500);
 }, 500);
 
 window.addEventListener("online", () => {

@@ -1,0 +1,131 @@
+"""Calls of services, passed on as they come: streamed both ways, bounded, over kept connections."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from typing import Final
+
+import aiohttp
+from aiohttp import hdrs, web
+from multidict import CIMultiDict
+from yarl import URL
+
+from libs.errors import UnavailableError
+from services.gateway.settings import ProxySettings
+
+logger = logging.getLogger(__name__)
+
+# RFC 9110 section 7.6.1: these speak about one connection, not about the message.
+HOP_BY_HOP: Final = frozenset(
+    [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ]
+)
+# The session's cookie is between the page and the gateway; Host and Expect are each hop's own.
+NOT_FORWARDED: Final = HOP_BY_HOP | {"host", "cookie", "content-length", "expect"}
+NOT_RETURNED: Final = HOP_BY_HOP | {"set-cookie", "date", "server"}
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+SMALL: Final = 65_536
+
+
+class Proxy:
+    """Passes calls on to services."""
+
+    def __init__(self, session: aiohttp.ClientSession, settings: ProxySettings) -> None:
+        """Keep the session, whose connector bounds the connections."""
+        self._session = session
+        self._settings = settings
+
+    async def forward(self, request: web.Request, service: str, address: str) -> web.StreamResponse:
+        """Send a request to a service and its answer back.
+
+        Raises:
+            UnavailableError: the service is away or silent; says whether the call may have had an effect.
+            web.HTTPRequestEntityTooLarge: the body is over the limit.
+        """
+        limit = self._settings.max_body_bytes
+        if (request.content_length or 0) > limit:
+            raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=request.content_length or 0)
+        try:
+            upstream = await self._session.request(
+                request.method,
+                URL(address + request.raw_path, encoded=True),
+                headers=_kept(request.headers, NOT_FORWARDED),
+                data=_bounded(request, limit) if request.body_exists else None,
+                allow_redirects=False,
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _away(request, service, error) from None
+        async with upstream:
+            return await _answer(request, service, upstream)
+
+
+async def _bounded(request: web.Request, limit: int) -> AsyncIterator[bytes]:
+    """Yield the body as it comes; one without a length is counted on the way."""
+    size = 0
+    async for chunk in request.content.iter_any():
+        size += len(chunk)
+        if size > limit:
+            raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=size)
+        yield chunk
+
+
+def _kept(headers: Mapping[str, str], without: frozenset[str]) -> CIMultiDict[str]:
+    """Return headers without those of one hop, and without those `Connection` names."""
+    named = {name.strip().lower() for name in headers.get(hdrs.CONNECTION, "").split(",")}
+    return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in without | named)
+
+
+async def _answer(request: web.Request, service: str, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
+    headers = _kept(upstream.headers, NOT_RETURNED)
+    size = upstream.content_length
+    if request.method == "HEAD" or (size is not None and size <= SMALL):
+        try:
+            body = await upstream.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _away(request, service, error) from None
+        if request.method != "HEAD":
+            headers.popall(hdrs.CONTENT_LENGTH, None)
+        return web.Response(status=upstream.status, headers=headers, body=body)
+    answer = web.StreamResponse(status=upstream.status, headers=headers)
+    await answer.prepare(request)
+    try:
+        async for chunk in upstream.content.iter_any():
+            await answer.write(chunk)
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        # Half an answer must not look whole: the caller's connection breaks as the service's did.
+        logger.warning("%s broke off its answer to %s %s: %r", service, request.method, request.path, error)
+        if request.transport is not None:
+            request.transport.abort()
+    return answer
+
+
+def _away(request: web.Request, service: str, error: Exception) -> UnavailableError:
+    never_sent = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+    reason = "is away" if never_sent else "did not answer"
+    known = never_sent or request.method in SAFE
+    outcome = "" if known else "; whether the call had an effect is not known"
+    logger.warning("%s %s: %s %s: %r", request.method, request.path, service, reason, error)
+    return UnavailableError(f"{service} {reason}{outcome}")
+
+
+def make_session(settings: ProxySettings) -> aiohttp.ClientSession:
+    """Return the session all calls go through."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, limit_per_host=settings.connections, keepalive_timeout=30),
+        timeout=aiohttp.ClientTimeout(
+            total=None, connect=settings.connect_timeout_s, sock_read=settings.read_timeout_s
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        skip_auto_headers=(hdrs.CONTENT_TYPE, hdrs.USER_AGENT, hdrs.ACCEPT_ENCODING, hdrs.ACCEPT),
+    )

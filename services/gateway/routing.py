@@ -1,0 +1,19 @@
+"""Which service owns which paths: the first step after /api/ decides."""
+
+from __future__ import annotations
+
+from typing import Final
+
+OWNERS: Final[dict[str, str]] = {
+    "channels": "comsrv",
+    "protocols": "comsrv",
+    "commands": "comsrv",
+    "ledger": "comsrv",
+    "templates": "modsrv",
+    "models": "modsrv",
+    "reverse": "modsrv",
+    "alarms": "alarmsrv",
+    "alarm-definitions": "alarmsrv",
+    "rules": "rulesrv",
+    "history": "hissrv",
+}
