@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 
 import click
@@ -44,11 +45,7 @@ def check(services: tuple[str, ...]) -> None:
     checked = 0
     for name in names:
         try:
-            load(settings_model(name), name)
-            if name == "comsrv":
-                from services.commands.points import read_site
-
-                read_site()
+            check_service(name)
             checked += 1
         except ConfigurationError as error:
             problems += error.problems
@@ -61,6 +58,23 @@ def check(services: tuple[str, ...]) -> None:
         # The same wrong variable is met by each service.
         raise ConfigurationError(list(dict.fromkeys(problems)))
     click.echo(f"{checked} services are configured well")
+
+
+def check_service(name: str) -> None:
+    """Check a service's settings, then the files it applies: point tables, or definitions.
+
+    Raises:
+        ConfigurationError: every problem of the settings, or every problem of the files.
+    """
+    settings = load(settings_model(name), name).settings
+    if name == "comsrv":
+        from services.commands.points import read_site
+
+        read_site()
+    else:
+        desired = getattr(importlib.import_module(f"services.{name}.app"), "desired", None)
+        if desired is not None:
+            desired(settings)
 
 
 def check_simulated() -> None:

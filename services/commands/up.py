@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 
 import click
 
@@ -30,8 +29,11 @@ def up(single_process: bool, no_restart: bool, without: tuple[str, ...]) -> None
     asyncio.run(Supervisor(load_site(), options, View(), page_link).run())
 
 
-def page_link(site: Site) -> str | None:
-    """Return an address of the page that logs in once."""
-    links = importlib.import_module("services.gateway.links")
-    token = links.create(site.data_dir)
-    return f"http://127.0.0.1:{site.settings.port('gateway')}/#login={token}"
+def page_link(site: Site) -> str:
+    """Return an address of the page that logs its first administrator in, once.
+
+    The token stands in the fragment, which reaches no server and no log.
+    """
+    from services.gateway import links
+
+    return f"{site.settings.service_url('gateway')}/#link={links.create(site.data_dir)}"

@@ -46,7 +46,7 @@ class Options:
 class Supervisor:
     """One site, running."""
 
-    def __init__(self, site: Site, options: Options, view: View, link: Callable[[Site], str | None]) -> None:
+    def __init__(self, site: Site, options: Options, view: View, link: Callable[[Site], str]) -> None:
         """Keep the parts; `link` makes the one-time address of the page once the gateway is there."""
         self._site = site
         self._options = options
