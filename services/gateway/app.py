@@ -23,6 +23,7 @@ from services.gateway.merged import health_check
 from services.gateway.proxy import Proxy, make_session
 from services.gateway.sessions import Audit, Sessions
 from services.gateway.settings import GatewaySettings
+from services.gateway.socket import Stream
 
 NAME: Final = "gateway"
 
@@ -48,7 +49,8 @@ def create_app(settings: GatewaySettings) -> web.Application:
             checks[service.name] = health_check(lambda: app[SESSION], service.name, address)
     app = service_app(settings, NAME, ROUTES, checks=checks, body_limit=settings.proxy.max_body_bytes)
     app[SETTINGS] = settings
-    app[STREAMS] = set()
+    streams: set[Stream] = set()
+    app[STREAMS] = streams
     app.on_shutdown.append(_end_streams)
     app.cleanup_ctx.append(_resources)
     return app

@@ -48,7 +48,7 @@ FUNCTIONS: Final = web.AppKey("functions", GatewayFunctions)
 SESSIONS: Final = web.AppKey("sessions", Sessions)
 AUDIT: Final = web.AppKey("audit", Audit)
 HUB: Final = web.AppKey("hub", Hub)
-STREAMS: Final = web.AppKey("streams", set[Stream])
+STREAMS: Final[web.AppKey[set[Stream]]] = web.AppKey("streams", set)
 
 
 # ---------------------------------------------------------------- log-in

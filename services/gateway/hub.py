@@ -210,7 +210,7 @@ class Hub:
                     self._take(message)
         finally:
             self._pubsub = None
-            await pubsub.aclose()
+            await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
 
     def _take(self, message: dict[str, Any]) -> None:
         channel = message["channel"].decode()

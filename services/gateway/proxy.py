@@ -17,19 +17,10 @@ from services.gateway.settings import ProxySettings
 logger = logging.getLogger(__name__)
 
 # RFC 9110 section 7.6.1: these speak about one connection, not about the message.
-HOP_BY_HOP: Final = frozenset(
-    [
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ]
-)
+HOP_BY_HOP: Final = frozenset({
+    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
+    "transfer-encoding", "upgrade",
+})  # fmt: skip
 # The session's cookie is between the page and the gateway; Host and Expect are each hop's own.
 NOT_FORWARDED: Final = HOP_BY_HOP | {"host", "cookie", "content-length", "expect"}
 NOT_RETURNED: Final = HOP_BY_HOP | {"set-cookie", "date", "server"}
