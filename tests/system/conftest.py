@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.support.site import Api, Site
+from tests.support.processes import Api, Site
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from libs.services import REDIS_OFFSET
-from tests.support.site import NAMES, Site
+from tests.support.processes import NAMES, Site
 
 
 def test_a_second_voltage_up_is_refused_and_told_who_runs(site: Site):

@@ -6,7 +6,7 @@ import re
 import time
 
 from libs.services import SIMULATOR_OFFSET
-from tests.support.site import Api, Site
+from tests.support.processes import Api, Site
 from tests.support.wait import wait_until
 
 BATTERY = 1003

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import aiohttp
 
-from tests.support.site import NAMES, Api, Site, alive, gone
+from tests.support.processes import NAMES, Api, Site, alive, gone
 from tests.support.wait import wait_until
 
 Maker = Callable[..., Site]

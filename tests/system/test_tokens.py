@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.site import NAMES, Api, Site
+from tests.support.processes import NAMES, Api, Site
 
 OPEN = {"/health", "/health/detailed", "/metrics", "/openapi.json", "/docs", "/", "/api/auth/login"}
 METHODS = {"get", "post", "put", "patch", "delete"}

@@ -14,7 +14,7 @@ from services.cli import COMMANDS, voltage
 from services.commands import reference
 from services.commands.read import points_of
 from services.supervisor.loglines import readable
-from tests.support.site import ROOT
+from tests.support.processes import ROOT
 
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
