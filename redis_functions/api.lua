@@ -6,10 +6,11 @@ local alarmsrv = require("alarmsrv.api")
 local core = require("core.api")
 local comsrv = require("comsrv.api")
 local hissrv = require("hissrv.api")
+local jobs = require("jobs.api")
 local modsrv = require("modsrv.api")
 local rulesrv = require("rulesrv.api")
 
-local domains = { core, comsrv, hissrv, modsrv, rulesrv, alarmsrv }
+local domains = { core, comsrv, hissrv, modsrv, rulesrv, alarmsrv, jobs }
 
 -- A coded refusal comes before anything is written, so what is compiled stays true; after a
 -- defect nobody knows, and it is compiled anew.

@@ -42,6 +42,7 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     KeySpec("jobs", "voltage:jobs:{queue}", "zset", "voltage", "jobs that wait, by priority and age"),
     KeySpec("jobs_delayed", "voltage:jobs:{queue}:delayed", "zset", "voltage", "jobs by their not_before"),
     KeySpec("jobs_leased", "voltage:jobs:{queue}:leased", "zset", "voltage", "jobs by the end of their lease"),
+    KeySpec("jobs_number", "voltage:jobs:{queue}:number", "string", "voltage", "number of the queue's last job"),
     KeySpec("jobs_dedupe", "voltage:jobs:{queue}:dedupe", "hash", "voltage", "input hash -> job"),
     # comsrv
     KeySpec("channels", "comsrv:channels", "set", "comsrv", "channel ids"),

@@ -73,6 +73,11 @@ function M.jobs_leased(ns, queue)
   return ns .. "voltage:jobs:" .. queue .. ":leased"
 end
 
+-- string: number of the queue's last job.
+function M.jobs_number(ns, queue)
+  return ns .. "voltage:jobs:" .. queue .. ":number"
+end
+
 -- hash: input hash -> job.
 function M.jobs_dedupe(ns, queue)
   return ns .. "voltage:jobs:" .. queue .. ":dedupe"

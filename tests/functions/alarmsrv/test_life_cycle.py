@@ -263,14 +263,13 @@ async def test_refusals(functions: Functions, name: str) -> None:
 
 
 async def test_each_change_is_published(functions: Functions) -> None:
-    pubsub = functions.client.pubsub()
-    await pubsub.subscribe("alarmsrv:new", "alarmsrv:changed")
-    site, alarm = await standing(functions)
-    await site.put({1: 70})
-    await functions.call("acknowledge_alarm", alarm, "anna")
-    seen = []
-    while message := await pubsub.get_message(timeout=0.2):
-        if message["type"] == "message":
-            seen.append((message["channel"].decode(), orjson.loads(message["data"])["status"]))
-    assert seen == [("alarmsrv:new", "New"), ("alarmsrv:changed", "Returned"), ("alarmsrv:changed", "Resolved")]
-    await pubsub.aclose()
+    async with functions.client.pubsub() as pubsub:
+        await pubsub.subscribe("alarmsrv:new", "alarmsrv:changed")
+        site, alarm = await standing(functions)
+        await site.put({1: 70})
+        await functions.call("acknowledge_alarm", alarm, "anna")
+        seen = []
+        while message := await pubsub.get_message(timeout=0.2):
+            if message["type"] == "message":
+                seen.append((message["channel"].decode(), orjson.loads(message["data"])["status"]))
+        assert seen == [("alarmsrv:new", "New"), ("alarmsrv:changed", "Returned"), ("alarmsrv:changed", "Resolved")]

@@ -107,16 +107,15 @@ async def test_present_values_are_there_at_once_and_names_that_left_go(functions
 async def test_nothing_is_published_for_a_mapping(functions: Functions) -> None:
     site = await Site(functions).start()
     await site.put({1: 5})
-    pubsub = functions.client.pubsub()
-    await pubsub.subscribe(functions.key("modsrv:updates:m1"))
-    await pubsub.get_message(timeout=1)
-    await functions.call("model_upsert", "m1", model({"data": {"p": 1}}))
-    await site.put({1: 6})
-    message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=1)
-    assert message is not None
-    assert orjson.loads(message["data"])["points"] == {"p": 6}
-    assert await pubsub.get_message(ignore_subscribe_messages=True, timeout=0.01) is None
-    await pubsub.aclose()
+    async with functions.client.pubsub() as pubsub:
+        await pubsub.subscribe(functions.key("modsrv:updates:m1"))
+        await pubsub.get_message(timeout=1)
+        await functions.call("model_upsert", "m1", model({"data": {"p": 1}}))
+        await site.put({1: 6})
+        message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=1)
+        assert message is not None
+        assert orjson.loads(message["data"])["points"] == {"p": 6}
+        assert await pubsub.get_message(ignore_subscribe_messages=True, timeout=0.01) is None
 
 
 async def test_reverse_index_keeps_no_stale_entry(functions: Functions) -> None:
