@@ -49,14 +49,14 @@ function M.encode(alarm)
       elseif field[2] == "flag" then
         value = value == "1" and "true" or "false"
       end
-      count = count + 1
-      parts[count] = '"' .. field[1] .. '":' .. value
+      -- Name and value stay apart: a joined pair is a text more to make for each field.
+      parts[count + 1], parts[count + 2], parts[count + 3], parts[count + 4] = '"', field[1], '":', value
+      parts[count + 5] = ","
+      count = count + 5
     end
   end
-  parts[count + 1] = '"shelved":' .. shelved_json(alarm)
-  parts[count + 2] = '"suppressed":' .. by_json(alarm.suppressed_by)
-  parts[count + 3] = '"out_of_service":' .. by_json(alarm.out_of_service_by)
-  return "{" .. table.concat(parts, ",") .. "}"
+  return "{" .. table.concat(parts) .. '"shelved":' .. shelved_json(alarm) .. ',"suppressed":'
+    .. by_json(alarm.suppressed_by) .. ',"out_of_service":' .. by_json(alarm.out_of_service_by) .. "}"
 end
 
 --- The record of an id, or nil.
@@ -137,9 +137,11 @@ local function index(ns, key_of, field, alarm, before)
   redis.call("SADD", key_of(ns, alarm[field]), alarm.id)
 end
 
-local function index_open(ns, alarm)
+local function index_open(ns, alarm, before)
   redis.call("SADD", keys.alarms_active(ns), alarm.id)
-  redis.call("ZREM", keys.alarms_resolved(ns), alarm.id)
+  if before then
+    redis.call("ZREM", keys.alarms_resolved(ns), alarm.id)
+  end
   if alarm.origin then
     redis.call("HSET", keys.alarms_open(ns), alarm.origin, alarm.id)
   end
@@ -169,7 +171,7 @@ function M.save(ctx, alarm, before, at)
   if alarm.status == "Resolved" then
     index_resolved(ns, alarm)
   elseif not before or before.status == "Resolved" then
-    index_open(ns, alarm)
+    index_open(ns, alarm, before)
   end
   redis.call("PUBLISH", before and keys.alarm_changed(ns) or keys.alarm_new(ns), M.encode(alarm))
 end

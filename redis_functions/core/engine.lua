@@ -329,19 +329,25 @@ local function gather_dirty(ctx)
     for j = 1, leaves and #leaves or 0 do
       local leaf = leaves[j]
       local watcher = leaf.watcher
-      if not seen[watcher] then
-        local stale = true
-        if leaf.simple then
-          local truth
-          if known then
-            truth = compare(leaf.code, value, leaf.value)
+      local stale = true
+      -- A plain comparison is written out for the commonest operators: this is the innermost loop.
+      local code = leaf.simple
+      if code then
+        local truth
+        if known then
+          if code == 1 then
+            truth = value > leaf.value
+          elseif code == 3 then
+            truth = value < leaf.value
+          else
+            truth = compare(code, value, leaf.value)
           end
-          stale = truth ~= watcher.truth
         end
-        if stale then
-          seen[watcher] = true
-          dirty[#dirty + 1] = watcher
-        end
+        stale = truth ~= watcher.truth
+      end
+      if stale and not seen[watcher] then
+        seen[watcher] = true
+        dirty[#dirty + 1] = watcher
       end
     end
     if slot.targets then

@@ -178,7 +178,7 @@ function M.put_watcher(graph, watcher)
   for i = 1, #watcher.leaves do
     local leaf = watcher.leaves[i]
     leaf.watcher = watcher
-    leaf.simple = simple or nil
+    leaf.simple = simple and leaf.code or nil
     attach(graph, leaf)
   end
   M.load_fresh(graph)
