@@ -71,6 +71,8 @@ class View:
                 service.purpose if service else PURPOSES.get(keeper.name, ""),
             )
         self._console.print(table)
+        late = [keeper.name for keeper in keepers if not keeper.ready.is_set()]
+        self._console.print(f"Not ready yet: {', '.join(late)}" if late else "Everything is ready.", style="bold")
         if link:
             self._console.print("The page, with a link that works once:", style="bold")
             self._console.print(f"  {link}", markup=False)

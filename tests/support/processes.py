@@ -85,8 +85,7 @@ class Site:
             assert self.process.poll() is None, self.output
             assert time.monotonic() < end, self.output + self.logs()
             time.sleep(0.05)
-        late = [line for line in self.output.splitlines() if line.startswith("│") and "│ ready" not in line]
-        assert not late, "\n".join(late) + self.logs()
+        assert "Everything is ready." in self.output, self.output + self.logs()
 
     def logs(self) -> str:
         """Return the end of each service's log, for the message of a test that fails."""
