@@ -34,8 +34,14 @@ def summary(document: dict[str, Any], channels: Channels) -> dict[str, Any]:
 
 
 def detail(document: dict[str, Any], channels: Channels) -> dict[str, Any]:
-    """Show a channel whole."""
-    return document | _state(document, channels)
+    """Show a channel whole, with the points of each block: a block's last answer is its points' age."""
+    runner = channels.runners.get(document["id"])
+    blocks = runner.poller.blocks if runner is not None and runner.poller is not None else ()
+    members = {
+        block.name: [f"{section.kind}:{point_id}" for section in block.sections for point_id in section.ids]
+        for block in blocks
+    }
+    return document | _state(document, channels) | {"blocks": members}
 
 
 def _state(document: dict[str, Any], channels: Channels) -> dict[str, Any]:
