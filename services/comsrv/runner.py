@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 # A standby asks for the lease this often.
 STANDBY_S: Final = 1.0
 STOP_S: Final = 2.0
+CANCEL_AGAIN_S: Final = 0.1
 
 
 def definition(channel: Channel) -> dict[str, Any]:
@@ -109,8 +110,7 @@ class Runner:
         self._stop.set()
         _, pending = await asyncio.wait({task}, timeout=2 * STOP_S)
         if pending:
-            task.cancel()
-            await asyncio.wait({task})
+            await _cancel(task)
 
     def wake(self) -> None:
         """Say that a command came."""
@@ -251,7 +251,14 @@ class Runner:
 
 
 async def _cancel(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks and wait until each has ended."""
-    for task in tasks:
-        task.cancel()
+    """Cancel tasks and wait until each has ended.
+
+    Asked again until it works: `asyncio.wait_for` of Python 3.11, which pymodbus uses,
+    swallows a cancellation that comes together with the result it waits for.
+    """
+    pending = {task for task in tasks if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
     await asyncio.gather(*tasks, return_exceptions=True)
