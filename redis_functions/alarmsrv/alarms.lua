@@ -95,6 +95,12 @@ function M.operator(text, what)
   return by
 end
 
+--- What the operator says about it; nil where that is nothing.
+function M.comment(text)
+  local comment = args.text(text, "comment", 512)
+  return comment ~= "" and comment or nil
+end
+
 --- Append a transition to the journal: what happened, by whom, and the value at that moment.
 function M.journal(ns, at, alarm, what, user, comment)
   streams.append(

@@ -84,7 +84,7 @@ function M.store(ns, id, argv)
     errors.fail("INVALID", "id " .. tostring(document.id) .. " is not the key's alarm " .. wanted)
   end
   local alarm = by_hand(document)
-  local comment = args.text(document.comment, "comment", 512)
+  local comment = alarms.comment(document.comment)
   local ctx = call.begin(ns, document.now_ms)
   local before = wanted and alarms.load(ns, wanted)
   if before then
@@ -138,7 +138,7 @@ end
 function M.acknowledge(ns, id, argv)
   id = args.id(id, "alarm")
   local by = alarms.operator(argv[1], "the operator")
-  local comment = args.text(argv[3], "comment", 512)
+  local comment = alarms.comment(argv[3])
   local ctx = call.begin(ns, argv[2])
   local alarm = alarms.load_open(ns, id)
   if alarm.status ~= "Acknowledged" then
@@ -169,7 +169,7 @@ function M.acknowledge_batch(ns, _, argv)
     ids[i] = args.id(ids[i], "ids[" .. (i - 1) .. "]")
   end
   local by = alarms.operator(document.by, "by")
-  local comment = args.text(document.comment, "comment", 512)
+  local comment = alarms.comment(document.comment)
   local ctx = call.begin(ns, document.now_ms)
   call.accept(ctx)
   local done, unchanged, failed = {}, {}, {}
@@ -217,7 +217,7 @@ end
 function M.resolve(ns, id, argv)
   id = args.id(id, "alarm")
   local by = alarms.operator(argv[1], "the operator")
-  local comment = args.text(argv[3], "comment", 512)
+  local comment = alarms.comment(argv[3])
   local ctx = call.begin(ns, argv[2])
   local alarm = alarms.load_or_fail(ns, id)
   if alarm.status ~= "Resolved" then

@@ -102,6 +102,7 @@ end
 -- Returns  the definition, byte for byte as it came
 -- Errors   INVALID  a field is wrong
 -- Writes   comsrv:channel:{ch}, comsrv:channels, comsrv:{ch}:programs, comsrv:{ch}:writable
+-- Example  FCALL channel_upsert 1 1001 '{"name":"Feeder","protocol":"virtual","points":{"T":[{"id":1}],"A":[{"id":1,"max":100}]}}'
 function M.upsert(ns, id, argv)
   local ch = args.channel(id)
   local document = args.document(argv[1])
@@ -131,6 +132,7 @@ end
 -- KEYS[1]  channel
 -- Returns  the document
 -- Errors   NOTFOUND  no such channel
+-- Example  FCALL channel_get 1 1001
 function M.get(ns, id)
   local ch = args.channel(id)
   return redis.call("GET", keys.channel(ns, ch)) or errors.fail("NOTFOUND", "channel " .. ch)
@@ -140,6 +142,7 @@ end
 --
 -- ARGV[1]  {limit?, cursor?}
 -- Returns  {items, cursor}
+-- Example  FCALL channel_list 0
 function M.list(ns, _, argv)
   return pages.sorted(keys.channels(ns), args.document(argv[1], true), function(ch)
     return redis.call("GET", keys.channel(ns, ch))
@@ -152,6 +155,7 @@ end
 -- Returns  {deleted: channel}
 -- Errors   NOTFOUND  no such channel
 -- Writes   every comsrv:{ch}:... key
+-- Example  FCALL channel_delete 1 1001
 function M.delete(ns, id)
   local ch = args.channel(id)
   if redis.call("EXISTS", keys.channel(ns, ch)) == 0 then
@@ -186,6 +190,7 @@ end
 -- Returns  {epoch, lease_ms}; the claimer then sends every point
 -- Errors   CONFLICT  another owner's lease lives
 -- Writes   comsrv:{ch}:status, comsrv:{ch}:seq; commands that were sent end as failed: unknown outcome
+-- Example  FCALL channel_claim 1 1001 '{"owner":"me","interval_ms":1000}'
 function M.claim(ns, id, argv)
   local ch = args.channel(id)
   local document = args.document(argv[1])
@@ -221,6 +226,7 @@ local STATES = { "starting", "running", "degraded", "down", "standby", "stopped"
 -- Errors   CONFLICT  a newer epoch holds the channel
 --          STATE     the lease lapsed, claim again
 -- Writes   comsrv:{ch}:status, comsrv:{ch}:seen, voltage:ledger
+-- Example  FCALL channel_renew 1 1001 '{"epoch":1,"state":"running"}'
 function M.renew(ns, id, argv)
   local ch = args.channel(id)
   local document = args.document(argv[1])
@@ -257,6 +263,7 @@ end
 -- Returns  {seq}
 -- Errors   CONFLICT  a newer epoch holds the channel
 -- Writes   comsrv:{ch}:status and the quality of its points
+-- Example  FCALL channel_release 1 1001 '{"epoch":1}'
 function M.release(ns, id, argv)
   local ch = args.channel(id)
   local document = args.document(argv[1])
@@ -272,6 +279,7 @@ end
 -- KEYS[1]  channel
 -- Returns  {channel, state, since_ms, epoch, owner, leased, lease_ms, lease_until_ms, units, seen}
 -- Errors   NOTFOUND  no such channel
+-- Example  FCALL comsrv_status 1 1001
 function M.status(ns, id)
   local ch = args.channel(id)
   local found = redis.call("HGETALL", keys.status(ns, ch))

@@ -31,6 +31,7 @@ end
 --          STATE     the point is tagged, or selected by someone else
 --          LIMIT     1000 commands are queued already
 -- Writes   comsrv:command:{id}, comsrv:{ch}:queued, comsrv:{ch}:commands
+-- Example  FCALL command_submit 1 1001 '{"id":"c1","type":"A","point":1,"value":50,"source":{"kind":"user","name":"anna"}}'
 function M.submit(ns, id, argv)
   local ch = args.channel(id)
   local document = args.document(argv[1])
@@ -58,6 +59,7 @@ end
 -- Errors   CONFLICT  a newer epoch holds the channel
 --          STATE     the lease lapsed
 -- Writes   comsrv:command:{id}, comsrv:{ch}:queued, comsrv:{ch}:sent
+-- Example  FCALL command_claim 1 1001 '{"epoch":1,"limit":10}'
 function M.claim(ns, id, argv)
   local ch = args.channel(id)
   local document = args.document(argv[1])
@@ -98,6 +100,7 @@ local OUTCOMES = { "acknowledged", "verified", "rejected", "failed", "mismatch",
 --          CONFLICT  a newer epoch holds the channel
 --          STATE     the command can't go to that state
 -- Writes   comsrv:command:{id}; comsrv:{ch}:{C|A} when the device confirmed
+-- Example  FCALL command_complete 1 1001 '{"epoch":1,"id":"c1","state":"acknowledged"}'
 function M.complete(ns, id, argv)
   local ch = args.channel(id)
   local document = args.document(argv[1])
@@ -131,6 +134,7 @@ end
 -- KEYS[1]  command
 -- Returns  the command with its transitions
 -- Errors   NOTFOUND  no such command
+-- Example  FCALL command_get 1 c1
 function M.get(ns, id)
   return records.encode(load_or_fail(ns, args.id(id, "command id")))
 end
@@ -139,6 +143,7 @@ end
 --
 -- ARGV[1]  {channel?, state?, limit?, cursor?}
 -- Returns  {items, cursor}
+-- Example  FCALL command_list 0 '{"channel":1001,"limit":20}'
 function M.list(ns, _, argv)
   local filter = args.document(argv[1], true)
   local channel = filter.channel and args.channel(filter.channel)
@@ -158,6 +163,7 @@ end
 -- Returns  {by, until_ms}
 -- Errors   STATE  someone else selected it
 -- Writes   comsrv:{ch}:selected
+-- Example  FCALL command_select 1 1001 '{"type":"A","point":1,"user":"anna"}'
 function M.select(ns, id, argv)
   local ch = args.channel(id)
   local document = args.document(argv[1])

@@ -237,6 +237,7 @@ end
 --          INVALID   a field is wrong; nothing is stored
 --          LIMIT     more than 500 points
 -- Writes   comsrv:{ch}:{T|S|C|A} with :ts and :q, comsrv:{ch}:seen, modsrv:{id}:measurement, alarms, rules, hissrv:queue
+-- Example  FCALL comsrv_ingest 1 1001 '{"epoch":1,"seq":1,"block":"b","at_ms":1,"sections":[{"type":"T","ids":["1"],"values":["81.000000"]}]}'
 function M.ingest(ns, id, argv)
   local document = blocks.decode(argv[1])
   if document.quality ~= nil then
@@ -252,6 +253,7 @@ end
 -- Returns  as comsrv_ingest
 -- Errors   as comsrv_ingest
 -- Writes   comsrv:{ch}:{T|S|C|A}:q and all that follows
+-- Example  FCALL comsrv_set_quality 1 1001 '{"epoch":1,"seq":2,"block":"b","at_ms":1,"quality":"bad:timeout","sections":[{"type":"T","ids":["1"]}]}'
 function M.set_quality(ns, id, argv)
   local document = blocks.decode(argv[1])
   if type(document.quality) ~= "string" then

@@ -30,6 +30,7 @@ end
 -- Errors   NOTFOUND  no such point
 --          STATE     it has a tag already
 -- Writes   comsrv:{ch}:tags
+-- Example  FCALL point_tag 1 1001 '{"type":"A","point":1,"kind":"maintenance","by":"anna","reason":"cleaning"}'
 function M.tag(ns, id, argv)
   local ch, document, point, by, reason = parse(id, argv, { "C", "A" })
   local kind = args.choice(document.kind, "kind", { "lockout", "maintenance" })
@@ -59,6 +60,7 @@ end
 -- Returns  {point}
 -- Errors   STATE  it has no tag
 -- Writes   comsrv:{ch}:tags
+-- Example  FCALL point_untag 1 1001 '{"type":"A","point":1,"by":"anna"}'
 function M.untag(ns, id, argv)
   local ch, document, point, by, reason = parse(id, argv, { "C", "A" })
   local ctx = call.begin(ns, document.now_ms)
@@ -79,6 +81,7 @@ end
 -- Returns  {point, value, by, until_ms}
 -- Errors   INVALID  expires_ms is not 1000 to 7 days
 -- Writes   comsrv:{ch}:substituted, the point's value and quality
+-- Example  FCALL point_substitute 1 1001 '{"type":"T","point":1,"value":5,"by":"anna","reason":"sensor broken","expires_ms":60000}'
 function M.substitute(ns, id, argv)
   local ch, document, point, by, reason = parse(id, argv, { "T", "S" })
   local value = numbers.format(args.number(document.value, "value"))
@@ -107,6 +110,7 @@ end
 -- Returns  {point}
 -- Errors   STATE  the point is not substituted
 -- Writes   comsrv:{ch}:substituted, the point's quality
+-- Example  FCALL point_restore 1 1001 '{"type":"T","point":1,"by":"anna"}'
 function M.restore(ns, id, argv)
   local ch, document, point, by, reason = parse(id, argv, { "T", "S" })
   local ctx = call.begin(ns, document.now_ms)

@@ -14,6 +14,7 @@ local HISTORY_SHARE = 0.25
 --- The library's version.
 --
 -- Returns  {api, digest}
+-- Example  FCALL_RO voltage_version 0
 function M.version()
   return '{"api":@API@,"digest":"@DIGEST@"}'
 end
@@ -43,6 +44,7 @@ end
 -- Returns  {now_ms, fired, drained}
 -- Errors   INVALID  now_ms is more than 2 s ahead of Redis' clock
 -- Writes   whatever is due
+-- Example  FCALL voltage_tick 0
 function M.tick(ns, _, argv)
   local document = args.document(argv[1], true)
   local ctx = call.begin(ns, document.now_ms)

@@ -88,6 +88,7 @@ end
 --          as XRANGE gives them]. An array, because documents may be msgpack
 -- Errors   INVALID  a field is wrong
 -- Writes   hissrv:queue (its groups), hissrv:queue:size, hissrv:batch:{id}
+-- Example  FCALL batch_collect 0 '{"consumer":"me","group":"test"}'
 function M.collect(ns, _, argv)
   local document = args.document(argv[1])
   local consumer = args.id(document.consumer, "consumer")
@@ -243,6 +244,7 @@ end
 -- Errors   NOTFOUND  no such batch, or it is older than a day: collect again
 --          STATE     the whole batch was dead-lettered
 -- Writes   hissrv:batch:{id}, hissrv:queue, hissrv:queue:size, voltage:ledger
+-- Example  FCALL batch_acknowledge 1 1-1700000000000
 function M.acknowledge(ns, id, argv)
   local document = args.document(argv[1], true)
   local filtered = args.integer(document.filtered, "filtered", 0, 9007199254740991, 0)
@@ -289,6 +291,7 @@ end
 --          INVALID   neither reason nor entries, or an entry is not of the batch
 --          STATE     the batch was acknowledged
 -- Writes   hissrv:batch:{id}, hissrv:queue, hissrv:queue:size, hissrv:dead_letters, voltage:ledger
+-- Example  FCALL batch_fail 1 1-1700000000000 '{"reason":"refused"}'
 function M.fail(ns, id, argv)
   local document = args.document(argv[1])
   local now = args.now(document.now_ms)
@@ -340,6 +343,7 @@ end
 -- Returns  {id, status collected|written|failed, entries, samples, ...}, or {entries, bytes, samples,
 --          oldest, dead_letters, groups: [{name, consumers, pending, lag}]}
 -- Errors   NOTFOUND  no such batch
+-- Example  FCALL get_batch_status 0
 function M.status(ns, id)
   if id then
     return encode(load(ns, id))

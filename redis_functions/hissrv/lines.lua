@@ -92,6 +92,7 @@ end
 -- Errors   INVALID   a point is wrong
 --          NOTFOUND  no such mapping
 --          LIMIT     more than 1000 points
+-- Example  FCALL convert_to_line_protocol 0 '{"points":[{"source":"comsrv:1001:T:1","at_ms":1700000000000,"value":1.5}]}'
 function M.convert(ns, id, argv)
   local mapping = {}
   if id then

@@ -101,6 +101,7 @@ end
 -- Returns  the mapping as stored, with its id
 -- Errors   INVALID  every field that is wrong
 -- Writes   hissrv:mapping:{id}, hissrv:mappings, hissrv:queue:size
+-- Example  FCALL configure_mapping 1 all '{"source":"comsrv:1001:T:*","tags":{"site":"north"}}'
 function M.configure(ns, id, argv)
   id = args.id(id, "mapping")
   local document = args.document(argv[1])
@@ -121,6 +122,7 @@ end
 -- ARGV[1]  {limit?, cursor?}
 -- Returns  {items, cursor}, or the mapping
 -- Errors   NOTFOUND  no such mapping
+-- Example  FCALL mapping_list 0
 function M.list(ns, id, argv)
   if id then
     return redis.call("GET", keys.mapping(ns, id)) or errors.fail("NOTFOUND", "mapping " .. id)
@@ -136,6 +138,7 @@ end
 -- Returns  {deleted: id}
 -- Errors   NOTFOUND  no such mapping
 -- Writes   hissrv:mapping:{id}, hissrv:mappings, hissrv:queue:size
+-- Example  FCALL mapping_delete 1 all
 function M.delete(ns, id)
   id = args.id(id, "mapping")
   if redis.call("DEL", keys.mapping(ns, id)) == 0 then

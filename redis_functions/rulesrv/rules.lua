@@ -62,6 +62,7 @@ end
 -- Errors   INVALID  every problem, with the path to its field
 --          LIMIT    20000 rules are stored
 -- Writes   rulesrv:rule:{id}, rulesrv:rules, rulesrv:watch:{source}
+-- Example  FCALL rule_upsert 1 r1 '{"name":"hot","conditions":[{"source":"comsrv:1001:T:1","operator":">","value":80}]}'
 function M.upsert(ns, id, argv)
   id = args.id(id, "rule")
   local document = args.document(argv[1])
@@ -85,6 +86,7 @@ end
 -- KEYS[1]  rule
 -- Returns  the rule as it was stored
 -- Errors   NOTFOUND  no such rule
+-- Example  FCALL rule_get 1 r1
 function M.get(ns, id)
   return stored(ns, args.id(id, "rule"))
 end
@@ -93,6 +95,7 @@ end
 --
 -- ARGV[1]  {limit?, cursor?}
 -- Returns  {items, cursor}
+-- Example  FCALL rule_list 0
 function M.list(ns, _, argv)
   return pages.sorted(keys.rules(ns), args.document(argv[1], true), function(id)
     return redis.call("GET", keys.rule(ns, id))
@@ -105,6 +108,7 @@ end
 -- Returns  {deleted: id}
 -- Errors   NOTFOUND  no such rule
 -- Writes   rulesrv:rule:{id} and its state, rulesrv:rules, rulesrv:watch:{source}
+-- Example  FCALL rule_delete 1 r1
 function M.delete(ns, id)
   id = args.id(id, "rule")
   stored(ns, id)
@@ -129,6 +133,7 @@ end
 -- Returns  the rule
 -- Errors   NOTFOUND  no such rule
 -- Writes   rulesrv:rule:{id}
+-- Example  FCALL rule_enable 1 r1 true
 function M.enable(ns, id, argv)
   id = args.id(id, "rule")
   local wanted = args.choice(argv[1], "the argument", { "true", "false" })
@@ -229,6 +234,7 @@ end
 -- ARGV[1]  {values?: {reference: number}}
 -- Returns  {rule, result: true|false|null (unknown), active, conditions: [{source, operator, value, actual, quality, result}]}
 -- Errors   NOTFOUND  no such rule
+-- Example  FCALL rule_evaluate 1 r1 '{"values":{"comsrv:1001:T:1":90}}'
 function M.evaluate(ns, id, argv)
   id = args.id(id, "rule")
   local simulated = simulated_of(args.document(argv[1], true))
@@ -241,6 +247,7 @@ end
 -- ARGV[1]  {ids?: [...], values?: {reference: number}, limit?, cursor?}
 -- Returns  {items, cursor}
 -- Errors   NOTFOUND  one of ids is no rule
+-- Example  FCALL rule_batch_evaluate 0 '{"ids":["r1"]}'
 function M.batch_evaluate(ns, _, argv)
   local document = args.document(argv[1], true)
   local simulated = simulated_of(document)
@@ -269,6 +276,7 @@ end
 -- Errors   NOTFOUND  no such rule
 --          STATE     the rule is off
 -- Writes   what the actions write, rulesrv:firings
+-- Example  FCALL rule_trigger_action 1 r1
 function M.trigger_action(ns, id, argv)
   id = args.id(id, "rule")
   local document = args.document(argv[1], true)
@@ -295,6 +303,7 @@ end
 -- Errors   NOTFOUND  no such rule
 --          STATE     the rule is off
 -- Writes   rulesrv:rule:{id}:state and what the actions write
+-- Example  FCALL rule_update_state 1 r1
 function M.update_state(ns, id, argv)
   id = args.id(id, "rule")
   local document = args.document(argv[1], true)
@@ -317,6 +326,7 @@ end
 -- KEYS[1]  rule (optional)
 -- Returns  {rules, enabled, active, unknown}, or {rule, enabled, active, result, count, fired_at_ms}
 -- Errors   NOTFOUND  no such rule
+-- Example  FCALL rule_stats 0
 function M.stats(ns, id)
   local graph = graphs.open(ns)
   if id then

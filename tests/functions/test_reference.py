@@ -1,0 +1,52 @@
+"""redis_functions/README.md: every function has its contract, and every line to paste works."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from libs.errors import NotFoundError
+from libs.redis import bundle
+from libs.redis.client import execute
+from libs.redis.functions import Functions
+from services.commands import reference
+
+FUNCTIONS = list(reference.functions())
+# Ids that only a running system gives.
+UNKNOWN = {"batch_acknowledge", "batch_fail"}
+BEFORE = (
+    "channel_upsert", "channel_claim", "comsrv_ingest", "template_upsert", "model_upsert", "rule_upsert",
+    "alarm_define", "store_alarm", "configure_mapping", "command_submit", "job_submit", "job_claim",
+)  # fmt: skip
+SHORTLY_BEFORE = {
+    "command_complete": ["command_claim"], "point_untag": ["point_tag"], "point_restore": ["point_substitute"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.name)
+def test_contract_block(function: reference.Function) -> None:
+    """Summary, reply and example are there; a writer names what it writes."""
+    fields = {field.name for field in function.fields}
+    assert function.summary.endswith(".")
+    assert {"Returns", "Example"} <= fields
+    assert function.reads or function.name == "voltage_tick" or "Writes" in fields
+    words = shlex.split(function.call())
+    assert words[:2] in (["FCALL", function.name], ["FCALL_RO", function.name])
+
+
+def test_readme_is_fresh() -> None:
+    assert (bundle.root() / "README.md").read_text(encoding="utf-8") == reference.readme()
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.name)
+async def test_the_line_to_paste(functions: Functions, function: reference.Function) -> None:
+    """It works as it stands where the other lines of the page were pasted before."""
+    lines = {one.name: shlex.split(one.call()) for one in FUNCTIONS}
+    for name in [*BEFORE, *SHORTLY_BEFORE.get(function.name, ())]:
+        await execute(functions.client, *lines[name])
+    if function.name in UNKNOWN:
+        with pytest.raises(NotFoundError):
+            await execute(functions.client, *lines[function.name])
+    else:
+        await execute(functions.client, *lines[function.name])
