@@ -273,9 +273,9 @@ function M.redefine(ctx, watcher)
   M.journal(ctx.ns, ctx.now, alarm, "redefined")
 end
 
---- Close a record.
-function M.close(ctx, alarm, at, user, what, comment)
-  local before = M.copy(alarm)
+--- Close a record. `before` is the record as stored, where the caller has changed it already.
+function M.close(ctx, alarm, at, user, what, comment, before)
+  before = before or M.copy(alarm)
   alarm.status, alarm.active = "Resolved", "0"
   alarm.resolved_at_ms = string.format("%.0f", at)
   alarm.resolved_by = user or "condition"

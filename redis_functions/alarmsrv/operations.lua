@@ -112,7 +112,7 @@ local function acknowledge(ctx, alarm, by, comment)
   local before = alarms.copy(alarm)
   alarm.acknowledged_by, alarm.acknowledged_at_ms = by, string.format("%.0f", ctx.now)
   if alarm.status == "Returned" then
-    alarms.close(ctx, alarm, ctx.now, by, "acknowledged", comment)
+    alarms.close(ctx, alarm, ctx.now, by, "acknowledged", comment, before)
   else
     alarm.status, alarm.comment = "Acknowledged", comment or alarm.comment
     alarms.save(ctx, alarm, before, ctx.now)
