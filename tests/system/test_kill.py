@@ -19,9 +19,9 @@ async def test_each_service_and_redis_come_back_and_the_site_goes_on(own_site: M
     async with aiohttp.ClientSession() as session:
         api = Api(site, session, site.token())
 
-        async def polled() -> bytes:
+        async def polled() -> object:
             with site.redis() as redis:
-                return redis.call("HGET", "comsrv:1001:status", "seq") or b""
+                return redis.call("HGETALL", "comsrv:1001:seen")
 
         await api("PUT", "/api/channels/1100/points/T/7", {"value": 42.5})
         for name in (*NAMES, "simulator", "redis"):
