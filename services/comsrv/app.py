@@ -10,6 +10,7 @@ from aiohttp import web
 
 from libs.errors import UnavailableError
 from libs.http import BACKGROUND, service_app
+from libs.http.metrics import METRICS
 from libs.redis import client, library
 from libs.redis.client import Client, execute
 from libs.redis.functions import Functions
@@ -18,6 +19,7 @@ from services.comsrv.channels import Channels
 from services.comsrv.functions import ComsrvFunctions
 from services.comsrv.handlers import CHANNELS, FUNCTIONS, routes
 from services.comsrv.identity import Identity
+from services.comsrv.metrics import ChannelCollector
 from services.comsrv.settings import ComsrvSettings
 from services.comsrv.tables import load_site
 
@@ -42,7 +44,7 @@ def create_app(settings: ComsrvSettings) -> web.Application:
     async def channels() -> None:
         if not app[CHANNELS].synced.is_set():
             raise UnavailableError("the channels are not in Redis yet")
-        if waiting := app[CHANNELS].ready():
+        if waiting := app[CHANNELS].waiting():
             raise UnavailableError(f"channels {waiting} have blocks without a first attempt")
 
     app = service_app(settings, NAME, routes, checks={"redis": redis, "functions": functions, "channels": channels})
@@ -68,6 +70,7 @@ async def _resources(app: web.Application, declared: tuple[Channel, ...]) -> Asy
         await library.check(app[REDIS], settings.namespace)
         app[FUNCTIONS] = ComsrvFunctions(Functions(app[REDIS], settings.namespace))
         app[CHANNELS] = channels = Channels(app[FUNCTIONS], settings, declared, identity)
+        app[METRICS].registry.register(ChannelCollector(lambda: channels.runners))
         app[BACKGROUND].start(channels.start(), "channels")
         app[BACKGROUND].start(channels.wake(blocking), "commands")
         yield

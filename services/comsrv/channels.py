@@ -43,6 +43,7 @@ class Channels:
         self._owner = identity.owner
         self._sent = SentFile(identity.sent_path)
         self._changing = asyncio.Lock()
+        self._ready = False
 
     async def start(self) -> None:
         """Bring Redis in line with the files, and run every channel that is enabled.
@@ -150,9 +151,15 @@ class Channels:
                 if number in self.runners:
                     self.runners[number].wake()
 
-    def ready(self) -> list[int]:
-        """Return the channels that run here and have blocks without a first attempt."""
-        return [number for number, runner in self.runners.items() if runner.running and not runner.attempted.is_set()]
+    def waiting(self) -> list[int]:
+        """Return the channels that have blocks without a first attempt; once there were none, none."""
+        if not self._ready:
+            waiting = [
+                number for number, runner in self.runners.items() if runner.running and not runner.attempted.is_set()
+            ]
+            self._ready = not waiting
+            return waiting
+        return []
 
     def _run(self, channel: Channel) -> None:
         runner = Runner(channel, self._functions, self._settings, self._owner, self._sent)

@@ -202,6 +202,13 @@ async def test_the_ledger_balances_while_everything_runs(api: Api, site: Site):
     assert found["samples"]["polled"] > 0
 
 
+async def test_metrics_tell_what_each_channel_does(api: Api):
+    await api.point("/api/channels/1001/points/T/1", 12.3)
+    text = await (await api.http.get("/metrics")).text()
+    assert 'voltage_channel_up{channel="1001"} 1.0' in text
+    assert 'voltage_channel_polls_total{channel="1001"}' in text
+
+
 async def test_protocols_and_roles(api: Api):
     _, page = await api.call("GET", "/api/protocols", role=Role.VIEWER)
     assert [item["id"] for item in page["items"]] == ["modbus_tcp", "virtual"]
