@@ -30,4 +30,4 @@ class Page(Model):
 class Comment(Model):
     """The optional body of an action."""
 
-    comment: str | None = Field(None, max_length=1000)
+    comment: str | None = Field(None, max_length=512)

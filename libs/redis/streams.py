@@ -54,11 +54,8 @@ async def newest(
     return {"items": items, "cursor": last}
 
 
-def _fields(raw: list[Any]) -> dict[str, str]:
-    """Return an entry's fields; servers give pairs or a flat list."""
-    flat = [part for item in raw for part in (item if isinstance(item, list) else [item])]
-    texts = [part.decode() for part in flat]
-    return dict(zip(texts[::2], texts[1::2], strict=True))
+def _fields(raw: Mapping[bytes, bytes]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in raw.items()}
 
 
 def _typed(fields: Mapping[str, str], documents: Collection[str]) -> dict[str, Any]:

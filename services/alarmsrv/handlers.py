@@ -26,7 +26,7 @@ ROUTES: Final = Routes()
 @ROUTES.get("/api/alarms", query=AlarmQuery, reply=Page)
 async def list_alarms(request: web.Request, query: AlarmQuery) -> Reply:
     """List alarms, newest first."""
-    return Json(await request.app[ALARMS].query(query.arguments()))
+    return Json(await request.app[ALARMS].query(query.filters()))
 
 
 @ROUTES.post("/api/alarms", role=Role.OPERATOR, body=NewAlarm, reply=Alarm, status=201)

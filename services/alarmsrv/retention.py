@@ -24,12 +24,13 @@ class Retention:
         """Look for old alarms for ever; a failure is logged and tried again."""
         while True:
             try:
-                await self._clean()
+                await self.clean()
             except VoltageError as error:
                 logger.warning("retention: %s", error)
             await asyncio.sleep(self._settings.interval_s)
 
-    async def _clean(self) -> None:
+    async def clean(self) -> None:
+        """Remove all that is old now."""
         removed, more = 0, True
         while more:
             found = await self._alarms.cleanup(self._settings.days)

@@ -15,6 +15,7 @@ Level = Literal["Critical", "Major", "Minor", "Warning", "Info"]
 Status = Literal["New", "Acknowledged", "Returned", "Resolved"]
 Number = int | float
 MAX_DELAY_MS = 86_400_000
+MAX_SOURCE = 128
 
 
 class Alarm(Model):
@@ -39,11 +40,11 @@ class NewAlarm(Model):
     title: str = Field(min_length=1, max_length=256)
     level: Level
     description: str | None = Field(None, max_length=1024)
-    source: str | None = Field(None, max_length=256, description="a reference, or free text")
+    source: str | None = Field(None, max_length=MAX_SOURCE, description="a reference, or free text")
     value: float | None = None
     tags: list[str] | None = None
     ack_required: bool | None = None
-    comment: str | None = Field(None, max_length=1000)
+    comment: str | None = Field(None, max_length=512)
 
 
 class AlarmQuery(PageQuery):
@@ -51,10 +52,21 @@ class AlarmQuery(PageQuery):
 
     status: Status | None = None
     level: Level | None = None
-    source: str | None = Field(None, max_length=256)
-    active: bool | None = Field(None, description="true: those that are not Resolved")
+    source: str | None = Field(None, max_length=MAX_SOURCE)
+    active: bool | None = Field(None, description="true: those that are not Resolved; false: those that are")
     start: Instant | None = Field(None, description="created at or after")
-    end: Instant | None = Field(None, description="created before")
+    end: Instant | None = Field(None, description="created at or before")
+
+    def filters(self) -> dict[str, Any]:
+        """Return the document of query_alarms."""
+        found = self.arguments()
+        renamed = {"start": "from_ms", "end": "to_ms"}
+        found = {renamed.get(name, name): value for name, value in found.items() if name != "active"}
+        if self.active:
+            found["open"] = True
+        elif self.active is False:
+            found.setdefault("status", "Resolved")
+        return found
 
 
 class JournalQuery(PageQuery):
@@ -63,7 +75,7 @@ class JournalQuery(PageQuery):
     alarm: Id | None = None
     event: Id | None = None
     level: Level | None = None
-    source: str | None = Field(None, max_length=256)
+    source: str | None = Field(None, max_length=MAX_SOURCE)
 
 
 class Acknowledgements(Comment):

@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from libs.config import Loaded, Settings, load
+from libs.config.load import MASK
 from libs.errors import ConfigurationError
 from libs.validation import Model
 
@@ -97,7 +98,7 @@ def test_secrets_are_masked_where_shown(folder: Path) -> None:
     loaded = read(folder, VOLTAGE_REDIS_URL="redis://user:pw@host:1", COMSRV_PASSPHRASE="hush")  # noqa: S106 - a test's
     shown = {name: value for name, value, _ in loaded.shown()}
     assert shown["redis.url"] == "redis://user:********@host:1"
-    assert shown["passphrase"] == "********"
+    assert shown["passphrase"] == MASK
 
 
 def test_every_problem_is_listed_with_its_place(folder: Path) -> None:
