@@ -2,17 +2,18 @@
 
 const SPACES = "\u202f";
 
-/** Writes a value with as many decimals as a reader can use, in a width that does not jump. */
+/** Writes a number on its own: as many decimals as its size leaves worth reading. */
 export function formatValue(value: number | null): string {
   if (value === null) return "—";
   if (Number.isInteger(value) && Math.abs(value) < 1e15) return group(String(value));
-  const size = Math.abs(value);
-  const decimals = size >= 10_000 ? 0 : size >= 100 ? 1 : size >= 10 ? 2 : 3;
-  return group(value.toFixed(decimals));
+  return group(value.toFixed(decimalsFor(Math.abs(value))));
 }
 
+const decimalsFor = (size: number): number => (size >= 1000 ? 0 : size >= 100 ? 1 : size >= 1 ? 2 : 3);
+
 interface Shown {
-  definition: { data_type?: string; value_map?: Record<string, string> | null };
+  definition: { data_type?: string; scale?: number | null; value_map?: Record<string, string> | null };
+  peak: number;
 }
 
 /** Writes a point's value: the word its value map has, yes or no for a bool, else the number. */
@@ -21,7 +22,15 @@ export function showValue(point: Shown, value: number | null): string {
   const word = point.definition.value_map?.[String(value)];
   if (word !== undefined) return word;
   if (point.definition.data_type === "bool") return value === 1 ? "yes" : value === 0 ? "no" : String(value);
-  return formatValue(value);
+  return group(value.toFixed(decimalsOf(point)));
+}
+
+/** A point keeps its number of decimals: those its scale can give, fewer when its values are large. */
+function decimalsOf({ definition, peak }: Shown): number {
+  const scale = definition.scale ?? 1;
+  const integer = definition.data_type?.includes("int") ?? false;
+  const given = scale < 1 ? Math.ceil(-Math.log10(scale) - 1e-9) : integer ? 0 : 3;
+  return Math.min(given, decimalsFor(Math.max(peak, 1)));
 }
 
 /** Puts a thin space between thousands and writes a true minus sign. */

@@ -12,6 +12,7 @@ export interface PointDefinition {
   value_map?: Record<string, string> | null;
   min?: number | null;
   max?: number | null;
+  scale?: number | null;
   block?: string;
 }
 
@@ -23,19 +24,21 @@ export interface Channel {
   interval_ms?: number;
   polling?: { interval_ms?: number };
   points?: Partial<Record<Kind, PointDefinition[]>>;
+  /** Block -> its points, as in T:1. */
+  blocks?: Record<string, string[]>;
 }
 
 export interface Model {
   id: string;
   name: string;
   template: string;
-  mapping?: { channel?: number | string; data?: Record<string, unknown> };
+  mapping?: { channel?: number | string; data?: Record<string, number | string>; data_offset?: number | string };
 }
 
 export interface Template {
   id: string;
   class?: string;
-  data_points?: Record<string, { kind?: Kind; unit?: string; description?: string; value_map?: Record<string, string> }>;
+  data_points?: Record<string, { base_id?: number; kind?: Kind; unit?: string; description?: string; value_map?: Record<string, string> }>;
 }
 
 export interface Alarm {

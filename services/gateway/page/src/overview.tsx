@@ -1,6 +1,6 @@
 /** The site at a glance: each model's power, and what else its class lives by. */
 import { useComputed } from "@preact/signals";
-import { formatValue } from "./format";
+import { showValue } from "./format";
 import { gradeOf, Quality } from "./quality";
 import * as store from "./store";
 import type { ModelCard, Point } from "./store";
@@ -43,12 +43,12 @@ function Tile({ model }: { model: ModelCard }) {
     >
       <span class="tile-name">{model.name}</span>
       <span class="tile-value">
-        {formatValue(power.sample.value[0])} <small>{power.unit}</small>
+        {showValue(power, power.sample.value[0])} <small>{power.unit}</small>
       </span>
       <Direction point={power} words={WORDS[model.class]} />
       {second && (
         <span class={`tile-second ${gradeOf(second.sample.value[1])}`}>
-          {second.name} {formatValue(second.sample.value[0])} {second.unit}
+          {second.name} {showValue(second, second.sample.value[0])} {second.unit}
         </span>
       )}
     </button>

@@ -10,6 +10,8 @@ export interface Point {
   name: string;
   unit: string;
   sample: Signal<Sample>;
+  /** The largest value seen, so that the number of decimals does not flutter. */
+  peak: number;
 }
 
 export interface Device {
@@ -72,16 +74,20 @@ export function channelState(channel: string): Signal<string> {
 export function seenAt(point: Point): number | null {
   const blocks = seenOf(point.channel).value;
   const block = point.definition.block;
-  if (block !== undefined && blocks[block] !== undefined) return blocks[block];
+  const [, quality, at] = point.sample.value;
+  // A change says as well that the device answered, and may come before the block's instant does.
+  const changed = quality === "good" ? (at ?? 0) : 0;
+  if (block !== undefined && blocks[block] !== undefined) return Math.max(blocks[block], changed);
   const instants = Object.values(blocks);
-  return instants.length ? Math.min(...instants) : null;
+  return instants.length ? Math.max(Math.min(...instants), changed) : changed || null;
 }
 
 function makePoint(ref: string, kind: Kind | null, channel: string, definition: PointDefinition, name: string): Point {
   const known = points.get(ref);
   const sample = known?.sample ?? signal<Sample>(early.get(ref) ?? [null, "", null]);
   early.delete(ref);
-  const point = { ref, kind, channel, definition, name, unit: definition.unit ?? "", sample };
+  const peak = Math.max(known?.peak ?? 0, Math.abs(sample.peek()[0] ?? 0));
+  const point = { ref, kind, channel, definition, name, unit: definition.unit ?? "", sample, peak };
   points.set(ref, point);
   return point;
 }
@@ -90,10 +96,14 @@ export function setChannels(channels: Channel[]): void {
   devices.value = channels
     .map((channel) => {
       const id = String(channel.id);
+      const blocks = new Map(
+        Object.entries(channel.blocks ?? {}).flatMap(([block, members]) => members.map((member) => [member, block])),
+      );
       const list = (["T", "S", "A", "C"] as const).flatMap((kind) =>
         (channel.points?.[kind] ?? []).map((definition) => {
           const name = definition.name ?? definition.signal_name ?? `${kind} ${definition.id}`;
-          return makePoint(`comsrv:${id}:${kind}:${definition.id}`, kind, id, definition, name);
+          const block = blocks.get(`${kind}:${definition.id}`);
+          return makePoint(`comsrv:${id}:${kind}:${definition.id}`, kind, id, { ...definition, block }, name);
         }),
       );
       return {
@@ -107,6 +117,15 @@ export function setChannels(channels: Channel[]): void {
     .sort((a, b) => Number(a.id) - Number(b.id));
 }
 
+/** The reference a model's point is mapped to: in full, as "S:3", or a number of the template's kind. */
+function sourceOf(model: Model, name: string, definition: { base_id?: number; kind?: Kind }): string {
+  const offset = typeof model.mapping?.data_offset === "number" ? model.mapping.data_offset : 0;
+  const mapped = model.mapping?.data?.[name] ?? (definition.base_id ?? 0) + offset;
+  if (typeof mapped === "string" && mapped.startsWith("comsrv:")) return mapped;
+  const member = typeof mapped === "string" && mapped.includes(":") ? mapped : `${definition.kind ?? "T"}:${mapped}`;
+  return `comsrv:${model.mapping?.channel}:${member}`;
+}
+
 export function setModels(list: Model[], templates: Template[]): void {
   const byId = new Map(templates.map((template) => [template.id, template]));
   models.value = list.map((model) => {
@@ -117,9 +136,12 @@ export function setModels(list: Model[], templates: Template[]): void {
       id: model.id,
       name: model.name,
       class: template?.class ?? model.template,
-      points: Object.entries(names).map(([name, definition]) =>
-        makePoint(`modsrv:${model.id}:${name}`, null, channel, { id: name, ...definition }, name.replaceAll("_", " ")),
-      ),
+      points: Object.entries(names).map(([name, definition]) => {
+        const source = points.get(sourceOf(model, name, definition));
+        if (source && definition.value_map) source.definition.value_map = definition.value_map;
+        const whole = { ...source?.definition, ...definition, id: name };
+        return makePoint(`modsrv:${model.id}:${name}`, null, channel, whole, name.replaceAll("_", " "));
+      }),
     };
   });
 }
@@ -134,6 +156,7 @@ export function setSample(ref: string, sample: Sample): void {
   const before = point.sample.peek();
   const value = sample[0] ?? before[0];
   const next: Sample = [value, sample[1], sample[2] ?? before[2]];
+  point.peak = Math.max(point.peak, Math.abs(value ?? 0));
   if (next[0] !== before[0] || next[1] !== before[1] || next[2] !== before[2]) point.sample.value = next;
 }
 
@@ -143,6 +166,7 @@ export function replaceSamples(refs: string[], samples: Record<string, Sample>):
   for (const [ref, point] of points) {
     if (ref in samples || heads.has(ref.slice(0, ref.lastIndexOf(":") + 1))) {
       point.sample.value = samples[ref] ?? [null, "", null];
+      point.peak = Math.max(point.peak, Math.abs(point.sample.peek()[0] ?? 0));
     }
   }
   for (const [ref, sample] of Object.entries(samples)) if (!points.has(ref)) early.set(ref, sample);

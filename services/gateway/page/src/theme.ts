@@ -8,18 +8,18 @@ const chosen = localStorage.getItem(KEY) as Theme | null;
 
 export const theme = signal<Theme>(chosen ?? (system.matches ? "dark" : "light"));
 
-export function applyTheme(): void {
-  document.documentElement.dataset.theme = theme.value;
+/** Sets the colors first: who listens to the signal reads them. */
+export function applyTheme(wanted: Theme = theme.peek()): void {
+  document.documentElement.dataset.theme = wanted;
+  theme.value = wanted;
 }
 
 export function toggleTheme(): void {
-  theme.value = theme.value === "dark" ? "light" : "dark";
-  localStorage.setItem(KEY, theme.value);
-  applyTheme();
+  const wanted = theme.peek() === "dark" ? "light" : "dark";
+  localStorage.setItem(KEY, wanted);
+  applyTheme(wanted);
 }
 
 system.addEventListener("change", () => {
-  if (localStorage.getItem(KEY)) return;
-  theme.value = system.matches ? "dark" : "light";
-  applyTheme();
+  if (!localStorage.getItem(KEY)) applyTheme(system.matches ? "dark" : "light");
 });

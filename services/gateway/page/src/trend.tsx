@@ -106,6 +106,7 @@ function Chart({ point }: { point: Point }) {
   const empty = useSignal(false);
   useEffect(() => {
     const element = box.current!;
+    element.closest("section")?.scrollIntoView({ block: "nearest" });
     const wanted = span.peek();
     let rows: Row[] = [];
     let ready = false;
