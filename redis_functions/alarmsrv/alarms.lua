@@ -312,7 +312,7 @@ function M.condition_ended(ctx, origin, at)
     M.save(ctx, alarm, before, at)
     M.journal(ctx.ns, at, alarm, "latched")
   elseif alarm.status == "Acknowledged" or alarm.ack_required ~= "1" then
-    M.close(ctx, alarm, at, nil, "resolved")
+    M.close(ctx, alarm, at, nil, "resolved", nil, before)
   else
     alarm.status = "Returned"
     M.save(ctx, alarm, before, at)

@@ -255,7 +255,12 @@ function M.cleanup(ns, _, argv)
   end
   local removed = math.min(#ids, limit)
   for i = 1, removed do
-    alarms.remove(ns, alarms.load(ns, ids[i]))
+    local alarm = alarms.load(ns, ids[i])
+    if alarm then
+      alarms.remove(ns, alarm)
+    else
+      redis.call("ZREM", index, ids[i])
+    end
   end
   return call.finish(ctx, json.object({ "removed", removed, "more", tostring(#ids > limit) }))
 end

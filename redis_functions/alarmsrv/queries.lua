@@ -89,7 +89,10 @@ local function intersect(ns, plan)
       if #taken == plan.limit then
         return finish(taken, true)
       end
-      taken[#taken + 1] = { string.format("%.0f:%s", at, id), alarms.encode(alarms.load(ns, id)) }
+      local alarm = alarms.load(ns, id)
+      if alarm then
+        taken[#taken + 1] = { string.format("%.0f:%s", at, id), alarms.encode(alarm) }
+      end
     end
   end
   return finish(taken, false)
@@ -109,7 +112,7 @@ local function walk(ns, plan)
       local id, at = found[i], tonumber(found[i + 1])
       if after_cursor(plan, at, id) then
         local alarm = alarms.load(ns, id)
-        if matches(plan, alarm) then
+        if alarm and matches(plan, alarm) then
           if #taken == plan.limit then
             return finish(taken, true)
           end
