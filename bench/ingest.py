@@ -146,16 +146,18 @@ def matrix(client: Client, seconds: float, limits: dict[int, float]) -> list[Row
             for number, (size, flight) in enumerate((s, f) for s in SIZES for f in FLIGHTS):
                 case = Case(size, flight, rules, models)
                 got = measure(client, case, epoch, number * 10_000_000 + 1, seconds)
-                lines.append([
-                    str(case),
-                    f"{got.points_s:,.0f}",
-                    f"{got.points_s / limits[size]:.2f}",
-                    f"{got.server_us:.0f}",
-                    f"{got.call_us:.0f}",
-                    f"{100 * got.redis_cpu:.0f} %",
-                    f"{100 * got.client_cpu:.0f} %",
-                    f"{got.aof_bytes:.0f}",
-                ])
+                lines.append(
+                    [
+                        str(case),
+                        f"{got.points_s:,.0f}",
+                        f"{got.points_s / limits[size]:.2f}",
+                        f"{got.server_us:.0f}",
+                        f"{got.call_us:.0f}",
+                        f"{100 * got.redis_cpu:.0f} %",
+                        f"{100 * got.client_cpu:.0f} %",
+                        f"{got.aof_bytes:.0f}",
+                    ]
+                )
                 rows += [
                     Row(str(case), "points", got.points_s, "points/s", limits[size]),
                     Row(str(case), "server time a block", got.server_us, "us"),
@@ -275,7 +277,11 @@ def budget_case(client: Client, affected: int, turning: int) -> tuple[float, flo
         rule = {
             "name": f"rule {number}",
             "conditions": [
-                {"source": f"comsrv:{block.channel}:T:{number % 125 + 1}", "operator": ">", "value": 50 if number < turning else 1000}
+                {
+                    "source": f"comsrv:{block.channel}:T:{number % 125 + 1}",
+                    "operator": ">",
+                    "value": 50 if number < turning else 1000,
+                }
             ],
             "actions": [{"type": "create_alarm", "params": {"title": f"high {number}", "level": "Warning"}}],
         }

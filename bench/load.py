@@ -71,20 +71,22 @@ def make_blocks(size: int) -> list[Block]:
 def document(block: Block, epoch: int, seq: int, kind: str = "T", quality: dict[str, str] | None = None) -> bytes:
     """Return the msgpack document of one call."""
     at = int(time.time() * 1000)
-    packed: bytes = msgpack.packb({
-        "epoch": epoch,
-        "seq": seq,
-        "now_ms": at,
-        "origin": "poll",
-        "channel": int(block.channel),
-        "block": block.name,
-        "at_ms": at,
-        "previous_at_ms": at - 1000,
-        "sections": [
-            {"type": kind, "ids": block.ids, "values": block.values[seq % VARIANTS], "quality": quality or {}}
-        ],
-        "counters": {"polled": len(block.ids)},
-    })
+    packed: bytes = msgpack.packb(
+        {
+            "epoch": epoch,
+            "seq": seq,
+            "now_ms": at,
+            "origin": "poll",
+            "channel": int(block.channel),
+            "block": block.name,
+            "at_ms": at,
+            "previous_at_ms": at - 1000,
+            "sections": [
+                {"type": kind, "ids": block.ids, "values": block.values[seq % VARIANTS], "quality": quality or {}}
+            ],
+            "counters": {"polled": len(block.ids)},
+        }
+    )
     return packed
 
 

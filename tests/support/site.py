@@ -65,6 +65,15 @@ class Site:
         """Return a set as texts."""
         return {item.decode() for item in await execute(self.functions.client, "SMEMBERS", self.functions.key(key))}
 
+    async def entries(self, key: str) -> list[dict[str, str]]:
+        """Return a stream's entries as texts, oldest first."""
+        found = await execute(self.functions.client, "XRANGE", self.functions.key(key), "-", "+")
+        return [{name.decode(): value.decode() for name, value in fields.items()} for _, fields in found]
+
+    async def firings(self) -> list[tuple[str, str, int]]:
+        """Return what rules did: rule, fired or cleared, and the instant after the start."""
+        return [(e["rule"], e["event"], int(e["at_ms"]) - START) for e in await self.entries("rulesrv:firings")]
+
     async def alarms(self, **query: Any) -> list[dict[str, Any]]:
         """Return the alarms of a query, newest first."""
         page = await self.functions.read_json("query_alarms", None, query)
