@@ -35,6 +35,7 @@ from services.comsrv.contract import (
 )
 
 MAX_POINTS: Final = 500
+MAX_AHEAD_MS: Final = 2000
 _GENERATOR: Final = re.compile(r"\s*(sine|walk)\s*\(([^()]*)\)\s*")
 _ARGUMENTS: Final = {"sine": ("period_s", "min", "max"), "walk": ("step", "min", "max", "seed")}
 
@@ -154,6 +155,8 @@ class Virtual(ComBase):
             raise InvalidError(f"{value} is no number up to 2^53")
         if kind is PointKind.SIGNAL and value not in {0, 1}:
             raise InvalidError(f"{value:g} is neither 0 nor 1")
+        if at_ms is not None and at_ms > now_ms() + MAX_AHEAD_MS:
+            raise InvalidError(f"at_ms {at_ms} is more than {MAX_AHEAD_MS} ms ahead of the clock")
         self._state[block.name].put(index, value, quality_code(quality), at_ms)
 
     def restore(self, values: Mapping[tuple[PointKind, int], float]) -> None:

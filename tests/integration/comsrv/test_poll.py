@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.comsrv import ledger
-from tests.integration.comsrv.site import Site, meter
+from tests.integration.comsrv.site import NUMBER, Site, meter
 from tests.support.wait import wait_until
 
 
@@ -170,3 +170,33 @@ async def test_deadbands_hold_small_changes_back(site: Site):
     assert await site.value("T:1") == "12.300000"
     site.device.set_registers(0, 140)
     await site.becomes("T:1", "14.000000")
+
+
+async def test_a_dead_unit_does_not_slow_the_others(site: Site):
+    """Unit 2 never answers; unit 1 is polled at its pace all the same."""
+    site.device.silent_units = {2}
+    points = meter(1).points.model_dump()
+    other = {
+        "id": 3,
+        "name": "dead",
+        "data_type": "float64",
+        "mapping": {**NUMBER, "slave_id": 2, "register_address": 0},
+    }
+    channel = meter(site.device.port, points=points | {"T": [*points["T"], other]})
+    runner = await site.run(channel)
+    await site.becomes("T:3", "bad:timeout")
+    await site.becomes("T:1", "12.300000")
+
+    async def asleep() -> bool:
+        asked = [request for request in site.device.requests if request[0] == 2]
+        well = [request for request in site.device.requests if request[0] == 1]
+        return len(well) > 5 * len(asked)
+
+    await wait_until(asleep, "unit 2 is asked less often")
+    assert runner.state == "degraded"
+    status = await site.functions.status(1001)
+    assert status["units"]["2"] == {"state": "down", "problem": "bad:timeout"}
+    assert site.device.connections == 1
+    site.device.set_registers(0, 4, unit=2)
+    site.device.silent_units = set()
+    await site.becomes("T:3", "4.000000")
