@@ -12,6 +12,7 @@ export function formatValue(value: number | null): string {
 const decimalsFor = (size: number): number => (size >= 1000 ? 0 : size >= 100 ? 1 : size >= 1 ? 2 : 3);
 
 interface Shown {
+  kind: string | null;
   definition: { data_type?: string; scale?: number | null; value_map?: Record<string, string> | null };
   peak: number;
 }
@@ -21,6 +22,7 @@ export function showValue(point: Shown, value: number | null): string {
   if (value === null) return "—";
   const word = point.definition.value_map?.[String(value)];
   if (word !== undefined) return word;
+  if (point.kind === "C" && (value === 0 || value === 1)) return value ? "on" : "off";
   if (point.definition.data_type === "bool") return value === 1 ? "yes" : value === 0 ? "no" : String(value);
   return group(value.toFixed(decimalsOf(point)));
 }

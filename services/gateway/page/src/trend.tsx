@@ -5,7 +5,7 @@ import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { api } from "./auth";
 import { formatValue, showValue } from "./format";
-import { Quality } from "./quality";
+import { gradeOf, Quality } from "./quality";
 import * as store from "./store";
 import type { Point } from "./store";
 import { theme } from "./theme";
@@ -81,7 +81,7 @@ function Trend({ point }: { point: Point }) {
           Close
         </button>
       </div>
-      <p class="reading">
+      <p class={`reading ${store.streamState.value === "live" ? gradeOf(point.sample.value[1]) : "bad"}`}>
         <b>
           {showValue(point, point.sample.value[0])} {point.unit}
         </b>{" "}
@@ -119,7 +119,8 @@ function Chart({ point }: { point: Point }) {
       const live = store.streamState.peek() === "live" && point.sample.peek()[1] === "good";
       const shown: Row[] = last && live ? [...rows, [end, last[1]]] : rows;
       empty.value = ready && !rows.length;
-      plot.setData([shown.map((row) => row[0] / 1000), shown.map((row) => row[1])], false);
+      const drawn = wanted.interval ? shown : steps(shown);
+      plot.setData([drawn.map((row) => row[0] / 1000), drawn.map((row) => row[1])], false);
       plot.setScale("x", { min: (end - wanted.ms) / 1000, max: end / 1000 });
     };
     const load = async () => {
@@ -196,7 +197,6 @@ function makePlot(element: HTMLElement, point: Point, wanted: Span): uPlot {
         {
           stroke: style.getPropertyValue("--trend").trim(),
           width: 1.75,
-          paths: wanted.interval ? undefined : uPlot.paths.stepped?.({ align: 1 }),
           points: { show: false },
         },
       ],
@@ -205,6 +205,14 @@ function makePlot(element: HTMLElement, point: Point, wanted: Span): uPlot {
     [[], []],
     element,
   );
+}
+
+/** A value holds until the next one: the corner between two is a row of its own. */
+function steps(rows: Row[]): Row[] {
+  return rows.flatMap((row, index) => {
+    const before = rows[index - 1]?.[1] ?? null;
+    return before === null ? [row] : [[row[0], before] as Row, row];
+  });
 }
 
 /** Keeps a steady value from filling the whole height with its noise. */
