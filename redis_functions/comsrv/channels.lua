@@ -20,6 +20,10 @@ local MIN_LEASE_MS = 3000
 local MAX_LEASE_MS = 3600000
 local MAX_POINTS = 20000
 
+local CLAIM = { owner = true, interval_ms = true, now_ms = true }
+local RENEWAL = { epoch = true, now_ms = true, state = true, seen = true, units = true, counters = true }
+local RELEASE = { epoch = true, now_ms = true }
+
 local function each_point(document, take)
   local points = document.points or {}
   local total = 0
@@ -194,6 +198,7 @@ end
 function M.claim(ns, id, argv)
   local ch = args.channel(id)
   local document = args.document(argv[1])
+  args.only(document, CLAIM)
   local owner = args.text(document.owner, "owner", 128) or errors.fail("INVALID", "owner is missing")
   local interval = args.integer(document.interval_ms, "interval_ms", 1, MAX_LEASE_MS, 1000)
   local ctx = call.begin(ns, document.now_ms)
@@ -230,10 +235,12 @@ local STATES = { "starting", "running", "degraded", "down", "standby", "stopped"
 function M.renew(ns, id, argv)
   local ch = args.channel(id)
   local document = args.document(argv[1])
+  args.only(document, RENEWAL)
   local state = document.state ~= nil and args.choice(document.state, "state", STATES) or nil
   blocks.check_counters(document.counters)
   local seen = {}
-  for block, at in pairs(document.seen or {}) do
+  args.object(document.units, "units")
+  for block, at in pairs(args.object(document.seen, "seen")) do
     seen[#seen + 1] = args.text(block, "seen", 64)
     seen[#seen + 1] = string.format("%.0f", args.integer(at, "seen." .. block, 0, 9007199254740991))
   end
@@ -267,6 +274,7 @@ end
 function M.release(ns, id, argv)
   local ch = args.channel(id)
   local document = args.document(argv[1])
+  args.only(document, RELEASE)
   local ctx = call.begin(ns, document.now_ms)
   leases.check_epoch(ctx, ch, document.epoch)
   call.accept(ctx)

@@ -11,6 +11,15 @@ local records = require("comsrv.records")
 
 local M = {}
 
+local SUBMISSION = {
+  id = true, channel = true, type = true, point = true, value = true, source = true, priority = true, ttl_ms = true,
+  verify = true, now_ms = true,
+}
+local CLAIM = { epoch = true, now_ms = true, limit = true }
+local COMPLETION = { epoch = true, now_ms = true, id = true, state = true, reason = true, value = true }
+local LIST = { channel = true, state = true, limit = true, cursor = true }
+local SELECTION = { type = true, point = true, user = true, ttl_ms = true, now_ms = true }
+
 local function load_or_fail(ns, id)
   local command = records.load(ns, id)
   if not command then
@@ -35,6 +44,7 @@ end
 function M.submit(ns, id, argv)
   local ch = args.channel(id)
   local document = args.document(argv[1])
+  args.only(document, SUBMISSION)
   if document.id ~= nil then
     local stored = records.load(ns, args.id(document.id, "command id"))
     if stored then
@@ -51,7 +61,7 @@ end
 --- Take queued commands to send them; a taken command is `sent`.
 --
 -- Expired commands are never returned: their time to live is checked here, against the timer
--- that would end them, so that no step of the clock revives one.
+-- that ends them (it moves with a step of the clock, and many timers may wait for their turn).
 --
 -- KEYS[1]  channel
 -- ARGV[1]  {epoch, now_ms?, limit?}
@@ -63,6 +73,7 @@ end
 function M.claim(ns, id, argv)
   local ch = args.channel(id)
   local document = args.document(argv[1])
+  args.only(document, CLAIM)
   local limit = args.integer(document.limit, "limit", 1, 100, 10)
   local ctx = call.begin(ns, document.now_ms)
   leases.check_lease(ctx, ch, document.epoch)
@@ -77,7 +88,7 @@ function M.claim(ns, id, argv)
     local problem = records.blocked(ctx, ch, command)
     if problem then
       records.move(ctx, command, "rejected", problem)
-    elseif records.expires_at(ctx, command.id) == nil then
+    elseif (records.expires_at(ctx, command.id) or 0) <= ctx.now then
       records.move(ctx, command, "expired", "its time to live ran out before it was sent")
     else
       records.move(ctx, command, "sent")
@@ -104,6 +115,7 @@ local OUTCOMES = { "acknowledged", "verified", "rejected", "failed", "mismatch",
 function M.complete(ns, id, argv)
   local ch = args.channel(id)
   local document = args.document(argv[1])
+  args.only(document, COMPLETION)
   local state = args.choice(document.state, "state", OUTCOMES)
   local reason = args.text(document.reason, "reason", 512)
   local ctx = call.begin(ns, document.now_ms)
@@ -146,6 +158,7 @@ end
 -- Example  FCALL command_list 0 '{"channel":1001,"limit":20}'
 function M.list(ns, _, argv)
   local filter = args.document(argv[1], true)
+  args.only(filter, LIST)
   local channel = filter.channel and args.channel(filter.channel)
   return pages.newest(keys.commands(ns), filter, function(id)
     local command = records.load(ns, id)
@@ -167,6 +180,7 @@ end
 function M.select(ns, id, argv)
   local ch = args.channel(id)
   local document = args.document(argv[1])
+  args.only(document, SELECTION)
   local point = args.choice(document.type, "type", { "C", "A" }) .. ":" .. args.point(document.point)
   local user = args.text(document.user, "user", 64) or errors.fail("INVALID", "user is missing")
   local ttl = args.integer(document.ttl_ms, "ttl_ms", 1000, 600000, 30000)

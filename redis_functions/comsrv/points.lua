@@ -14,9 +14,15 @@ local M = {}
 
 local MAX_SUBSTITUTION_MS = 7 * 86400000
 
+local KNOWN = {
+  type = true, point = true, kind = true, by = true, reason = true, until_ms = true, value = true, expires_ms = true,
+  now_ms = true,
+}
+
 local function parse(id, argv, kinds)
   local ch = args.channel(id)
   local document = args.document(argv[1])
+  args.only(document, KNOWN)
   local point = args.choice(document.type, "type", kinds) .. ":" .. args.point(document.point)
   local by = args.text(document.by, "by", 64) or errors.fail("INVALID", "by is missing")
   return ch, document, point, by, args.text(document.reason, "reason", 512) or ""

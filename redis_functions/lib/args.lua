@@ -127,6 +127,26 @@ function M.document(text, optional)
   return strip(document, 1)
 end
 
+--- Refuse a field that is not in the set `known`, naming it.
+function M.only(document, known)
+  for name in pairs(document) do
+    if not known[name] then
+      errors.fail("INVALID", tostring(name) .. " is unknown")
+    end
+  end
+end
+
+--- An object, or INVALID; an empty one when absent.
+function M.object(value, what)
+  if value == nil then
+    return {}
+  end
+  if type(value) ~= "table" or #value > 0 then
+    errors.fail("INVALID", what .. " must be an object")
+  end
+  return value
+end
+
 --- A finite number, or INVALID naming the field.
 function M.number(value, what)
   local number = numbers.parse(value)
