@@ -1,5 +1,6 @@
 /** Live points, grouped by device. */
 import { useComputed, useSignal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
 import { atLeast } from "./auth";
 import { Control } from "./control";
 import { formatAge, formatInstant, showValue } from "./format";
@@ -10,10 +11,32 @@ import type { Device, Point } from "./store";
 // A point is old when it missed more than three polls, and never before three seconds.
 const MISSED_POLLS = 3;
 const MIN_OLD_MS = 3000;
+const MIN_CARD_PX = 380;
+const CARD_HEAD_ROWS = 4;
+
+/** Spreads devices over columns by how many points they have, so that a card never moves while one looks at it. */
+function spread(list: Device[], columns: number): Device[][] {
+  const spread = Array.from({ length: columns }, () => ({ rows: 0, list: [] as Device[] }));
+  for (const device of list) {
+    const shortest = spread.reduce((best, column) => (column.rows < best.rows ? column : best));
+    shortest.list.push(device);
+    shortest.rows += device.points.length + CARD_HEAD_ROWS;
+  }
+  return spread.map((column) => column.list);
+}
 
 export function DeviceList() {
   const list = store.devices.value;
   const filter = useSignal("");
+  const columns = useSignal(1);
+  const box = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    const watcher = new ResizeObserver(([entry]) => {
+      columns.value = Math.max(1, Math.floor((entry?.contentRect.width ?? 0) / MIN_CARD_PX));
+    });
+    watcher.observe(box.current!);
+    return () => watcher.disconnect();
+  }, []);
   const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
   return (
     <section class="devices" aria-label="Devices">
@@ -27,9 +50,13 @@ export function DeviceList() {
           onInput={(event) => (filter.value = event.currentTarget.value)}
         />
       </div>
-      <div class={`cards ${store.streamState.value === "live" ? "" : "stale"}`}>
-        {list.map((device) => (
-          <DeviceCard key={device.id} device={device} words={words} />
+      <div class={`cards ${store.streamState.value === "live" ? "" : "stale"}`} ref={box}>
+        {spread(list, columns.value).map((column, index) => (
+          <div key={index} class="column">
+            {column.map((device) => (
+              <DeviceCard key={device.id} device={device} words={words} />
+            ))}
+          </div>
         ))}
         {!list.length && !store.definitionsProblem.value && <p class="empty">No devices are configured.</p>}
       </div>
