@@ -28,6 +28,13 @@ def age(at_ms: object) -> str:
     return f"{max(0.0, time.time() - at_ms / 1000):.1f} s"
 
 
+def quality_of(code: object) -> object:
+    """Render a quality of the history: its upper two bits are those of OPC."""
+    if not isinstance(code, int):
+        return code
+    return {0xC0: "good", 0x40: "uncertain", 0: "bad"}.get(code & 0xC0, code)
+
+
 def timed(items: list[dict[str, Any]], render: Callable[[object], str], *names: str) -> list[dict[str, Any]]:
     """Return items with instants as people read them, under the same names."""
     return [item | {name: render(item.get(name)) for name in names} for item in items]
@@ -35,7 +42,11 @@ def timed(items: list[dict[str, Any]], render: Callable[[object], str], *names: 
 
 def points_of(document: Any) -> list[dict[str, Any]]:
     """Return the points of an answer, as a list; some answers name them by key."""
-    found: Any = document.get("items", document.get("points")) if isinstance(document, dict) else document
+    found: Any = (
+        document
+        if isinstance(document, list)
+        else next((document[key] for key in ("items", "points", "values") if key in document), None)
+    )
     if isinstance(found, dict):
         return [{"name": name} | (one if isinstance(one, dict) else {"value": one}) for name, one in found.items()]
     return list(found or [])
@@ -52,7 +63,7 @@ def channels(channel: str | None, kind: str | None, limit: int, as_json: bool) -
         columns = {"id": "id", "name": "name", "protocol": "protocol", "enabled": "enabled", "state": "state"}
         show(pages("/api/channels", {}, limit), columns, as_json=as_json, empty="no channels; see config/comsrv.yaml")
         return
-    items = points_of(request(f"/api/channels/{channel}/points", {"type": kind}))
+    items = pages(f"/api/channels/{channel}/points", {"type": kind}, limit)
     if not as_json:
         items = timed(items, age, "changed_at_ms", "seen_at_ms")
     columns = {
@@ -74,8 +85,8 @@ def models(model: str | None, limit: int, as_json: bool) -> None:
         return
     items = points_of(request(f"/api/models/{model}/values"))
     if not as_json:
-        items = timed(items, age, "at_ms", "changed_at_ms")
-    columns = {"name": "name", "value": "value", "unit": "unit", "quality": "quality", "changed": "changed_at_ms"}
+        items = timed(items, age, "at_ms")
+    columns = {"name": "name", "value": "value", "unit": "unit", "quality": "quality", "changed": "at_ms"}
     show(items, columns, as_json=as_json, empty=f"model {model} has no values")
 
 
@@ -142,6 +153,6 @@ def history(
         for point in series["points"]
     ]
     if not as_json:
-        items = timed(items, when, "at_ms")
+        items = [item | {"quality": quality_of(item["quality"])} for item in timed(items, when, "at_ms")]
     columns = {"time": "at_ms", "point": "ref", "value": "value", "unit": "unit", "quality": "quality"}
     show(items, columns, as_json=as_json, empty="no data in that time")
