@@ -12,10 +12,10 @@ local args = require("lib.args")
 local keys = require("lib.keys")
 local alarm_compile = require("alarmsrv.compile")
 local rule_compile = require("rulesrv.compile")
+local slots = require("core.slots")
 
 local M = {}
 
-local CHUNK = 1000
 local cache = {}
 
 --- Forget what was compiled; the next call builds it again.
@@ -23,70 +23,8 @@ function M.forget()
   cache = {}
 end
 
-local function new_slot(graph, owner, kind, id)
-  local slot = { ref = owner .. ":" .. kind .. ":" .. id, owner = owner, kind = kind, id = id }
-  graph.fresh[#graph.fresh + 1] = slot
-  return slot
-end
-
---- The slot of `owner` ("comsrv:1001"), kind and id; made when it is new.
-function M.slot(graph, owner, kind, id)
-  local kinds = graph.owners[owner]
-  if not kinds then
-    kinds = { T = {}, S = {}, C = {}, A = {} }
-    graph.owners[owner] = kinds
-  end
-  local slot = kinds[kind][id]
-  if not slot then
-    slot = new_slot(graph, owner, kind, id)
-    kinds[kind][id] = slot
-  end
-  return slot
-end
-
---- The slot a reference means; a model's point is the point it is mapped to.
-function M.resolve(graph, ref)
-  local service, owner, kind, id = string.match(ref, "^([%w_%-]+):([%w_%-]+):([TSCA]):(%d+)$")
-  if service then
-    return M.slot(graph, service .. ":" .. owner, kind, id)
-  end
-  local model, name = string.match(ref, "^modsrv:([%w_%-]+):([%w_%-]+)$")
-  local names = graph.models[model]
-  if names and names[name] then
-    return names[name]
-  end
-  -- Not mapped (yet): unknown until a model brings it.
-  return { ref = ref }
-end
-
---- Read the values of slots from their hashes.
-local function load_values(ns, slots)
-  local groups = {}
-  for i = 1, #slots do
-    local slot = slots[i]
-    local name = slot.owner .. ":" .. slot.kind
-    groups[name] = groups[name] or {}
-    table.insert(groups[name], slot)
-  end
-  for name, members in pairs(groups) do
-    for start = 1, #members, CHUNK do
-      local ids = {}
-      for i = start, math.min(start + CHUNK - 1, #members) do
-        ids[#ids + 1] = members[i].id
-      end
-      local values = redis.call("HMGET", ns .. name, unpack(ids))
-      local at = redis.call("HMGET", ns .. name .. ":ts", unpack(ids))
-      local quality = redis.call("HMGET", ns .. name .. ":q", unpack(ids))
-      for i = 1, #ids do
-        local slot = members[start + i - 1]
-        slot.value = values[i] and tonumber(values[i]) or nil
-        slot.text = values[i] or nil
-        slot.at = at[i] and tonumber(at[i]) or nil
-        slot.quality = quality[i] or nil
-      end
-    end
-  end
-end
+M.slot = slots.slot
+M.resolve = slots.resolve
 
 local function state_key(ns, watcher)
   if watcher.kind == "rule" then
@@ -118,28 +56,22 @@ end
 
 --- Read every value and state again; the definitions stand.
 local function reload(graph)
-  local slots = {}
+  local all = {}
   for _, kinds in pairs(graph.owners) do
     for _, points in pairs(kinds) do
       for _, slot in pairs(points) do
-        slots[#slots + 1] = slot
+        all[#all + 1] = slot
       end
     end
   end
-  load_values(graph.ns, slots)
+  slots.load_values(graph.ns, all)
   graph.fresh = {}
   for _, watcher in pairs(graph.watchers) do
     load_state(graph.ns, watcher)
   end
 end
 
---- Read the values of slots that were made since.
-function M.load_fresh(graph)
-  if #graph.fresh > 0 and not graph.building then
-    load_values(graph.ns, graph.fresh)
-    graph.fresh = {}
-  end
-end
+M.load_fresh = slots.load_fresh
 
 local function detach(leaf, slot)
   local leaves = slot.leaves or {}
@@ -161,11 +93,29 @@ local function attach(graph, leaf)
   end
 end
 
+local function name_model(graph, ref, watcher, on)
+  local model = type(ref) == "string" and string.match(ref, "^modsrv:([^:]+):")
+  if model then
+    graph.named[model] = graph.named[model] or {}
+    graph.named[model][watcher.id] = on
+  end
+end
+
+-- Which watchers name which models: a model that changes finds them without a look at the others.
+local function name_models(graph, watcher, on)
+  for i = 1, #watcher.leaves do
+    local leaf = watcher.leaves[i]
+    name_model(graph, leaf.source, watcher, on)
+    name_model(graph, type(leaf.value) == "table" and leaf.value.source, watcher, on)
+  end
+end
+
 --- Put a compiled watcher in, in place of the one of that kind and name.
 function M.put_watcher(graph, watcher)
   M.drop_watcher(graph, watcher.kind, watcher.name)
   watcher.id = watcher.kind .. ":" .. watcher.name
   graph.watchers[watcher.id] = watcher
+  name_models(graph, watcher, watcher)
   load_state(graph.ns, watcher)
   if not watcher.enabled then
     return
@@ -191,6 +141,7 @@ function M.drop_watcher(graph, kind, name)
     return nil
   end
   graph.watchers[watcher.id] = nil
+  name_models(graph, watcher, nil)
   for i = 1, #watcher.leaves do
     local leaf = watcher.leaves[i]
     if leaf.slot then
@@ -256,34 +207,25 @@ function M.drop_model(graph, model)
   end
 end
 
-local function names_one(ref, models)
-  local model = type(ref) == "string" and string.match(ref, "^modsrv:([^:]+):")
-  return model and models[model]
-end
-
-local function rewire_watcher(graph, watcher, models)
-  local found = false
+-- The slots of a watcher that is off were only looked up for a reader.
+local function rewire_watcher(graph, watcher)
   for i = 1, #watcher.leaves do
     local leaf = watcher.leaves[i]
-    local other = type(leaf.value) == "table" and leaf.value.source
-    if not watcher.enabled then
-      -- Its slots were only looked up for a reader.
-      leaf.slot, leaf.other = nil, nil
-    elseif names_one(leaf.source, models) or names_one(other, models) then
-      found = true
+    if watcher.enabled then
       detach(leaf, leaf.slot)
       if leaf.other then
         detach(leaf, leaf.other)
       end
       attach(graph, leaf)
+    else
+      leaf.slot, leaf.other = nil, nil
     end
   end
-  return found
 end
 
 local function reads_one(calc, models)
   for ref in string.gmatch(calc.refs, "%S+") do
-    if names_one(ref, models) then
+    if models[string.match(ref, "^modsrv:([^:]+):") or ""] then
       return true
     end
   end
@@ -293,10 +235,16 @@ end
 --- Point what names the points of `models` ({ [id] = true }) at what they mean now.
 -- Returns the watchers concerned in the order of their ids, and the channels whose points are calculated anew.
 function M.rewire(graph, models)
-  local watchers, channels = {}, {}
-  for _, watcher in pairs(graph.watchers) do
-    if rewire_watcher(graph, watcher, models) then
-      watchers[#watchers + 1] = watcher
+  local watchers, channels, seen = {}, {}, {}
+  for model in pairs(models) do
+    for id, watcher in pairs(graph.named[model] or {}) do
+      if not seen[id] then
+        seen[id] = true
+        rewire_watcher(graph, watcher)
+        if watcher.enabled then
+          watchers[#watchers + 1] = watcher
+        end
+      end
     end
   end
   table.sort(watchers, function(a, b) return a.id < b.id end)
@@ -360,7 +308,7 @@ local function each(ns, index_key, key_of, take)
 end
 
 local function build(ns)
-  local graph = { ns = ns, owners = {}, models = {}, watchers = {}, calcs = {}, fresh = {}, building = true }
+  local graph = { ns = ns, owners = {}, models = {}, watchers = {}, named = {}, calcs = {}, fresh = {}, building = true }
   each(ns, keys.models(ns), keys.model_expansion, function(id, text)
     M.put_model(graph, id, cjson.decode(text))
   end)
