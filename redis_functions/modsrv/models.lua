@@ -74,8 +74,9 @@ function M.upsert(ns, id, argv)
   end
   redis.call("SET", keys.model(ns, id), text)
   redis.call("SADD", keys.models(ns), id)
-  store.put(ctx, id, spec.template, before, expansion)
-  store.follow(ctx, { [id] = true })
+  if store.put(ctx, id, spec.template, before, expansion) then
+    store.follow(ctx, { [id] = true })
+  end
   return call.finish(ctx, text)
 end
 

@@ -51,11 +51,17 @@ function M.forget_values(ns, id)
 end
 
 --- Give a model its expansion, in the keys and in the compiled image. M.follow comes after.
+-- False where it has that expansion already, as when only a description changed: nothing is to follow.
 function M.put(ctx, id, template, before, expansion)
-  redis.call("SET", keys.model_expansion(ctx.ns, id), expansions.encode(id, template, expansion))
+  local key, text = keys.model_expansion(ctx.ns, id), expansions.encode(id, template, expansion)
+  if redis.call("GET", key) == text then
+    return false
+  end
+  redis.call("SET", key, text)
   expansions.index(ctx.ns, id, before, expansion)
   graphs.put_model(ctx.graph, id, expansion)
   copy_values(ctx, id, expansion)
+  return true
 end
 
 --- Let what names the points of `models` ({ [id] = true }) follow: conditions, then calculated points.

@@ -14,7 +14,7 @@ local M = {}
 local MAX_TEMPLATES = 1000
 -- A change of a template expands its models in the same call, so their number is bounded.
 local MAX_USERS = 1000
-local MAX_USER_NAMES = 20000
+local MAX_USER_NAMES = 10000
 
 local function stored(ns, id)
   return redis.call("GET", keys.template(ns, id)) or errors.fail("NOTFOUND", "template " .. id)
@@ -43,7 +43,7 @@ local function plan(ns, id, template)
   if names > MAX_USER_NAMES then
     errors.fail("LIMIT", "the models of template " .. id .. " have " .. names .. " names, a change takes at most " .. MAX_USER_NAMES)
   end
-  return planned, concerned
+  return planned
 end
 
 --- Create or change a template; its models are expanded anew in the same call.
@@ -53,7 +53,7 @@ end
 -- ARGV[2]  now_ms (optional)
 -- Returns  the template, byte for byte as it came (its id is put in front where it is missing)
 -- Errors   INVALID  every problem, with the path to its field; or a model of it could not be expanded
---          LIMIT    1000 templates are stored, or its models have more than 20000 names
+--          LIMIT    1000 templates are stored, or its models have more than 10000 names
 -- Writes   modsrv:template:{id}, modsrv:templates, and of its models what model_upsert writes
 -- Example  FCALL template_upsert 1 meter '{"name":"Meter","data_points":{"active_power":{"base_id":1,"unit":"kW"}}}'
 function M.upsert(ns, id, argv)
@@ -69,15 +69,18 @@ function M.upsert(ns, id, argv)
   if redis.call("SISMEMBER", keys.templates(ns), id) == 0 and redis.call("SCARD", keys.templates(ns)) >= MAX_TEMPLATES then
     errors.fail("LIMIT", "there are " .. MAX_TEMPLATES .. " templates")
   end
-  local planned, concerned = plan(ns, id, template)
+  local planned = plan(ns, id, template)
   call.accept(ctx)
   redis.call("SET", keys.template(ns, id), text)
   redis.call("SADD", keys.templates(ns), id)
+  local changed = {}
   for i = 1, #planned do
-    store.put(ctx, planned[i].id, id, planned[i].before, planned[i].expansion)
+    if store.put(ctx, planned[i].id, id, planned[i].before, planned[i].expansion) then
+      changed[planned[i].id] = true
+    end
   end
-  if #planned > 0 then
-    store.follow(ctx, concerned)
+  if next(changed) then
+    store.follow(ctx, changed)
   end
   return call.finish(ctx, text)
 end
