@@ -4,7 +4,6 @@ local blocks = require("comsrv.blocks")
 local call = require("core.call")
 local engine = require("core.engine")
 local errors = require("lib.errors")
-local expression = require("core.expression")
 local graphs = require("core.graph")
 local ingest = require("comsrv.ingest")
 local json = require("lib.json")
@@ -12,92 +11,16 @@ local keys = require("lib.keys")
 local leases = require("comsrv.leases")
 local pages = require("lib.pages")
 local records = require("comsrv.records")
+local tables = require("comsrv.tables")
 
 local M = {}
 
-local KINDS = { "T", "S", "C", "A" }
 local MIN_LEASE_MS = 3000
 local MAX_LEASE_MS = 3600000
-local MAX_POINTS = 20000
 
 local CLAIM = { owner = true, interval_ms = true, now_ms = true }
 local RENEWAL = { epoch = true, now_ms = true, state = true, seen = true, units = true, counters = true }
 local RELEASE = { epoch = true, now_ms = true }
-
-local function each_point(document, take)
-  local points = document.points or {}
-  local total = 0
-  for _, kind in ipairs(KINDS) do
-    local seen = {}
-    for i, point in ipairs(points[kind] or {}) do
-      local path = "points." .. kind .. "[" .. (i - 1) .. "]"
-      local id = args.point(point.id)
-      if seen[id] then
-        errors.fail("INVALID", path .. ".id " .. id .. " is there twice")
-      end
-      seen[id] = true
-      total = total + 1
-      take(kind, id, point, path)
-    end
-  end
-  if total > MAX_POINTS then
-    errors.fail("LIMIT", "a channel has at most " .. MAX_POINTS .. " points, not " .. total)
-  end
-end
-
-local function limits_json(kind, point)
-  return json.object({
-    "kind", json.text(kind), "min", point.min and cjson.encode(point.min), "max", point.max and cjson.encode(point.max),
-  })
-end
-
-local function examine(document)
-  local programs, writable, calculated = {}, {}, false
-  each_point(document, function(kind, id, point, path)
-    if point.program then
-      local problem = (kind == "C" or kind == "A") and "only T and S points are calculated"
-        or expression.problem(point.program)
-      if problem then
-        errors.fail("INVALID", path .. ".program: " .. problem)
-      end
-      programs[kind .. ":" .. id] = point.program
-      calculated = true
-    end
-    if kind == "C" or kind == "A" then
-      writable[#writable + 1] = kind .. ":" .. id
-      writable[#writable + 1] = limits_json(kind, point)
-    end
-  end)
-  return programs, writable, calculated
-end
-
-local function store_points(ns, ch, programs, writable)
-  redis.call("DEL", keys.programs(ns, ch), keys.writable(ns, ch))
-  for point, program in pairs(programs) do
-    redis.call("HSET", keys.programs(ns, ch), point, cjson.encode(program))
-  end
-  for start = 1, #writable, 1000 do
-    redis.call("HSET", keys.writable(ns, ch), unpack(writable, start, math.min(start + 999, #writable)))
-  end
-end
-
--- Points that left the table leave the image too.
-local function forget_points(ns, ch, document)
-  local kept = { T = {}, S = {}, C = {}, A = {} }
-  each_point(document, function(kind, id)
-    kept[kind][id] = true
-  end)
-  for _, kind in ipairs(KINDS) do
-    local found = redis.call("HKEYS", keys.values(ns, ch, kind))
-    for i = 1, #found do
-      if not kept[kind][found[i]] then
-        redis.call("HDEL", keys.values(ns, ch, kind), found[i])
-        redis.call("HDEL", keys.values_at(ns, ch, kind), found[i])
-        redis.call("HDEL", keys.values_quality(ns, ch, kind), found[i])
-      end
-    end
-  end
-end
 
 --- Create or change a channel's definition.
 --
@@ -116,15 +39,15 @@ function M.upsert(ns, id, argv)
   if type(document.name) ~= "string" or type(document.protocol) ~= "string" then
     errors.fail("INVALID", "name and protocol must be texts")
   end
-  local programs, writable, calculated = examine(document)
+  local found = tables.examine(document)
   local ctx = call.begin(ns)
   call.accept(ctx)
   redis.call("SET", keys.channel(ns, ch), argv[1])
   redis.call("SADD", keys.channels(ns), ch)
-  store_points(ns, ch, programs, writable)
-  forget_points(ns, ch, document)
-  if calculated or ctx.graph.calcs["comsrv:" .. ch] then
-    graphs.put_programs(ctx.graph, ch, programs)
+  tables.store(ns, ch, found)
+  tables.forget(ctx, ch, found.ids)
+  if next(found.programs) or ctx.graph.calcs["comsrv:" .. ch] then
+    graphs.put_programs(ctx.graph, ch, found.programs)
     graphs.changed(ctx.graph)
     engine.recalculate(ctx, ch)
   end
@@ -158,7 +81,7 @@ end
 -- KEYS[1]  channel
 -- Returns  {deleted: channel}
 -- Errors   NOTFOUND  no such channel
--- Writes   every comsrv:{ch}:... key
+-- Writes   every comsrv:{ch}:... key; only the epoch stays, in comsrv:{ch}:status
 -- Example  FCALL channel_delete 1 1001
 function M.delete(ns, id)
   local ch = args.channel(id)
@@ -168,23 +91,27 @@ function M.delete(ns, id)
   local ctx = call.begin(ns)
   call.accept(ctx)
   leases.lapse(ctx, ch, ctx.now, "deleted")
-  call.finish(ctx)
+  records.orphan(ctx, ch)
   local queued = redis.call("ZRANGE", keys.command_queue(ns, ch), 0, -1)
   for i = 1, #queued do
     records.move(ctx, records.load(ns, queued[i]), "rejected", "the channel was deleted")
   end
   graphs.put_programs(ctx.graph, ch, {})
-  for _, kind in ipairs(KINDS) do
-    redis.call("DEL", keys.values(ns, ch, kind), keys.values_at(ns, ch, kind), keys.values_quality(ns, ch, kind))
-  end
+  tables.forget(ctx, ch, { T = {}, S = {}, C = {}, A = {} })
   redis.call(
     "DEL", keys.channel(ns, ch), keys.programs(ns, ch), keys.writable(ns, ch), keys.seen(ns, ch), keys.sequence(ns, ch),
     keys.command_stream(ns, ch), keys.command_sent(ns, ch), keys.selected(ns, ch), keys.tags(ns, ch),
-    keys.substituted(ns, ch), keys.status(ns, ch)
+    keys.substituted(ns, ch)
   )
+  -- The epoch stays: one that was given is never given again, also where the channel comes back.
+  local epoch = redis.call("HGET", keys.status(ns, ch), "epoch")
+  redis.call("DEL", keys.status(ns, ch))
+  if epoch then
+    redis.call("HSET", keys.status(ns, ch), "epoch", epoch)
+  end
   redis.call("SREM", keys.channels(ns), ch)
   graphs.changed(ctx.graph)
-  return '{"deleted":' .. ch .. "}"
+  return call.finish(ctx, '{"deleted":' .. ch .. "}")
 end
 
 --- Take a channel: one comsrv holds it, under an epoch one higher than the last.
@@ -291,12 +218,12 @@ end
 function M.status(ns, id)
   local ch = args.channel(id)
   local found = redis.call("HGETALL", keys.status(ns, ch))
-  if #found == 0 and redis.call("EXISTS", keys.channel(ns, ch)) == 0 then
-    errors.fail("NOTFOUND", "channel " .. ch)
-  end
   local status = {}
   for i = 1, #found, 2 do
     status[found[i]] = found[i + 1]
+  end
+  if not status.state and redis.call("EXISTS", keys.channel(ns, ch)) == 0 then
+    errors.fail("NOTFOUND", "channel " .. ch)
   end
   local seen, parts = redis.call("HGETALL", keys.seen(ns, ch)), {}
   for i = 1, #seen, 2 do

@@ -1,4 +1,5 @@
 -- Evaluates the programs that libs/expression.py makes: reverse Polish, a list of [operation, argument].
+local conditions = require("core.conditions")
 local numbers = require("lib.numbers")
 
 local M = {}
@@ -76,14 +77,17 @@ function M.problem(program)
   end
   local depth = 0
   for i = 1, #program do
+    if type(program[i]) ~= "table" then
+      return "operation " .. i .. " is unknown: it must be [operation, argument]"
+    end
     local operation, argument = program[i][1], program[i][2]
     local takes = ARITY[operation] or (BINARY[operation] and 2)
     if operation == "min" or operation == "max" then
-      takes = tonumber(argument)
+      takes = type(argument) == "number" and argument >= 1 and argument == math.floor(argument) and argument or nil
     elseif operation == "num" and type(argument) ~= "number" then
       return "operation " .. i .. " needs a number"
-    elseif operation == "ref" and type(argument) ~= "string" then
-      return "operation " .. i .. " needs a reference"
+    elseif operation == "ref" and not conditions.is_reference(argument) then
+      return "operation " .. i .. ": " .. cjson.encode(argument or "") .. " is no reference"
     end
     if not takes or takes > depth then
       return "operation " .. i .. " is unknown or lacks operands"

@@ -32,7 +32,7 @@ end
 local function gathered(ctx, model)
   local found = ctx.models[model]
   if not found then
-    found = { values = {}, at = {}, points = {}, good = {}, bad = {}, marks = {}, actions = {}, count = 0 }
+    found = { values = {}, at = {}, points = {}, good = {}, bad = {}, marks = {}, actions = {}, gone = {}, count = 0 }
     ctx.models[model] = found
     ctx.model_list[#ctx.model_list + 1] = model
   end
@@ -66,7 +66,9 @@ function M.gather(ctx, slot)
         found.at[2 * n] = ctx.instant_text
         found.points[n] = target.json .. slot.text
       end
-      if slot.quality then
+      if not slot.text and not slot.quality then
+        found.gone[#found.gone + 1] = target.name
+      elseif slot.quality then
         found.bad[#found.bad + 1] = target.name
         found.bad[#found.bad + 1] = slot.quality
         found.marks[#found.marks + 1] = target.json .. quality_json(slot.quality)
@@ -86,6 +88,11 @@ function M.models(ctx, at)
     if found.count > 0 then
       redis.call("HSET", keys.model_values(ctx.ns, model), unpack(found.values))
       redis.call("HSET", keys.model_values_at(ctx.ns, model), unpack(found.at))
+    end
+    if #found.gone > 0 then
+      redis.call("HDEL", keys.model_values(ctx.ns, model), unpack(found.gone))
+      redis.call("HDEL", keys.model_values_at(ctx.ns, model), unpack(found.gone))
+      redis.call("HDEL", quality_key, unpack(found.gone))
     end
     if #found.good > 0 and redis.call("EXISTS", quality_key) == 1 then
       redis.call("HDEL", quality_key, unpack(found.good))

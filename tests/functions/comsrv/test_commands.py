@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-import pytest
 
 from libs.errors import ConflictError, InvalidError, LimitError, NotFoundError, StateError
 from libs.redis.client import execute

@@ -1,0 +1,118 @@
+-- A channel's point tables: what its document declares, and what becomes of points that go.
+local args = require("lib.args")
+local errors = require("lib.errors")
+local expression = require("core.expression")
+local json = require("lib.json")
+local keys = require("lib.keys")
+
+local M = {}
+
+M.KINDS = { "T", "S", "C", "A" }
+local MAX_POINTS = 20000
+local WRITABLE = { C = true, A = true }
+local KIND = { T = true, S = true, C = true, A = true }
+
+local function check_list(list, path)
+  if type(list) ~= "table" or (next(list) ~= nil and #list == 0) then
+    errors.fail("INVALID", path .. " must be a list")
+  end
+  return list
+end
+
+local function limit(point, name, path)
+  return point[name] ~= nil and args.number(point[name], path .. "." .. name) or nil
+end
+
+local function examine_point(found, kind, id, point, path)
+  if point.program ~= nil then
+    local problem = WRITABLE[kind] and "only T and S points are calculated" or expression.problem(point.program)
+    if problem then
+      errors.fail("INVALID", path .. ".program: " .. problem)
+    end
+    found.programs[kind .. ":" .. id] = point.program
+  end
+  if WRITABLE[kind] then
+    local low, high = limit(point, "min", path), limit(point, "max", path)
+    if low and high and low > high then
+      errors.fail("INVALID", path .. ".min is above its max")
+    end
+    local flat = found.writable
+    flat[#flat + 1] = kind .. ":" .. id
+    flat[#flat + 1] = json.object({
+      "kind", json.text(kind), "min", low and cjson.encode(low), "max", high and cjson.encode(high),
+    })
+  end
+end
+
+--- Check the points of a document: { ids = { T = { ["1"] = true } }, programs, writable = { point, limits, ... } }.
+function M.examine(document)
+  local found = { ids = { T = {}, S = {}, C = {}, A = {} }, programs = {}, writable = {} }
+  local points = args.object(document.points, "points")
+  local total = 0
+  for kind, list in pairs(points) do
+    if not KIND[kind] then
+      errors.fail("INVALID", "points." .. tostring(kind) .. " is unknown; there are T, S, C, A")
+    end
+    total = total + #check_list(list, "points." .. kind)
+  end
+  if total > MAX_POINTS then
+    errors.fail("LIMIT", "a channel has at most " .. MAX_POINTS .. " points, not " .. total)
+  end
+  for _, kind in ipairs(M.KINDS) do
+    for i, point in ipairs(points[kind] or {}) do
+      local path = "points." .. kind .. "[" .. (i - 1) .. "]"
+      if type(point) ~= "table" then
+        errors.fail("INVALID", path .. " must be an object")
+      end
+      local id = args.point(point.id)
+      if found.ids[kind][id] then
+        errors.fail("INVALID", path .. ".id " .. id .. " is there twice")
+      end
+      found.ids[kind][id] = true
+      examine_point(found, kind, id, point, path)
+    end
+  end
+  return found
+end
+
+--- Keep what calls need of the tables: programs of calculated points, limits of those that are written.
+function M.store(ns, ch, found)
+  redis.call("DEL", keys.programs(ns, ch), keys.writable(ns, ch))
+  for point, program in pairs(found.programs) do
+    redis.call("HSET", keys.programs(ns, ch), point, cjson.encode(program))
+  end
+  for start = 1, #found.writable, 1000 do
+    redis.call("HSET", keys.writable(ns, ch), unpack(found.writable, start, math.min(start + 999, #found.writable)))
+  end
+end
+
+-- Whatever watches the point sees it missing.
+local function forget(ctx, ch, kind, id)
+  local owner = ctx.graph.owners["comsrv:" .. ch]
+  local slot = owner and owner[kind][id]
+  if slot then
+    slot.value, slot.text, slot.quality, slot.at = nil, nil, nil, nil
+    ctx.touched[#ctx.touched + 1] = slot
+  end
+end
+
+--- Take points out of the image: all of a channel that are not in `kept` ({ T = { ["1"] = true } }).
+function M.forget(ctx, ch, kept)
+  for _, kind in ipairs(M.KINDS) do
+    local hashes = {
+      keys.values(ctx.ns, ch, kind), keys.values_at(ctx.ns, ch, kind), keys.values_quality(ctx.ns, ch, kind),
+    }
+    -- An instant is there for each value and each quality.
+    local found = redis.call("HKEYS", hashes[2])
+    for i = 1, #found do
+      if not kept[kind][found[i]] then
+        for j = 1, #hashes do
+          redis.call("HDEL", hashes[j], found[i])
+        end
+        forget(ctx, ch, kind, found[i])
+      end
+    end
+  end
+end
+
+return M
