@@ -85,6 +85,13 @@ def test_reading_commands_print_a_table_and_json_lines(site: Site, command: list
         assert lines.stdout
 
 
+def test_a_channels_points_come_with_value_and_age_and_as_many_as_asked_for(site: Site):
+    lines = [json.loads(line) for line in site.voltage("channels", "1001", "--json").stdout.splitlines()]
+    assert {"T", "S"} <= {line["type"] for line in lines}
+    assert all(line["quality"] == "good" and line["seen_at_ms"] for line in lines if line["type"] == "T")
+    assert len(site.voltage("channels", "1001", "--json", "--limit", "5").stdout.splitlines()) == 5
+
+
 def test_logs_show_the_end_of_a_services_log(site: Site):
     assert site.voltage("logs", "redis").stdout
     assert "there are" in site.voltage("logs", "nothing").stderr
