@@ -80,9 +80,19 @@ class Site:
         return list(page["items"])
 
 
-async def keyspace(functions: Functions) -> dict[bytes, bytes]:
+async def keyspace(functions: Functions) -> dict[bytes, Any]:
     """Return every key's content but the clock's: a refused call must leave it as it was."""
-    names = await execute(functions.client, "KEYS", "*")
     return {
-        name: await execute(functions.client, "DUMP", name) for name in names if not name.endswith(b"voltage:clock")
+        name: await _content(functions, name)
+        for name in await execute(functions.client, "KEYS", "*")
+        if not name.endswith(b"voltage:clock")
     }
+
+
+async def _content(functions: Functions, name: bytes) -> Any:
+    kind = await execute(functions.client, "TYPE", name)
+    if kind == b"set":  # a dump of a set or hash depends on how far the server has rehashed it
+        return sorted(await execute(functions.client, "SMEMBERS", name))
+    if kind == b"hash":
+        return await execute(functions.client, "HGETALL", name)
+    return await execute(functions.client, "DUMP", name)
