@@ -14,6 +14,7 @@ M.MAX_QUEUED = 1000
 M.MAX_KEPT = 10000
 M.DEFAULT_TTL_MS = 10000
 M.MAX_TTL_MS = 600000
+M.MAX_SELECTION_MS = 600000
 local SOURCES = { "user", "rule", "model", "network" }
 
 -- From a state to the states that may follow it.
@@ -73,7 +74,9 @@ end
 function M.selected_by(ctx, ch, point)
   local text = redis.call("HGET", keys.selected(ctx.ns, ch), point)
   local selection = text and cjson.decode(text)
-  return selection and selection.until_ms > ctx.now and selection.by or nil
+  -- One that would last longer than any may is from before the clock was set back.
+  local left = selection and selection.until_ms - ctx.now or 0
+  return left > 0 and left <= M.MAX_SELECTION_MS and selection.by or nil
 end
 
 --- Why a command may not go out now (a tag, a selection), or nil.

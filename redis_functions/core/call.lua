@@ -47,11 +47,24 @@ function M.finish(ctx, reply)
   return reply
 end
 
+-- A step of the clock is an alarm that has returned already and waits to be seen.
+local function alarm_step(ctx, step)
+  M.accept(ctx)
+  alarms.raise(ctx, {
+    origin = "system:clock", title = string.format("The clock was set back by %.0f ms", -step), level = "Warning",
+    source = "voltage:clock", ack_required = true, quality = "good",
+  }, ctx.now)
+  alarms.condition_ended(ctx, "system:clock", ctx.now)
+end
+
 --- Begin a call: advance the clock, fire what is due (at most 20, in order, at the due instants).
 -- What fires stands, even where the call itself is then refused.
 function M.begin(ns, now_ms)
-  local now = clock.advance(ns, now_ms ~= nil and args.now(now_ms) or nil)
+  local now, step = clock.advance(ns, now_ms ~= nil and args.now(now_ms) or nil)
   local ctx = context(ns, now, graphs.open(ns))
+  if step then
+    alarm_step(ctx, step)
+  end
   local due = timers.take(ns, now)
   if due then
     M.accept(ctx)

@@ -9,10 +9,23 @@ local M = {}
 
 -- A caller may be this far ahead of Redis, and behind by this much before it counts as a step.
 M.TOLERANCE_MS = 2000
+-- A namespace is called every 100 ms; without a call for this long nothing ran, or the clock went ahead.
+M.GAP_MS = 60000
 
---- Advance the namespace's clock and return its instant.
+-- The machine's clock went back: the timers go with it. Returns the step.
+local function step_back(ns, server, last)
+  local step = server - last
+  timers.shift(ns, step)
+  streams.event(ns, server, "clock_step", string.format("%.0f ms", step))
+  redis.call("HINCRBY", keys.clock(ns), "steps", 1)
+  redis.call("HSET", keys.clock(ns), "last", string.format("%.0f", server))
+  return step
+end
+
+--- Advance the namespace's clock. Returns its instant, and the step when the clock was set back.
 -- When Redis' own clock went back too, it was a step of the machine's clock: the timers move with
--- it, so that delays keep what was left of them, nothing freezes and nothing fires twice.
+-- it, so that delays keep what was left of them, nothing freezes and nothing fires twice. A clock
+-- that went ahead can't be told from a time without calls: what is due fires, once.
 function M.advance(ns, given)
   local server = args.server_ms()
   local stored = redis.call("HMGET", keys.clock(ns), "last", "simulation")
@@ -23,20 +36,20 @@ function M.advance(ns, given)
   if not simulation and now > server + M.TOLERANCE_MS then
     errors.fail("INVALID", string.format("now_ms is %.0f ms ahead of Redis' clock", now - server))
   end
+  local step
   if not simulation and last > server + M.TOLERANCE_MS then
-    timers.shift(ns, server - last)
-    streams.event(ns, server, "clock_step", string.format("%.0f ms", server - last))
-    redis.call("HINCRBY", keys.clock(ns), "steps", 1)
+    step = step_back(ns, server, last)
     last = server
-    redis.call("HSET", keys.clock(ns), "last", string.format("%.0f", last))
+  elseif not simulation and last > 0 and now > last + M.GAP_MS then
+    streams.event(ns, now, "clock_gap", string.format("%.0f ms", now - last))
   end
   if now < last then
-    return last
+    return last, step
   end
   if now > last then
     redis.call("HSET", keys.clock(ns), "last", string.format("%.0f", now))
   end
-  return now
+  return now, step
 end
 
 return M

@@ -1,0 +1,145 @@
+"""Time: the callers' instants, the machine's clock, and steps of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from libs.errors import InvalidError
+from libs.redis.client import execute
+from libs.redis.functions import Functions
+from tests.support.refusal import refused
+from tests.support.site import START, Site
+
+HOUR_MS = 3_600_000
+
+
+async def server_ms(functions: Functions) -> int:
+    seconds, micros = await execute(functions.client, "TIME")
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+async def test_time_never_goes_back_for_a_caller(site: Site) -> None:
+    assert (await site.functions.json("voltage_tick", None, {"now_ms": START + 50}))["now_ms"] == START + 50
+    assert (await site.functions.json("voltage_tick", None, {"now_ms": START + 20}))["now_ms"] == START + 50
+
+
+async def test_timers_fire_in_order_at_their_due_instants_twenty_a_call(site: Site) -> None:
+    for number in range(1, 31):
+        rule = {
+            "name": "high", "conditions": [
+                {"source": "comsrv:1001:T:1", "operator": ">", "value": 1, "for_ms": 1000 - number},
+            ], "actions": [],
+        }  # fmt: skip
+        await site.functions.call("rule_upsert", f"r{number:02}", rule)
+    await site.put({1: 5})
+    reply = await site.functions.json("voltage_tick", None, {"now_ms": START + 5000})
+    assert reply["fired"] == 20
+    assert [at for _, _, at in await site.firings()] == [1000 - number for number in range(30, 10, -1)]
+    await site.functions.call("voltage_tick", None, {"now_ms": START + 5000})
+    assert [at for _, _, at in await site.firings()] == [1000 - number for number in range(30, 0, -1)]
+
+
+@pytest.fixture
+async def real(functions: Functions) -> Site:
+    """Give channel 1001 on the real clock, with a rule that must hold for an hour and a half."""
+    site = Site(functions)
+    site.now = await server_ms(functions)
+    definition = {"id": 1001, "name": "x", "protocol": "virtual", "points": {"T": [{"id": 1}], "A": [{"id": 1}]}}
+    await functions.call("channel_upsert", 1001, definition)
+    claimed = await functions.json("channel_claim", 1001, {"owner": "me", "interval_ms": 1000})
+    site.epoch = claimed["epoch"]
+    return site
+
+
+async def step_back(functions: Functions, step_ms: int) -> None:
+    """Put the namespace where it would be had the machine's clock been ahead until now."""
+    last = int(await execute(functions.client, "HGET", "voltage:clock", "last"))
+    await execute(functions.client, "HSET", "voltage:clock", "last", str(last + step_ms))
+    for member, due in (await timers(functions)).items():
+        await execute(functions.client, "ZADD", "voltage:timers", str(due + step_ms), member)
+
+
+async def timers(functions: Functions) -> dict[str, float]:
+    found: list[Any] = await execute(functions.client, "ZRANGE", "voltage:timers", 0, -1, "WITHSCORES")
+    return {member.decode(): due for member, due in found}
+
+
+async def test_the_clock_an_hour_back_freezes_nothing_and_fires_nothing_twice(real: Site) -> None:
+    functions = real.functions
+    rule = {"name": "on", "conditions": [{"source": "comsrv:1001:T:1", "operator": ">", "value": 1}], "actions": []}
+    held = {"name": "held", "conditions": [
+        {"source": "comsrv:1001:T:1", "operator": ">", "value": 1, "for_ms": HOUR_MS}], "actions": []}  # fmt: skip
+    await functions.call("rule_upsert", "on", rule)
+    await functions.call("rule_upsert", "held", held)
+    await real.put({1: 5})
+    before = await timers(functions)
+    await step_back(functions, HOUR_MS)
+    real.now = await server_ms(functions)
+    await real.put({1: 6})
+    after = await timers(functions)
+    # What was left of the hold and of the lease is kept; nothing waits an hour longer.
+    assert after.keys() == before.keys() == {"lease|1001", "hold|rule:held#1"}
+    assert all(abs(after[name] - before[name]) < 5000 for name in after)
+    assert await real.hash("comsrv:1001:T") == {"1": "6.000000"}
+    assert len(await real.entries("rulesrv:firings")) == 1
+    events = await real.entries("voltage:events")
+    assert [e["what"] for e in events] == ["clock_step"]
+    assert -HOUR_MS - 5000 < int(events[0]["detail"].removesuffix(" ms")) < -HOUR_MS + 5000
+    assert (await real.hash("voltage:clock"))["steps"] == "1"
+    (alarm,) = await real.alarms()
+    assert (alarm["source"], alarm["status"]) == ("voltage:clock", "Returned")
+    assert alarm["title"].startswith("The clock was set back by 3")
+
+
+async def test_after_a_step_back_events_are_news_although_the_image_is_from_the_future(real: Site) -> None:
+    await real.put({1: 5})
+    await execute(real.functions.client, "HSET", "comsrv:1001:T:ts", "1", str(real.now + HOUR_MS))
+    document = {
+        "epoch": real.epoch, "seq": 9, "now_ms": real.now, "at_ms": real.now, "block": "e", "origin": "event",
+        "events": [["T", "1", real.now, "7.000000", ""]],
+    }  # fmt: skip
+    await real.functions.call("comsrv_ingest", 1001, document)
+    assert await real.hash("comsrv:1001:T") == {"1": "7.000000"}
+
+
+async def test_a_command_does_not_live_an_hour_longer(real: Site) -> None:
+    functions = real.functions
+    await functions.call("command_submit", 1001, {"id": "c1", "type": "A", "point": 1, "value": 1, "ttl_ms": 600_000})
+    before = (await timers(functions))["command|c1"]
+    await step_back(functions, HOUR_MS)
+    await functions.call("voltage_tick", None)
+    assert abs((await timers(functions))["command|c1"] - before) < 5000
+    selection = {"type": "A", "point": 1, "user": "ann", "ttl_ms": 600_000}
+    await functions.call("command_select", 1001, selection)
+    future = f'{{"by":"ann","until_ms":{await server_ms(functions) + HOUR_MS}}}'
+    await execute(functions.client, "HSET", "comsrv:1001:selected", "A:1", future)
+    assert (await functions.json("command_select", 1001, selection | {"user": "bob"}))["by"] == "bob"
+
+
+async def test_the_clock_an_hour_ahead_ends_what_is_due_once(real: Site) -> None:
+    functions = real.functions
+    held = {"name": "held", "conditions": [
+        {"source": "comsrv:1001:T:1", "operator": ">", "value": 1, "for_ms": 2000}], "actions": []}  # fmt: skip
+    await functions.call("rule_upsert", "held", held)
+    await real.put({1: 5})
+    # The last instant is an hour ago, and so is everything that was due.
+    await step_back(functions, -HOUR_MS)
+    await functions.call("voltage_tick", None)
+    await functions.call("voltage_tick", None)
+    assert len(await real.entries("rulesrv:firings")) == 1
+    assert await real.hash("comsrv:1001:T:q") == {"1": "bad:stale"}
+    assert "clock_gap" in [e["what"] for e in await real.entries("voltage:events")]
+    claimed = await functions.json("channel_claim", 1001, {"owner": "me", "interval_ms": 1000})
+    real.epoch, real.now = claimed["epoch"], await server_ms(functions)
+    await real.put({1: 6})
+    assert await real.hash("comsrv:1001:T:q") == {}
+
+
+async def test_who_is_ahead_of_redis_is_refused_but_in_a_simulation(real: Site) -> None:
+    ahead = {"now_ms": await server_ms(real.functions) + 60_000}
+    async with refused(real.functions, InvalidError, "ms ahead of Redis' clock"):
+        await real.functions.call("voltage_tick", None, ahead)
+    await execute(real.functions.client, "HSET", "voltage:clock", "simulation", "1")
+    assert (await real.functions.json("voltage_tick", None, ahead))["now_ms"] == ahead["now_ms"]
