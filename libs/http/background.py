@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from aiohttp import web
 
+CANCEL_AGAIN_S: Final = 2.0
+
 
 class Background:
     """Tasks that live as long as the service; one that fails ends the service.
@@ -37,10 +39,12 @@ class Background:
 
     async def stop(self) -> None:
         """Cancel all tasks and wait until each has ended."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := list(self._tasks):
+            for task in tasks:
+                task.cancel()
+            # Again, for a task that was started meanwhile or that lost its cancellation: `wait_for`
+            # before Python 3.12 swallows one that arrives when what it waits for is just done.
+            await asyncio.wait(tasks, timeout=CANCEL_AGAIN_S)
 
 
 BACKGROUND: Final = web.AppKey("background", Background)

@@ -6,6 +6,7 @@ a client from here never retries. Reads retry in `libs.redis.functions`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -15,7 +16,7 @@ import redis.exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from libs.errors import CODES, InternalError, UnavailableError, VoltageError
+from libs.errors import CODES, InternalError, InvalidError, UnavailableError, VoltageError
 
 Client = redis.asyncio.Redis
 
@@ -54,19 +55,35 @@ def translate(error: Exception) -> VoltageError:
         word, _, rest = text.partition(" ")
         if word in CODES:
             return CODES[word](rest)
+        if "Invalid stream ID" in text:
+            return InvalidError("the cursor is not one of this list")
         if "Function not found" in text:
             return UnavailableError("the function library is not loaded; run: voltage functions load")
         return InternalError(f"Redis refused the call: {text}")
     return UnavailableError(f"Redis is away: {text or type(error).__name__}")
 
 
+def _cancellations() -> int:
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0
+
+
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn redis-py's errors inside the block into ours."""
+    """Turn redis-py's errors inside the block into ours, and let no cancellation get lost.
+
+    redis-py sends under `asyncio.wait_for`, which before Python 3.12 swallows a
+    cancellation that arrives when the send is just done; a loop would go on for ever.
+    """
+    before = _cancellations()
     try:
         yield
     except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
+        if _cancellations() > before:
+            raise asyncio.CancelledError from error
         raise translate(error) from error
+    if _cancellations() > before:
+        raise asyncio.CancelledError
 
 
 async def execute(client: Client, *words: str | bytes | int) -> Any:
