@@ -15,6 +15,10 @@ from libs.errors import InvalidError
 ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}$"
 _ID: Final = re.compile(ID_PATTERN)
 NUMBER_PATTERN: Final = r"^[1-9][0-9]{0,8}$"
+# For documentation: what `parse_reference` takes.
+REFERENCE_PATTERN: Final = (
+    r"^([A-Za-z0-9_-]{1,64}:[A-Za-z0-9_-]{1,64}:[TSCA]:[1-9][0-9]{0,8}|modsrv:[A-Za-z0-9_-]{1,64}:[A-Za-z0-9_-]{1,64})$"
+)
 _NUMBER: Final = re.compile(NUMBER_PATTERN)
 # These would collide with our own key names.
 RESERVED_IDS: Final = frozenset({
@@ -60,7 +64,7 @@ class Reference(NamedTuple):
 
 def valid_id(text: str) -> bool:
     """Say whether a text may be an id: `[A-Za-z0-9_-]{1,64}` and no reserved word."""
-    return bool(_ID.match(text)) and text not in RESERVED_IDS
+    return bool(_ID.fullmatch(text)) and text not in RESERVED_IDS
 
 
 def check_id(text: str, what: str = "id") -> str:
@@ -68,7 +72,7 @@ def check_id(text: str, what: str = "id") -> str:
     if text in RESERVED_IDS:
         msg = f"{what} {text!r} is a reserved word"
         raise InvalidError(msg)
-    if not _ID.match(text):
+    if not _ID.fullmatch(text):
         msg = f"{what} {text!r} must match [A-Za-z0-9_-], 1 to 64 characters"
         raise InvalidError(msg)
     return text
@@ -76,7 +80,7 @@ def check_id(text: str, what: str = "id") -> str:
 
 def check_number(text: str, what: str = "id") -> str:
     """Return the number of a channel or point, or raise INVALID naming what is wrong with it."""
-    if not _NUMBER.match(text):
+    if not _NUMBER.fullmatch(text):
         msg = f"{what} {text!r} must be a number from 1 to 999999999"
         raise InvalidError(msg)
     return text
@@ -92,12 +96,12 @@ def parse_reference(text: str) -> Reference:
     if (
         len(parts) == 4
         and parts[2] in {"T", "S", "C", "A"}
-        and _ID.match(parts[0])
-        and _ID.match(parts[1])
-        and (_NUMBER.match(parts[3]) and (parts[0] != "comsrv" or _NUMBER.match(parts[1])))
+        and _ID.fullmatch(parts[0])
+        and _ID.fullmatch(parts[1])
+        and (_NUMBER.fullmatch(parts[3]) and (parts[0] != "comsrv" or _NUMBER.fullmatch(parts[1])))
     ):
         return Reference(parts[0], parts[1], PointKind(parts[2]), parts[3])
-    if len(parts) == 3 and parts[0] == "modsrv" and valid_id(parts[1]) and _ID.match(parts[2]):
+    if len(parts) == 3 and parts[0] == "modsrv" and valid_id(parts[1]) and _ID.fullmatch(parts[2]):
         return Reference("modsrv", parts[1], None, parts[2])
     msg = (
         f"{text!r} is no reference; write service:owner:T|S|C|A:point as in comsrv:1001:T:1, "

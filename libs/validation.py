@@ -11,10 +11,10 @@ import difflib
 import typing
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, WithJsonSchema
 
 from libs.errors import InvalidError, Problem
-from libs.points import check_id, parse_reference
+from libs.points import ID_PATTERN, REFERENCE_PATTERN, check_id, parse_reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,10 +43,14 @@ def _checked(check: Callable[[str], object]) -> Callable[[str], str]:
     return validate
 
 
-Id = Annotated[str, AfterValidator(_checked(check_id))]
+Id = Annotated[str, AfterValidator(_checked(check_id)), WithJsonSchema({"type": "string", "pattern": ID_PATTERN})]
 """An id: `[A-Za-z0-9_-]{1,64}` and no reserved word."""
 
-Ref = Annotated[str, AfterValidator(_checked(parse_reference))]
+Ref = Annotated[
+    str,
+    AfterValidator(_checked(parse_reference)),
+    WithJsonSchema({"type": "string", "pattern": REFERENCE_PATTERN, "examples": ["comsrv:1001:T:1"]}),
+]
 """A reference to a point, kept as text."""
 
 

@@ -91,9 +91,9 @@ def _shell_routes(name: str, routes: Routes) -> list[Route]:
     shell = Routes()
     shell.get("/health", open=True)(health)
     shell.get("/health/detailed", open=True)(health_detailed)
-    shell.get("/metrics", open=True)(metrics)
+    shell.get("/metrics", open=True, media="text/plain")(metrics)
     shell.get("/openapi.json", open=True)(document)
-    shell.get("/docs", open=True)(docs)
+    shell.get("/docs", open=True, media="text/html")(docs)
     own = {(route.method, route.path) for route in routes.routes}
     kept = [route for route in shell.routes if (route.method, route.path) not in own]
     purpose = BY_NAME[name].purpose

@@ -129,4 +129,4 @@ def _response(route: Route, references: References) -> dict[str, Any]:
     if route.status == 204:
         return {"description": "Done"}
     schema = {"$ref": references[route.reply, "serialization"]} if route.reply else {}
-    return {"description": "Done", "content": {"application/json": {"schema": schema}}}
+    return {"description": "Done", "content": {route.media: {"schema": schema}}}

@@ -66,6 +66,7 @@ class Route:
     status: int
     open: bool
     raw: bool
+    media: str
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Check, parse, call the handler, and encode its answer."""
@@ -104,6 +105,7 @@ class Routes:
         status: int = 200,
         open: bool = False,  # noqa: A002 - reads best where it is used
         raw: bool = False,
+        media: str = "application/json",
     ) -> Callable[[Handler], Handler]:
         """Declare a route.
 
@@ -111,10 +113,11 @@ class Routes:
             role: the lowest role that may call it.
             open: anybody may call it.
             raw: the handler looks at path, query and body itself.
+            media: the content type of its answer.
         """
 
         def keep(handler: Handler) -> Handler:
-            self.routes.append(Route(method, path, handler, role, body, query, reply, status, open, raw))
+            self.routes.append(Route(method, path, handler, role, body, query, reply, status, open, raw, media))
             return handler
 
         return keep
