@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from rich.console import Console
 from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 
 from libs.services import BY_NAME, port_of
 from services.supervisor.keeper import Keeper
 from services.supervisor.site import Site
 
 REPEAT_S: Final = 5.0
+VARIABLES: Final = ("VOLTAGE_PORT_BASE", "VOLTAGE_DATA_DIR", "VOLTAGE_CONFIG_DIR", "VOLTAGE_NAMESPACE")
 PURPOSES: Final = {
     "redis": "the live image and the functions that decide",
     "simulator": "simulated Modbus devices",
@@ -33,13 +39,15 @@ class View:
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
-        self._console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] ", end="")
-        self._console.print(text, markup=False)
+        self._console.print(Text.assemble((time.strftime("%H:%M:%S "), "dim"), text))
         self._said_at = time.monotonic()
 
     def waiting(self, what: Mapping[str, str]) -> None:
         """Show what is waited for: live on a terminal, now and then elsewhere."""
-        text = "; ".join(f"{name} ({detail})" for name, detail in what.items())
+        reasons: dict[str, list[str]] = {}
+        for name, detail in what.items():
+            reasons.setdefault(detail, []).append(name)
+        text = "; ".join(f"{', '.join(names)} ({detail})" for detail, names in reasons.items())
         if not text:
             self.calm()
         elif self._console.is_terminal:
@@ -76,6 +84,16 @@ class View:
         if link:
             self._console.print("The page, with a link that works once:", style="bold")
             self._console.print(f"  {link}", markup=False)
-        self._console.print("An API token:       voltage token --role engineer", markup=False)
-        self._console.print("The data:           voltage redis hgetall comsrv:1001:T", markup=False)
-        self._console.print(f"Logs:               {site.logs_dir}; Ctrl-C stops everything", markup=False)
+        program = _program()
+        self._console.print(f"An API token:  {program} token --role engineer", markup=False)
+        self._console.print(f"The data:      {program} redis hgetall comsrv:1001:T", markup=False)
+        self._console.print(f"Logs:          {site.logs_dir}; Ctrl-C stops everything", markup=False)
+
+
+def _program() -> str:
+    """Return how a person in another terminal, in this directory, calls `voltage` for this site."""
+    given = [f"{name}={os.environ[name]}" for name in VARIABLES if os.environ.get(name)]
+    program = Path(sys.argv[0])
+    if shutil.which("voltage"):
+        return " ".join([*given, "voltage"])
+    return " ".join([*given, os.path.relpath(program) if program.name == "voltage" else ".venv/bin/voltage"])
