@@ -131,14 +131,17 @@ function M.of_rule(ctx, rule, params)
       return nil, nil, params.target .. " is no point that can be commanded"
     end
   end
-  local ok, found = pcall(M.prepare, ctx, args.channel(ch), {
-    type = kind, point = point, value = params.value, priority = params.priority, ttl_ms = params.ttl_ms,
-    verify = params.verify, source = { kind = "rule", name = rule },
-  })
+  local ok, found = pcall(function()
+    ch = args.channel(ch)
+    return M.prepare(ctx, ch, {
+      type = kind, point = point, value = params.value, priority = params.priority, ttl_ms = params.ttl_ms,
+      verify = params.verify, source = { kind = "rule", name = rule },
+    })
+  end)
   if not ok then
     return nil, nil, type(found) == "table" and found.code and (found.code .. " " .. found.message) or tostring(found)
   end
-  return args.channel(ch), found, nil
+  return ch, found, nil
 end
 
 local function note(command, state, at, reason)

@@ -16,19 +16,19 @@ function M.stop(ctx, watcher)
 end
 
 --- Forget a watcher that goes: its timers, its state, and what a storm left waiting of it.
+-- Returns how much waited: the alarm of one that is not active may still stand.
 function M.retire(ctx, watcher)
   M.stop(ctx, watcher)
   redis.call("DEL", graphs.state_key(ctx.ns, watcher))
-  if redis.call("EXISTS", keys.deferred(ctx.ns)) == 0 then
-    return
-  end
+  local dropped = 0
   local mark = '"watcher":' .. cjson.encode(watcher.id)
   local waiting = redis.call("LRANGE", keys.deferred(ctx.ns), 0, -1)
   for i = 1, #waiting do
     if string.find(waiting[i], mark, 1, true) then
-      redis.call("LREM", keys.deferred(ctx.ns), 1, waiting[i])
+      dropped = dropped + redis.call("LREM", keys.deferred(ctx.ns), 1, waiting[i])
     end
   end
+  return dropped
 end
 
 --- Put a checked watcher in the place of the old one and evaluate it at once.

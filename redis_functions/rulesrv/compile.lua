@@ -1,6 +1,7 @@
 -- A rule's document, checked and compiled to a watcher.
 local args = require("lib.args")
 local conditions = require("core.conditions")
+local numbers = require("lib.numbers")
 
 local M = {}
 
@@ -12,47 +13,85 @@ local KNOWN = {
 local LEVELS = { Critical = true, Major = true, Minor = true, Warning = true, Info = true }
 local MAX_ACTIONS = 16
 
-local TYPES = { description = "string", enabled = "boolean", version = "number" }
-local ALARM_TYPES = { description = "string", source = "string", ack_required = "boolean" }
 
-local function check_alarm(params, say, path, problems)
-  args.check_types(params, ALARM_TYPES, path, problems)
-  if not LEVELS[params.level or "Warning"] then
-    say("params.level", "must be Critical, Major, Minor, Warning or Info")
-  end
-  if type(params.title) ~= "string" or params.title == "" then
-    say("params.title", "is missing")
+-- A params' field: its check gives what is wrong, or nil.
+local function text(limit, needed)
+  return function(value)
+    if value == nil and not needed then
+      return nil
+    end
+    if type(value) ~= "string" or (needed and value == "") or #value > limit then
+      return "must be a text of at most " .. limit .. " bytes" .. (needed and ", and not empty" or "")
+    end
   end
 end
 
-local function check_command(params, say)
-  if params.target ~= nil then
-    if not conditions.is_reference(params.target) then
-      say("params.target", "is no reference")
+local function flag(value)
+  return value ~= nil and type(value) ~= "boolean" and "must be true or false" or nil
+end
+
+local function integer(low, high)
+  return function(value)
+    if value ~= nil and (type(value) ~= "number" or value ~= math.floor(value) or value < low or value > high) then
+      return string.format("must be an integer from %.0f to %.0f", low, high)
     end
-  else
-    if not string.find(tostring(params.channel or ""), "^[1-9]%d*$") then
-      say("params.channel", "must be a channel's number (or give params.target)")
-    end
-    if params.type ~= "A" and params.type ~= "C" then
-      say("params.type", "must be A or C")
-    end
-    if not string.find(tostring(params.point or ""), "^[1-9]%d*$") then
-      say("params.point", "must be a point's number")
-    end
-  end
-  if type(params.value) ~= "number" then
-    say("params.value", "must be a number")
   end
 end
 
-local function check_publish(params, say)
-  if not args.valid_id(params.topic) then
-    say("params.topic", "must match [A-Za-z0-9_-], 1 to 64 characters")
+local function number_text(value)
+  local found = type(value) == "number" and string.format("%.14g", value) or value
+  if value ~= nil and not (type(found) == "string" and #found <= 9 and string.find(found, "^[1-9]%d*$")) then
+    return "must be a number from 1"
   end
 end
 
-local CHECKS = { create_alarm = check_alarm, command = check_command, publish = check_publish }
+local PARAMS = {
+  create_alarm = {
+    title = text(256, true), description = text(2048), source = text(256), ack_required = flag,
+    level = function(value)
+      return value ~= nil and not LEVELS[value] and "must be Critical, Major, Minor, Warning or Info" or nil
+    end,
+  },
+  command = {
+    channel = number_text, point = number_text, verify = flag,
+    priority = integer(0, 100), ttl_ms = integer(1, 600000),
+    type = function(value)
+      return value ~= nil and value ~= "A" and value ~= "C" and "must be A or C" or nil
+    end,
+    target = function(value)
+      return value ~= nil and not conditions.is_reference(value) and "is no reference" or nil
+    end,
+    value = function(value)
+      return (type(value) ~= "number" or math.abs(value) > numbers.EXACT_LIMIT) and "must be a number" or nil
+    end,
+  },
+  publish = {
+    topic = function(value)
+      return not args.valid_id(value) and "must match [A-Za-z0-9_-], 1 to 64 characters" or nil
+    end,
+    payload = function(value)
+      return not pcall(cjson.encode, value) and "is a list with too many holes" or nil
+    end,
+  },
+}
+
+local function check_params(kind, params, say)
+  local fields = PARAMS[kind]
+  for name in pairs(params) do
+    if not fields[name] then
+      say("params." .. tostring(name), "is unknown")
+    end
+  end
+  for name, check in pairs(fields) do
+    local problem = check(params[name])
+    if problem then
+      say("params." .. name, problem)
+    end
+  end
+  if kind == "command" and params.target == nil and (params.channel == nil or params.type == nil or params.point == nil) then
+    say("params.target", "is missing (or give params.channel, type and point)")
+  end
+end
 
 local function check_actions(actions, problems)
   if type(actions) ~= "table" or (next(actions) ~= nil and #actions == 0) then
@@ -68,15 +107,25 @@ local function check_actions(actions, problems)
     local function say(field, what)
       problems[#problems + 1] = "actions[" .. (i - 1) .. "]." .. field .. " " .. what
     end
-    if type(action) ~= "table" or not CHECKS[action.type] then
+    if type(action) ~= "table" or not PARAMS[action.type] then
       say("type", "must be create_alarm, command or publish")
     elseif type(action.params) ~= "table" then
       say("params", "is missing")
     else
-      CHECKS[action.type](action.params, say, "actions[" .. (i - 1) .. "].params.", problems)
+      for name in pairs(action) do
+        if name ~= "type" and name ~= "params" then
+          say(tostring(name), "is unknown")
+        end
+      end
+      check_params(action.type, action.params, say)
     end
   end
 end
+
+local FIELDS = {
+  name = text(256, true), description = text(2048), enabled = flag, cooldown_ms = integer(0, 31 * 86400000),
+  priority = integer(-1000000, 1000000), version = integer(0, numbers.EXACT_LIMIT),
+}
 
 --- Compile a rule. Returns the watcher and every problem found.
 function M.compile(document)
@@ -86,20 +135,17 @@ function M.compile(document)
       problems[#problems + 1] = tostring(name) .. " is unknown"
     end
   end
-  if type(document.name) ~= "string" or #document.name > 256 then
-    problems[#problems + 1] = "name must be a text"
-  end
-  args.check_types(document, TYPES, "", problems)
   check_actions(document.actions or {}, problems)
-  if document.cooldown_ms ~= nil and (type(document.cooldown_ms) ~= "number" or document.cooldown_ms < 0) then
-    problems[#problems + 1] = "cooldown_ms must be a number from 0"
-  end
-  if document.priority ~= nil and type(document.priority) ~= "number" then
-    problems[#problems + 1] = "priority must be a number"
+  for name, check in pairs(FIELDS) do
+    local problem = check(document[name])
+    if problem then
+      problems[#problems + 1] = name .. " " .. problem
+    end
   end
   if document.on_bad ~= nil and document.on_bad ~= "last" and document.on_bad ~= "hold" then
     problems[#problems + 1] = "on_bad must be hold (the default) or last"
   end
+  table.sort(problems)
   local watcher = {
     kind = "rule", name = document.id, root = root, leaves = leaves, document = document,
     enabled = document.enabled ~= false, priority = document.priority or 0,

@@ -29,8 +29,7 @@ end
 
 -- A rule that goes, or is switched off, leaves no hold running and no alarm standing.
 local function quiesce(ctx, watcher)
-  watchers.retire(ctx, watcher)
-  if watcher.active then
+  if watchers.retire(ctx, watcher) > 0 or watcher.active then
     local inputs = engine.inputs(watcher)
     actions.clear(ctx, watcher, { at = ctx.now, inputs = inputs })
   end
@@ -58,7 +57,7 @@ end
 --
 -- KEYS[1]  rule
 -- ARGV[1]  {id, name, conditions, actions: [{type, params}], enabled?, priority?, cooldown_ms?, on_bad?, ...}
--- Returns  the rule, byte for byte as it came
+-- Returns  the rule, byte for byte as it came; with its id in front where it named none
 -- Errors   INVALID  every problem, with the path to its field
 --          LIMIT    20000 rules are stored
 -- Writes   rulesrv:rule:{id}, rulesrv:rules, rulesrv:watch:{source}
@@ -69,6 +68,7 @@ function M.upsert(ns, id, argv)
   if document.id ~= nil and document.id ~= id then
     errors.fail("INVALID", "id " .. tostring(document.id) .. " is not the key's rule " .. id)
   end
+  local text = json.with_id(argv[1], document, id)
   document.id = id
   local watcher, problems = compile.compile(document)
   errors.fail_all(problems)
@@ -77,8 +77,8 @@ function M.upsert(ns, id, argv)
     errors.fail("LIMIT", "there are " .. MAX_RULES .. " rules")
   end
   call.accept(ctx)
-  install(ctx, watcher, argv[1])
-  return call.finish(ctx, argv[1])
+  install(ctx, watcher, text)
+  return call.finish(ctx, text)
 end
 
 --- A rule.
@@ -126,6 +126,30 @@ function M.delete(ns, id)
   return call.finish(ctx, json.object({ "deleted", json.text(id) }))
 end
 
+-- The document is kept byte for byte but for the one member: it is put in front, or replaced where
+-- it stands (the name may also stand inside an action's payload, so each place is tried).
+local function switched(text, wanted)
+  local document = args.document(text)
+  if document.enabled == nil then
+    text = string.gsub(text, "^%s*{", '{"enabled":' .. wanted .. ",", 1)
+    return text, args.document(text)
+  end
+  local position = 1
+  while true do
+    local first, last = string.find(text, '"enabled"%s*:%s*%a+', position)
+    if not first then
+      return text, nil
+    end
+    local member = string.gsub(string.sub(text, first, last), "%a+$", wanted)
+    local changed = string.sub(text, 1, first - 1) .. member .. string.sub(text, last + 1)
+    document = args.document(changed)
+    if tostring(document.enabled) == wanted then
+      return changed, document
+    end
+    position = last + 1
+  end
+end
+
 --- Switch a rule on or off.
 --
 -- KEYS[1]  rule
@@ -138,16 +162,11 @@ function M.enable(ns, id, argv)
   id = args.id(id, "rule")
   local wanted = args.choice(argv[1], "the argument", { "true", "false" })
   local text = stored(ns, id)
-  -- The document is kept byte for byte but for the one member: it is replaced, or put in front.
-  local changed, count = string.gsub(text, '("enabled"%s*:%s*)%a+', "%1" .. wanted, 1)
-  if count == 0 then
-    changed = string.gsub(text, "^%s*{", '{"enabled":' .. wanted .. ",", 1)
-  end
-  local document = args.document(changed)
-  document.id = id
-  if tostring(document.enabled) ~= wanted then
+  local changed, document = switched(text, wanted)
+  if not document then
     errors.fail("STATE", "rule " .. id .. " can't be switched in place; store it anew")
   end
+  document.id = id
   local watcher, problems = compile.compile(document)
   errors.fail_all(problems)
   local ctx = call.begin(ns)
