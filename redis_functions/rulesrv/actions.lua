@@ -43,6 +43,7 @@ end
 local function publish_topic(ctx, watcher, _, params, item)
   redis.call("PUBLISH", keys.rule_published(ctx.ns, params.topic), json.object({
     "rule", json.text(watcher.name), "at_ms", json.integer(item.at), "seq", ctx.image,
+    "message", params.message and json.text(params.message) or "null",
     "payload", params.payload ~= nil and cjson.encode(params.payload) or "null", "inputs", item.inputs,
   }))
   return params.topic

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from libs.redis.functions import Functions
@@ -113,6 +114,22 @@ async def test_a_rule_fires_once_and_its_firing_is_listed(service: Service, func
     assert page["items"][0]["inputs"] is not None
     assert (await service.get("/api/rules/firings?rule=other")).body["items"] == []
     assert (await service.get("/api/rules/stats")).body["active"] == 1
+
+
+async def test_a_rule_publishes_its_message(service: Service, functions: Functions) -> None:
+    """On the channel of its topic, with the inputs."""
+    say = {"type": "publish", "params": {"topic": "site", "message": "it is hot", "payload": {"floor": 2}}}
+    await service.ask("POST", "/api/rules", {**RULE, "actions": [say]})
+    async with functions.client.pubsub() as listener:
+        await listener.subscribe("rulesrv:published:site")
+        await ingest(functions, "1", "90.000000")
+
+        async def heard() -> Any:
+            return await listener.get_message(ignore_subscribe_messages=True, timeout=0.1)
+
+        message = orjson.loads((await wait_until(heard, "the message is published"))["data"])
+    assert (message["rule"], message["message"], message["payload"]) == ("hot", "it is hot", {"floor": 2})
+    assert message["inputs"]
 
 
 async def test_a_rule_is_switched_off_and_on(service: Service) -> None:
