@@ -17,6 +17,7 @@ from statistics import median
 from typing import Final, NamedTuple
 
 import click
+import orjson
 
 from bench import load, report
 from bench.load import Block, Client
@@ -285,7 +286,7 @@ def budget_case(client: Client, affected: int, turning: int) -> tuple[float, flo
             ],
             "actions": [{"type": "create_alarm", "params": {"title": f"high {number}", "level": "Warning"}}],
         }
-        client.call("FCALL", "rule_upsert", 1, f"r{number}", report.orjson.dumps(rule))
+        client.call("FCALL", "rule_upsert", 1, f"r{number}", orjson.dumps(rule))
     costs = []
     for seq in range(1, BUDGET_REPEATS + 1):
         level = f"{90 if seq % 2 else 10}.{seq:06d}"
@@ -295,7 +296,7 @@ def budget_case(client: Client, affected: int, turning: int) -> tuple[float, flo
         client.call("CONFIG", "RESETSTAT")
         client.call("FCALL", "comsrv_ingest", 1, block.channel, document, f'"points":{{{points}}},"quality":{{}}')
         costs.append(command_us(client)["fcall"][1])
-        while report.orjson.loads(client.call("FCALL", "voltage_tick", 0))["drained"]:
+        while orjson.loads(client.call("FCALL", "voltage_tick", 0))["drained"]:
             pass
     return median(costs[2:]), max(costs[2:])
 

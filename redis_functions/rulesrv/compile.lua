@@ -146,10 +146,11 @@ function M.compile(document)
     problems[#problems + 1] = "on_bad must be hold (the default) or last"
   end
   table.sort(problems)
+  local cooldown = type(document.cooldown_ms) == "number" and document.cooldown_ms or 0
   local watcher = {
     kind = "rule", name = document.id, root = root, leaves = leaves, document = document,
     enabled = document.enabled ~= false, priority = document.priority or 0,
-    cooldown_ms = (document.cooldown_ms or 0) > 0 and document.cooldown_ms or nil,
+    cooldown_ms = cooldown > 0 and cooldown or nil,
     last_good = document.on_bad == "last",
   }
   return watcher, problems
