@@ -15,6 +15,7 @@ from libs.config import Settings
 from libs.config.desired import Entry
 from libs.errors import UnavailableError
 from libs.http import BACKGROUND, Routes, service_app
+from libs.http.health import Check
 from libs.redis import library
 from libs.redis.client import connect, execute
 from libs.redis.definitions import Definitions, apply_desired
@@ -50,12 +51,14 @@ class Startup:
     """What the files say."""
     work: Mapping[str, Work] = field(default_factory=dict)
     """Background work that starts when the service is ready, by name."""
+    checks: Mapping[str, Check] = field(default_factory=dict)
+    """What else must be well for the service to be healthy, by name."""
     problem: str = "starting"
 
     def app(self, settings: Settings, name: str, routes: Routes) -> web.Application:
         """Return the service's application."""
         checks = {"redis": self.check_redis, "functions": self.check_functions, "configuration": self.check_applied}
-        app = service_app(settings, name, routes, checks=checks)
+        app = service_app(settings, name, routes, checks={**checks, **self.checks})
         app.cleanup_ctx.append(self._context)
         return app
 

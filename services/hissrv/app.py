@@ -10,15 +10,16 @@ from typing import Final
 from aiohttp import web
 from prometheus_client import Gauge
 
+from libs.config.desired import Entry, read_desired
 from libs.errors import UnavailableError
-from libs.http import BACKGROUND, service_app
+from libs.http import BACKGROUND
 from libs.http.metrics import METRICS
-from libs.redis import client, library
-from libs.redis.client import execute
-from libs.redis.functions import Functions
+from libs.redis import client
+from libs.startup import Startup, functions_of
 from services.hissrv.consumer import Consumer, Maintenance
 from services.hissrv.functions import HistoryFunctions
 from services.hissrv.handlers import CONSUMER, FUNCTIONS, MAINTENANCE, REFERENCES, ROUTES, STORE
+from services.hissrv.recording import Mapping
 from services.hissrv.references import References
 from services.hissrv.settings import HissrvSettings
 from services.hissrv.store.contract import Store
@@ -29,32 +30,53 @@ NAME: Final = "hissrv"
 OPEN_PAUSE_S: Final = 1.0
 
 
+def desired(settings: HissrvSettings) -> list[Entry]:
+    """Read the mappings in config/mappings/*.yaml."""
+    return read_desired(settings.config_dir / "mappings", {"mappings": Mapping})
+
+
 def create_app(settings: HissrvSettings) -> web.Application:
     """Return the service; nothing connects before it starts."""
+    functions = functions_of(settings)
+    history = HistoryFunctions(functions)
+    blocking = client.connect(settings.redis_url, blocking=True)
+    store = make_store(settings)
+    consumer = Consumer(history, blocking, store, settings.consumer, settings.consumer_name)
+    maintenance = Maintenance(store)
 
-    async def redis() -> None:
-        await execute(app[REDIS], "PING")
+    async def check_store() -> dict[str, object]:
+        return (await store.status())._asdict()
 
-    async def functions() -> str:
-        return (await library.check(app[REDIS], settings.namespace)).digest
-
-    async def store() -> dict[str, object]:
-        return (await app[STORE].status())._asdict()
-
-    async def queue() -> None:
-        if problem := app[CONSUMER].problem or app[MAINTENANCE].problem:
+    async def check_queue() -> None:
+        if problem := consumer.problem or maintenance.problem:
             raise UnavailableError(problem)
 
-    checks = {"redis": redis, "functions": functions, "store": store, "queue": queue}
-    app = service_app(settings, NAME, ROUTES, checks=checks)
-    app[SETTINGS] = settings
-    app[STORE] = make_store(settings)
-    app.cleanup_ctx.append(_resources)
+    async def record() -> None:
+        await opened(store)
+        app[BACKGROUND].start(maintenance.run(), "maintenance")
+        await consumer.run()
+
+    async def resources(app: web.Application) -> AsyncIterator[None]:
+        yield
+        # The tasks end before what they use.
+        await app[BACKGROUND].stop()
+        await store.close()
+        await blocking.aclose()
+
+    startup = Startup(
+        functions,
+        settings.namespace,
+        kinds={"mappings": history.mappings},
+        desired=desired(settings),
+        work={"record": record},
+        checks={"store": check_store, "queue": check_queue},
+    )
+    app = startup.app(settings, NAME, ROUTES)
+    app[STORE], app[CONSUMER], app[MAINTENANCE] = store, consumer, maintenance
+    app[FUNCTIONS], app[REFERENCES] = history, References(functions)
+    register_metrics(app)
+    app.cleanup_ctx.append(resources)
     return app
-
-
-SETTINGS: Final = web.AppKey("settings", HissrvSettings)
-REDIS: Final = web.AppKey("redis", client.Client)
 
 
 def make_store(settings: HissrvSettings) -> Store:
@@ -72,29 +94,7 @@ def make_store(settings: HissrvSettings) -> Store:
     )
 
 
-async def _resources(app: web.Application) -> AsyncIterator[None]:
-    """Hold the connections and the store; the tasks end before what they use."""
-    settings = app[SETTINGS]
-    app[REDIS] = client.connect(settings.redis_url)
-    blocking = client.connect(settings.redis_url, blocking=True)
-    try:
-        await library.check(app[REDIS], settings.namespace)
-        functions = Functions(app[REDIS], settings.namespace)
-        app[FUNCTIONS] = HistoryFunctions(functions)
-        app[REFERENCES] = References(functions)
-        app[CONSUMER] = Consumer(app[FUNCTIONS], blocking, app[STORE], settings.consumer, settings.consumer_name)
-        app[MAINTENANCE] = Maintenance(app[STORE])
-        _register_metrics(app)
-        app[BACKGROUND].start(_record(app), "history")
-        yield
-    finally:
-        await app[BACKGROUND].stop()
-        await app[STORE].close()
-        await app[REDIS].aclose()
-        await blocking.aclose()
-
-
-def _register_metrics(app: web.Application) -> None:
+def register_metrics(app: web.Application) -> None:
     """Add what the consumer counts to the service's metrics."""
     consumer, registry = app[CONSUMER], app[METRICS].registry
     counts = Gauge("voltage_history_samples", "Samples written since the start", registry=registry)
@@ -105,14 +105,13 @@ def _register_metrics(app: web.Application) -> None:
     waits.set_function(lambda: float(consumer.problem is not None))
 
 
-async def _record(app: web.Application) -> None:
-    """Open the store, however long that takes, then consume and maintain."""
+async def opened(store: Store) -> None:
+    """Open the store, however long that takes; the service's health says why meanwhile."""
     while True:
         try:
-            await app[STORE].open()
-            break
+            await store.open()
         except UnavailableError as error:
             _LOG.error("%s", error)
             await asyncio.sleep(OPEN_PAUSE_S)
-    app[BACKGROUND].start(app[CONSUMER].run(), "consumer")
-    app[BACKGROUND].start(app[MAINTENANCE].run(), "maintenance")
+        else:
+            return

@@ -110,7 +110,7 @@ class Consumer:
             self._name, limit=self._settings.batch_entries, idle_ms=self._settings.idle_ms
         )
         if batch.token != self._token:
-            self._recorder = Recorder(await self._functions.mappings())
+            self._recorder = Recorder(await self._functions.recorded())
             self._token = batch.token
         entries: list[Entry] = []
         refused: dict[str, str] = {}

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
+import orjson
+
 from libs.redis import keys
 from libs.redis.client import Client, execute
+from libs.redis.definitions import Definitions, Names
 from libs.redis.functions import Functions
 from services.hissrv.documents import QueueEntry
 from services.hissrv.recording import Mapping, parse_mappings
 from services.hissrv.store.contract import EntryId
 
 _PAGE: Final = 1000
+# One function reads the list, and with a key one mapping.
+MAPPING: Final = Names("mapping", "configure_mapping", "mapping_list", "mapping_list", "mapping_delete")
 
 
 class Batch(NamedTuple):
@@ -41,6 +46,7 @@ class HistoryFunctions:
     def __init__(self, functions: Functions) -> None:
         self._functions = functions
         self._queue = functions.key(keys.key("history_queue"))
+        self.mappings = Definitions(functions, MAPPING)
 
     async def collect(self, consumer: str, *, limit: int, idle_ms: int) -> Batch:
         """Take the next batch: this consumer's unfinished entries, what others left, new ones."""
@@ -73,38 +79,15 @@ class HistoryFunctions:
         document: dict[str, Any] = await self._functions.read_json("get_batch_status", None)
         return document
 
-    async def mappings(self) -> list[Mapping]:
-        """Return all mappings."""
+    async def recorded(self) -> list[Mapping]:
+        """Return all mappings, parsed."""
         found: list[dict[str, Any]] = []
         cursor: str | None = ""
         while cursor is not None:
-            page = await self.mapping_page(_PAGE, cursor)
+            page = orjson.loads(await self.mappings.page({"limit": _PAGE, "cursor": cursor or None}))
             found += page["items"]
             cursor = page["cursor"]
         return parse_mappings(found)
-
-    async def mapping_page(self, limit: int, cursor: str) -> dict[str, Any]:
-        """Return a page of mappings."""
-        page: dict[str, Any] = await self._functions.read_json(
-            "mapping_list", None, {"limit": limit, "cursor": cursor or None}
-        )
-        return page
-
-    async def mapping(self, mapping_id: str) -> dict[str, Any]:
-        """Return a mapping."""
-        document: dict[str, Any] = await self._functions.read_json("mapping_list", mapping_id)
-        return document
-
-    async def configure(self, mapping: Mapping) -> dict[str, Any]:
-        """Create or change a mapping; returns it as stored."""
-        document: dict[str, Any] = await self._functions.json(
-            "configure_mapping", mapping.id, mapping.model_dump(exclude_none=True)
-        )
-        return document
-
-    async def delete_mapping(self, mapping_id: str) -> None:
-        """Delete a mapping."""
-        await self._functions.call("mapping_delete", mapping_id)
 
     async def dead_letters(self, limit: int, before: str) -> list[DeadLetter]:
         """Return dead letters, newest first, older than an id."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import uuid
 from typing import Any, Final
 
 import msgpack
@@ -11,13 +9,13 @@ import orjson
 from aiohttp import web
 
 from libs import clock
-from libs.errors import ConflictError, InvalidError, LimitError, NotFoundError
+from libs.errors import InvalidError, LimitError
 from libs.http import USER, Json, Page, PageQuery, Reply, Role, Routes
 from services.hissrv.consumer import Consumer, Maintenance
 from services.hissrv.functions import DeadLetter, HistoryFunctions
 from services.hissrv.recording import Mapping
 from services.hissrv.references import References, Source
-from services.hissrv.schemas import HistoryAnswer, HistoryQuery, HistoryStatus, LatestQuery, MappingBody
+from services.hissrv.schemas import HistoryAnswer, HistoryQuery, HistoryStatus, LatestQuery
 from services.hissrv.store.contract import GOOD, Aggregate, Latest, Point, Query, Store
 
 FUNCTIONS: Final = web.AppKey("functions", HistoryFunctions)
@@ -100,60 +98,32 @@ async def _latest(request: web.Request, ref: str, found: Latest) -> dict[str, An
 
 @ROUTES.get("/api/history/mappings", query=PageQuery, reply=Page)
 async def list_mappings(request: web.Request, query: PageQuery) -> Reply:
-    """List the mappings."""
-    return await request.app[FUNCTIONS].mapping_page(query.limit, query.cursor or "")
+    """List the mappings by id."""
+    return Json(await request.app[FUNCTIONS].mappings.page(query.arguments()))
 
 
-@ROUTES.post("/api/history/mappings", role=Role.ENGINEER, body=MappingBody, reply=Mapping, status=201)
-async def create_mapping(request: web.Request, body: MappingBody) -> Reply:
+@ROUTES.post("/api/history/mappings", role=Role.ENGINEER, body=Mapping, reply=Mapping, status=201)
+async def create_mapping(request: web.Request, body: Mapping) -> Reply:
     """Create a mapping; recording follows it from the next batch on."""
-    mapping_id = body.id or f"m{uuid.uuid4().hex[:12]}"
-    try:
-        await request.app[FUNCTIONS].mapping(mapping_id)
-    except NotFoundError:
-        return await request.app[FUNCTIONS].configure(_stored(request, mapping_id, body, None))
-    raise ConflictError(f"mapping {mapping_id} exists")
+    return Json(await request.app[FUNCTIONS].mappings.create(body, request[USER].name))
 
 
 @ROUTES.get("/api/history/mappings/{id}", reply=Mapping)
 async def get_mapping(request: web.Request) -> Reply:
     """Read a mapping."""
-    return await request.app[FUNCTIONS].mapping(request.match_info["id"])
+    return Json(await request.app[FUNCTIONS].mappings.get(request.match_info["id"]))
 
 
-@ROUTES.put("/api/history/mappings/{id}", role=Role.ENGINEER, body=MappingBody, reply=Mapping)
-async def change_mapping(request: web.Request, body: MappingBody) -> Reply:
+@ROUTES.put("/api/history/mappings/{id}", role=Role.ENGINEER, body=Mapping, reply=Mapping)
+async def change_mapping(request: web.Request, body: Mapping) -> Reply:
     """Change a mapping."""
-    mapping_id = request.match_info["id"]
-    if body.id not in {None, mapping_id}:
-        raise InvalidError(f"id {body.id} is not the path's {mapping_id}")
-    before = await request.app[FUNCTIONS].mapping(mapping_id)
-    return await request.app[FUNCTIONS].configure(_stored(request, mapping_id, body, before))
+    return Json(await request.app[FUNCTIONS].mappings.change(request.match_info["id"], body, request[USER].name))
 
 
-@ROUTES.delete("/api/history/mappings/{id}", role=Role.ENGINEER, reply=Mapping)
+@ROUTES.delete("/api/history/mappings/{id}", role=Role.ENGINEER)
 async def delete_mapping(request: web.Request) -> Reply:
     """Delete a mapping; what it recorded stays."""
-    before = await request.app[FUNCTIONS].mapping(request.match_info["id"])
-    await request.app[FUNCTIONS].delete_mapping(request.match_info["id"])
-    return before
-
-
-def _stored(request: web.Request, mapping_id: str, body: MappingBody, before: dict[str, Any] | None) -> Mapping:
-    """Return a mapping with who made it when, and the hash of what it says."""
-    now_ms = clock.now_ms()
-    fields = body.model_dump(exclude={"id", "reason"})
-    said = orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
-    return Mapping(
-        id=mapping_id,
-        **fields,
-        version=1 + int((before or {}).get("version") or 0),
-        author=request[USER].name,
-        reason=body.reason,
-        hash=hashlib.sha256(said).hexdigest()[:16],
-        created_at_ms=(before or {}).get("created_at_ms") or now_ms,
-        updated_at_ms=now_ms,
-    )
+    return Json(await request.app[FUNCTIONS].mappings.delete(request.match_info["id"]))
 
 
 @ROUTES.get("/api/history/status", reply=HistoryStatus)

@@ -9,7 +9,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from pydantic import Field, ValidationError
 
-from libs.validation import Id, Model
+from libs.definitions import Definition
+from libs.validation import Model
 
 _LOG = logging.getLogger(__name__)
 
@@ -21,8 +22,8 @@ class Transform(Model):
     offset: float = 0.0
 
 
-class MappingFields(Model):
-    """What a mapping says; of those whose source matches a point, the first enabled one by id decides."""
+class Mapping(Definition):
+    """What is recorded and how; of those whose source matches a point, the first enabled one by id decides."""
 
     source: str = Field(
         max_length=256, pattern=r"^[A-Za-z0-9_:*?-]+$", description="pattern over references: comsrv:1001:T:*"
@@ -36,18 +37,6 @@ class MappingFields(Model):
     retention_days: int = Field(0, ge=0, le=36_500, description="0: the store's own")
     enabled: bool = True
     description: str = Field("", max_length=1000)
-
-
-class Mapping(MappingFields):
-    """A mapping as it is stored."""
-
-    id: Id
-    version: int | None = None
-    author: str | None = None
-    reason: str | None = None
-    hash: str | None = None
-    created_at_ms: int | None = None
-    updated_at_ms: int | None = None
 
 
 class Recording(NamedTuple):
@@ -77,7 +66,7 @@ class Recorder:
     def __init__(self, mappings: list[Mapping]) -> None:
         self._mappings = [
             (re.compile(translate(mapping.source)), mapping)
-            for mapping in sorted(mappings, key=lambda mapping: mapping.id)
+            for mapping in sorted(mappings, key=lambda mapping: mapping.id or "")
             if mapping.enabled
         ]
         # Disabling the only mapping stops recording; having none at all records everything.

@@ -8,8 +8,7 @@ from pydantic import Field, model_validator
 
 from libs.http import PageQuery
 from libs.instants import Duration, Instant
-from libs.validation import Id, Model, Ref
-from services.hissrv.recording import MappingFields
+from libs.validation import Model, Ref
 from services.hissrv.store.contract import Aggregate, Fill, Order
 
 MAX_SERIES: Final = 100
@@ -60,13 +59,6 @@ class LatestQuery(PageQuery):
     """Which series; all when none is named."""
 
     ref: list[Ref] = Field([], max_length=1000)
-
-
-class MappingBody(MappingFields):
-    """A mapping to create or change."""
-
-    id: Id | None = Field(None, description="made up when absent")
-    reason: str | None = Field(None, max_length=512, description="why it is changed")
 
 
 class HistoryStatus(Model):

@@ -10,6 +10,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from libs import clock
+from libs.errors import ConfigurationError
 from libs.http import Role
 from libs.http.tokens import issue, signing_key
 from libs.redis.client import execute
@@ -65,12 +66,31 @@ async def channel(functions: Functions) -> Channel:
 
 
 @pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Give the folder of the mappings' files."""
+    folder = tmp_path / "config" / "mappings"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
 async def api(redis_server: RedisServer, functions: Functions, tmp_path: Path) -> AsyncIterator[Api]:
     """Give the running service."""
     settings = HissrvSettings.model_validate(
-        {"data_dir": tmp_path, "redis": {"url": redis_server.url}, "consumer": {"linger_ms": 10}}
+        {
+            "data_dir": tmp_path / "data",
+            "config_dir": tmp_path / "config",
+            "redis": {"url": redis_server.url},
+            "consumer": {"linger_ms": 10},
+        }
     )
     async with TestClient(TestServer(create_app(settings))) as http:
+
+        async def ready() -> bool:
+            async with http.get("/health") as answer:
+                return answer.status == 200
+
+        await wait_until(ready, "the service is ready")
         yield Api(http, signing_key(settings))
 
 
@@ -203,12 +223,36 @@ async def test_status_and_dead_letters(api: Api, functions: Functions) -> None:
         health = await answer.json()
     async with api.http.get("/metrics") as metrics:
         assert "voltage_history_samples 0.0" in await metrics.text()
-    assert (answer.status, sorted(health["checks"])) == (200, ["functions", "queue", "redis", "store"])
+    assert (answer.status, sorted(health["checks"])) == (200, ["configuration", "functions", "queue", "redis", "store"])
 
 
 async def test_second_service_on_the_same_store(api: Api, redis_server: RedisServer, tmp_path: Path) -> None:
     """A second hissrv on the same folder waits, and its health says why."""
-    settings = HissrvSettings.model_validate({"data_dir": tmp_path, "redis": {"url": redis_server.url}})
+    settings = HissrvSettings.model_validate({"data_dir": tmp_path / "data", "redis": {"url": redis_server.url}})
     async with TestClient(TestServer(create_app(settings))) as http, http.get("/health") as answer:
         assert answer.status == 503
         assert "not open" in (await answer.json())["failed"]["store"]
+
+
+async def test_mappings_from_files(
+    config: Path, redis_server: RedisServer, functions: Functions, tmp_path: Path
+) -> None:
+    """Mappings in config/mappings/*.yaml are there when the service is ready; a wrong one is named by file and line."""
+    file = config / "site.yaml"
+    file.write_text("mappings:\n  - {id: meters, source: 'comsrv:1001:T:*', retention_days: 30}\n")
+    settings = HissrvSettings.model_validate(
+        {"data_dir": tmp_path, "config_dir": tmp_path / "config", "redis": {"url": redis_server.url}}
+    )
+    async with TestClient(TestServer(create_app(settings))) as http:
+
+        async def ready() -> bool:
+            async with http.get("/health") as answer:
+                return answer.status == 200
+
+        await wait_until(ready, "the service is ready")
+    (mapping,) = (await functions.read_json("mapping_list", None))["items"]
+    assert (mapping["id"], mapping["retention_days"], mapping["author"]) == ("meters", 30, "file")
+    file.write_text("mappings:\n  - id: meters\n    source: 'a b'\n    colour: red\n")
+    with pytest.raises(ConfigurationError) as caught:
+        create_app(settings)
+    assert [problem.where for problem in caught.value.problems] == [f"{file}:3", f"{file}:4"]
