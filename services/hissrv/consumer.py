@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from libs import clock
-from libs.errors import InvalidError, NotFoundError, UnavailableError
+from libs.errors import InvalidError, NotFoundError, VoltageError
 from libs.redis.client import Client
 from services.hissrv.documents import decode
 from services.hissrv.functions import Batch, HistoryFunctions
@@ -61,14 +61,14 @@ class Consumer:
         self.last_write_ms: int | None = None
 
     async def run(self) -> None:
-        """Consume until cancelled; Redis or the store being away only slows it down."""
+        """Consume until cancelled; what goes wrong is shown, tried again, and never ends the loop."""
         pause_s = FIRST_PAUSE_S
         while True:
             try:
                 taken = await self.step()
                 if not taken:
                     await self._functions.wait(self._blocking, self._last, WAIT_MS)
-            except UnavailableError as error:
+            except VoltageError as error:
                 if self.problem is None:
                     _LOG.warning("history waits: %s", error)
                 self.problem = str(error)
@@ -142,7 +142,7 @@ class Maintenance:
             await asyncio.sleep(MAINTAIN_S)
             try:
                 await self._store.maintain(clock.now_ms())
-            except UnavailableError as error:
+            except VoltageError as error:
                 if self.problem is None:
                     _LOG.exception("history maintenance")
                 self.problem = str(error)
