@@ -69,6 +69,7 @@ local PARAMS = {
     topic = function(value)
       return not args.valid_id(value) and "must match [A-Za-z0-9_-], 1 to 64 characters" or nil
     end,
+    message = text(1024),
     payload = function(value)
       return not pcall(cjson.encode, value) and "is a list with too many holes" or nil
     end,

@@ -34,7 +34,7 @@ class CommandParams(Model):
     point: Channel | None = None
     value: float
     ttl_ms: int | None = Field(None, ge=1, le=600_000)
-    priority: int | None = None
+    priority: int | None = Field(None, ge=0, le=100)
     verify: bool | None = None
 
     @model_validator(mode="after")
