@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from services.modsrv.settings import ModsrvSettings
 from tests.support.servers import RedisServer, free_port
 from tests.support.service import running
 from tests.support.wait import wait_until
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -77,6 +80,22 @@ async def test_a_file_that_redis_refuses_ends_it_with_file_and_line(
     with pytest.raises(ConfigurationError) as caught:
         await serve_until_it_fails(settings_of(redis_server.url, tmp_path))
     assert [problem.where for problem in caught.value.problems] == [f"{file}:2", f"{file}:3"]
+
+
+@pytest.mark.parametrize(
+    ("name", "route", "count"), [("modsrv", "models", 5), ("alarmsrv", "alarm-definitions", 8), ("rulesrv", "rules", 5)]
+)
+async def test_the_demo_site_is_applied(
+    redis: Client, tmp_path: Path, redis_server: RedisServer, name: str, route: str, count: int
+) -> None:
+    """Every definition in config/ is one that the functions take."""
+    model = getattr(importlib.import_module(f"services.{name}.settings"), f"{name.capitalize()}Settings")
+    build = importlib.import_module(f"services.{name}.app").create_app
+    settings = model.model_validate(
+        {"redis": {"url": redis_server.url}, "data_dir": tmp_path, "config_dir": ROOT / "config"}
+    )
+    async with running(build, settings) as service:
+        assert len((await service.get(f"/api/{route}")).body["items"]) == count
 
 
 async def serve_until_it_fails(settings: ModsrvSettings) -> None:
