@@ -221,7 +221,7 @@ local function take(ns, ch, document, blob, texts, answered)
   redis.call("HSET", sequence, document.block, string.format("%.0f", document.seq))
   leases.extend(ctx, ch, tonumber(status[3]))
   local stored = document.origin == "backfill" and points or apply(ctx, ch, document, texts, answered)
-  history.append(ns, ctx.image, ch, blob, samples)
+  history.append(ctx, ch, blob, samples)
   count(ctx, document.counters, stored)
   return '{"seq":' .. ctx.image .. ',"repeat":false}'
 end

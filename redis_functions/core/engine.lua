@@ -122,7 +122,7 @@ function M.store_sections(ctx, ch, sections, at)
   end
   if samples > 0 then
     history.append(
-      ctx.ns, ctx.image, ch,
+      ctx, ch,
       '{"channel":' .. ch .. ',"origin":"event","at_ms":' .. string.format("%.0f", at) .. ',"sections":['
         .. table.concat(parts, ",") .. "]}",
       samples

@@ -36,7 +36,8 @@ function M.remove(ns, found)
 end
 
 --- Append one document with `samples` samples of a channel.
-function M.append(ns, image, ch, document, samples)
+function M.append(ctx, ch, document, samples)
+  local ns, image = ctx.ns, ctx.image
   if samples == 0 then
     return
   end
@@ -53,7 +54,7 @@ function M.append(ns, image, ch, document, samples)
   if bytes_now > cap or entries_now > M.MAX_ENTRIES then
     local dropped = M.remove(ns, redis.call("XRANGE", keys.history_queue(ns), "-", "+", "COUNT", 16))
     if redis.call("HINCRBY", keys.ledger(ns), "dropped:queue_full", dropped) == dropped then
-      streams.event(ns, 0, "history_queue_full", "the oldest history goes; is hissrv running?")
+      streams.event(ns, ctx.now, "history_queue_full", "the oldest history goes; is hissrv running?")
     end
   end
 end

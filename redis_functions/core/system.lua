@@ -1,4 +1,5 @@
 -- Functions about no domain: the version, and the tick.
+local alarms = require("alarmsrv.alarms")
 local args = require("lib.args")
 local call = require("core.call")
 local engine = require("core.engine")
@@ -10,6 +11,7 @@ local M = {}
 local LOOK_MS = 10000
 -- History may take this share of the server's memory; the image, alarms and commands need the rest.
 local HISTORY_SHARE = 0.25
+local QUEUE_ALARM = "system:history_queue"
 
 --- The library's version.
 --
@@ -17,6 +19,23 @@ local HISTORY_SHARE = 0.25
 -- Example  FCALL_RO voltage_version 0
 function M.version()
   return '{"api":@API@,"digest":"@DIGEST@"}'
+end
+
+-- Filling up is an alarm at 80 % of what the queue may take, until it is down to 70 %.
+local function watch_queue(ctx, most)
+  local share = tonumber(redis.call("HGET", keys.history_size(ctx.ns), "bytes") or 0) / most
+  local open = redis.call("HGET", keys.alarms_open(ctx.ns), QUEUE_ALARM)
+  local standing = open and redis.call("HGET", keys.alarm(ctx.ns, open), "active") == "1"
+  if share >= 0.8 and not standing then
+    call.accept(ctx)
+    alarms.raise(ctx, {
+      origin = QUEUE_ALARM, title = "The history queue is filling up; is hissrv running?", level = "Major",
+      source = "hissrv:queue", ack_required = true, quality = "good",
+    }, ctx.now)
+  elseif share < 0.7 and standing then
+    call.accept(ctx)
+    alarms.condition_ended(ctx, QUEUE_ALARM, ctx.now)
+  end
 end
 
 -- Once in ten seconds: how much memory there is decides how long the history queue may grow.
@@ -29,11 +48,12 @@ local function look_at_memory(ctx)
   local info = redis.call("INFO", "memory")
   local used = tonumber(string.match(info, "used_memory:(%d+)"))
   local most = tonumber(string.match(info, "maxmemory:(%d+)"))
-  local bytes = most > 0 and math.floor(most * HISTORY_SHARE) or history.MAX_BYTES
+  local bytes = math.min(most > 0 and math.floor(most * HISTORY_SHARE) or history.MAX_BYTES, history.MAX_BYTES)
   redis.call(
     "HSET", limits, "looked_at_ms", string.format("%.0f", ctx.now), "used_memory", string.format("%.0f", used),
-    "maxmemory", string.format("%.0f", most), "queue_bytes", string.format("%.0f", math.min(bytes, history.MAX_BYTES))
+    "maxmemory", string.format("%.0f", most), "queue_bytes", string.format("%.0f", bytes)
   )
+  watch_queue(ctx, bytes)
 end
 
 --- Let time pass: due timers fire (20 at most a call), and what waited from a storm drains in order.
