@@ -8,9 +8,10 @@ local comsrv = require("comsrv.api")
 local hissrv = require("hissrv.api")
 local jobs = require("jobs.api")
 local modsrv = require("modsrv.api")
+local netsrv = require("netsrv.api")
 local rulesrv = require("rulesrv.api")
 
-local domains = { core, comsrv, hissrv, modsrv, rulesrv, alarmsrv, jobs }
+local domains = { core, comsrv, hissrv, modsrv, rulesrv, alarmsrv, netsrv, jobs }
 
 -- A coded refusal comes before anything is written, so what is compiled stays true; after a
 -- defect nobody knows, and it is compiled anew.

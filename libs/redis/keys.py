@@ -105,6 +105,12 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     KeySpec("history_failed", "hissrv:queue:failed", "set", "hissrv", "dead-lettered entries other groups still read"),
     KeySpec("batch", "hissrv:batch:{id}", "hash", "hissrv", "a batch on its way to the store"),
     KeySpec("dead_letters", "hissrv:dead_letters", "stream", "hissrv", "what the store refused, and why"),
+    # netsrv
+    KeySpec("network", "netsrv:network:{id}", "string", "netsrv", "a network, JSON; secrets never"),
+    KeySpec("networks", "netsrv:networks", "set", "netsrv", "network ids"),
+    KeySpec("route", "netsrv:route:{id}", "string", "netsrv", "a route, JSON"),
+    KeySpec("routes", "netsrv:routes", "set", "netsrv", "route ids"),
+    KeySpec("forward_state", "netsrv:state", "hash", "netsrv", "token, new at each change; whether the queue is read"),
     # gateway
     KeySpec("audit", "gateway:audit", "stream", "gateway", "log-ins and changes of users"),
 )

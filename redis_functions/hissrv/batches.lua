@@ -3,14 +3,12 @@
 -- queued = written + dead_lettered + dropped + the size's samples.
 local args = require("lib.args")
 local errors = require("lib.errors")
+local groups = require("hissrv.groups")
 local json = require("lib.json")
 local keys = require("lib.keys")
 
 local M = {}
 
--- The group of the store. It exists from the first collect of anyone, so that no other
--- group's acknowledgement deletes what the store has not seen.
-M.STORE = "hissrv"
 M.MAX_ENTRIES = 1000
 M.IDLE_MS = 30000
 -- An unfinished batch is forgotten after a day (its entries come again), a finished one after ten minutes.
@@ -19,20 +17,13 @@ M.DONE_S = 600
 M.MAX_DEAD_LETTERS = 1000
 M.MAX_DEAD_BYTES = 16384
 
-local function ensure_groups(queue, group)
-  redis.pcall("XGROUP", "CREATE", queue, M.STORE, "0", "MKSTREAM")
-  if group ~= M.STORE then
-    redis.pcall("XGROUP", "CREATE", queue, group, "0", "MKSTREAM")
-  end
-end
-
 local function read_group(queue, group, consumer, from, count)
   if count <= 0 then
     return {}
   end
   local reply = redis.pcall("XREADGROUP", "GROUP", group, consumer, "COUNT", count, "STREAMS", queue, from)
   if type(reply) == "table" and reply.err then
-    ensure_groups(queue, group)
+    groups.ensure(queue, group, "0")
     reply = redis.call("XREADGROUP", "GROUP", group, consumer, "COUNT", count, "STREAMS", queue, from)
   end
   return reply and reply[1] and reply[1][2] or {}
@@ -92,12 +83,13 @@ end
 function M.collect(ns, _, argv)
   local document = args.document(argv[1])
   local consumer = args.id(document.consumer, "consumer")
-  local group = args.id(document.group or M.STORE, "group")
+  local group = args.id(document.group or groups.STORE, "group")
   local limit = args.integer(document.limit, "limit", 1, M.MAX_ENTRIES, 200)
   local idle = args.integer(document.idle_ms, "idle_ms", 0, 86400000, M.IDLE_MS)
   local now = args.now(document.now_ms)
   local queue = keys.history_queue(ns)
   local entries = {}
+  groups.sweep(ns)
   take(queue, group, read_group(queue, group, consumer, "0", limit), entries)
   if #entries < limit then
     local left = redis.call("XAUTOCLAIM", queue, group, consumer, idle, "0-0", "COUNT", limit - #entries)
@@ -153,52 +145,16 @@ local function encode(batch)
   })
 end
 
-local function other_groups(queue, group)
-  local others = {}
-  local groups = redis.call("XINFO", "GROUPS", queue)
-  for i = 1, #groups do
-    local name, last
-    for j = 1, #groups[i], 2 do
-      if groups[i][j] == "name" then
-        name = groups[i][j + 1]
-      elseif groups[i][j] == "last-delivered-id" then
-        last = groups[i][j + 1]
-      end
-    end
-    if name ~= group then
-      others[#others + 1] = { name = name, last = last }
-    end
-  end
-  return others
-end
-
--- Entry ids compare by their two numbers.
-local function after(one, two)
-  local ms1, seq1 = string.match(one, "^(%d+)-(%d+)$")
-  local ms2, seq2 = string.match(two, "^(%d+)-(%d+)$")
-  ms1, ms2 = tonumber(ms1), tonumber(ms2)
-  return ms1 > ms2 or (ms1 == ms2 and tonumber(seq1) > tonumber(seq2))
-end
-
-local function wanted_by(queue, others, id)
-  for i = 1, #others do
-    if after(id, others[i].last) or #redis.call("XPENDING", queue, others[i].name, id, id, 1) > 0 then
-      return true
-    end
-  end
-  return false
-end
-
 -- Acknowledge items for a group; returns samples and count of the entries that left the queue, by outcome.
 local function settle(ns, group, items, outcome)
   local queue, size, failed = keys.history_queue(ns), keys.history_size(ns), keys.history_failed(ns)
-  local others = redis.call("EXISTS", queue) == 1 and other_groups(queue, group) or {}
+  local others = groups.others(queue, group)
   local counts = { written = 0, dead_lettered = 0 }
   local entries, bytes, samples = 0, 0, 0
   for i = 1, #items do
     local item = items[i]
     redis.call("XACK", queue, group, item.id)
-    if #others > 0 and wanted_by(queue, others, item.id) then
+    if #others > 0 and groups.wanted_by(queue, others, item.id) then
       if outcome == "dead_lettered" then
         redis.call("SADD", failed, item.id)
       end
@@ -350,7 +306,7 @@ function M.status(ns, id)
   end
   local queue = keys.history_queue(ns)
   local size = redis.call("HMGET", keys.history_size(ns), "entries", "bytes", "samples")
-  local groups, oldest = {}, nil
+  local readers, oldest = {}, nil
   if redis.call("EXISTS", queue) == 1 then
     local first = redis.call("XRANGE", queue, "-", "+", "COUNT", 1)
     oldest = first[1] and first[1][1]
@@ -360,7 +316,7 @@ function M.status(ns, id)
       for j = 1, #info[i], 2 do
         group[info[i][j]] = info[i][j + 1]
       end
-      groups[i] = json.object({
+      readers[i] = json.object({
         "name", json.text(group.name), "consumers", json.integer(group.consumers),
         "pending", json.integer(group.pending), "lag", group.lag and json.integer(group.lag) or "null",
       })
@@ -369,7 +325,7 @@ function M.status(ns, id)
   return json.object({
     "entries", size[1] or "0", "bytes", size[2] or "0", "samples", size[3] or "0",
     "oldest", oldest and json.text(oldest) or "null",
-    "dead_letters", json.integer(redis.call("XLEN", keys.dead_letters(ns))), "groups", json.list(groups),
+    "dead_letters", json.integer(redis.call("XLEN", keys.dead_letters(ns))), "groups", json.list(readers),
   })
 end
 

@@ -353,6 +353,31 @@ function M.dead_letters(ns)
   return ns .. "hissrv:dead_letters"
 end
 
+-- string: a network, JSON; secrets never.
+function M.network(ns, id)
+  return ns .. "netsrv:network:" .. id
+end
+
+-- set: network ids.
+function M.networks(ns)
+  return ns .. "netsrv:networks"
+end
+
+-- string: a route, JSON.
+function M.route(ns, id)
+  return ns .. "netsrv:route:" .. id
+end
+
+-- set: route ids.
+function M.routes(ns)
+  return ns .. "netsrv:routes"
+end
+
+-- hash: token, new at each change; whether the queue is read.
+function M.forward_state(ns)
+  return ns .. "netsrv:state"
+end
+
 -- stream: log-ins and changes of users.
 function M.audit(ns)
   return ns .. "gateway:audit"

@@ -14,13 +14,15 @@ from services.commands import reference
 
 FUNCTIONS = list(reference.functions())
 # Ids that only a running system gives.
-UNKNOWN = {"batch_acknowledge", "batch_fail"}
+UNKNOWN = {"batch_acknowledge", "batch_fail", "forward_complete"}
 BEFORE = (
     "channel_upsert", "channel_claim", "comsrv_ingest", "template_upsert", "model_upsert", "rule_upsert",
     "alarm_define", "store_alarm", "configure_mapping", "command_submit", "job_submit", "job_claim",
+    "network_upsert", "route_upsert",
 )  # fmt: skip
 SHORTLY_BEFORE = {
     "command_complete": ["command_claim"], "point_untag": ["point_tag"], "point_restore": ["point_substitute"],
+    "network_delete": ["route_delete"],
 }  # fmt: skip
 
 
