@@ -77,7 +77,8 @@ class Keeper:
             if self._over():
                 return
             if code == ConfigurationError.exit_code and not self._was_ready:
-                raise RefusedError("\n".join([f"{self.name} refuses to start:", *self.child.last_lines(30)]))
+                lines = [line.removeprefix("voltage: ") for line in self.child.last_lines(30)]
+                raise RefusedError("\n".join([f"{self.name} refuses to start:", *lines]))
             if time.monotonic() - started > STEADY_S:
                 delay = FIRST_DELAY_S
             if not self._restart:

@@ -7,8 +7,8 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
 
 from libs.errors import ConfigurationError, Problem, UnavailableError, VoltageError
 from libs.redis import library
@@ -18,7 +18,7 @@ from services.supervisor import redis_server
 from services.supervisor.child import Child
 from services.supervisor.console import View
 from services.supervisor.health import all_of, redis_health
-from services.supervisor.keeper import Keeper
+from services.supervisor.keeper import Keeper, RefusedError
 from services.supervisor.lock import site_lock
 from services.supervisor.site import Site, private_directory
 
@@ -29,6 +29,7 @@ REDIS_GRACE_S: Final = 3.0
 # A full disk or a large AOF can hold Redis for seconds; killing it then would make things worse.
 REDIS_MISSES: Final = 15
 FUNCTIONS_INTERVAL_S: Final = 1.0
+PROGRAM: Final = (sys.executable, "-m", "services.cli")
 SIMULATOR: Final = "simulator"
 SINGLE: Final = "services"
 
@@ -56,6 +57,7 @@ class Supervisor:
         self._keepers: list[Keeper] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
+        self._failure: asyncio.Future[BaseException]
 
     async def run(self) -> None:
         """Run the site until SIGTERM, SIGINT or SIGHUP; everything is stopped on the way out.
@@ -67,8 +69,9 @@ class Supervisor:
         """
         private_directory(self._site.data_dir)
         private_directory(self._site.logs_dir)
+        loop = asyncio.get_running_loop()
+        self._failure = loop.create_future()
         with site_lock(self._site.data_dir):
-            loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.add_signal_handler(number, self._signaled)
             starting = asyncio.create_task(self._start())
@@ -91,18 +94,23 @@ class Supervisor:
 
     async def _until(self, *events: asyncio.Task[object]) -> None:
         """Wait for one of the events; a keeper that fails fails the site."""
-        while True:
-            done, _ = await asyncio.wait({*events, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-            self._tasks -= done
-            if done.intersection(events):
-                return
+        waited: set[asyncio.Future[Any]] = {*events, self._failure}
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        if self._failure.done():
+            raise self._failure.result()
+        for event in events:
+            if event.done():
+                event.result()
 
     async def _start(self) -> None:
         started = time.monotonic()
-        await self._start_redis()
-        await self._load_functions()
+        checking = asyncio.create_task(self._check_configuration())
+        try:
+            await self._start_redis()
+            await self._load_functions()
+            await checking
+        finally:
+            checking.cancel()
         self._spawn(self._keep_functions())
         self._start_services()
         await self._wait_ready(started)
@@ -111,8 +119,15 @@ class Supervisor:
             link = self._link(self._site) if has_page else None
             self._view.summary(self._site, self._redis, self._keepers, link)
 
-    def _spawn(self, work: object) -> None:
-        self._tasks.add(asyncio.create_task(work))  # type: ignore[arg-type]
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._failure.done():
+            self._failure.set_result(error)
 
     async def _start_redis(self) -> None:
         site = self._site
@@ -127,19 +142,33 @@ class Supervisor:
         url = site.redis_url()
         self._redis = Keeper(child, lambda: redis_health(url), self._view.say, misses=REDIS_MISSES)
         self._spawn(self._redis.run())
-        try:
-            await asyncio.wait_for(self._first_ready(self._redis), START_TIMEOUT_S)
-        except TimeoutError:
-            raise UnavailableError(f"Redis is not ready after {START_TIMEOUT_S:g} s; its log: {child.log}") from None
+        await self._redis_ready(self._redis)
 
-    async def _first_ready(self, keeper: Keeper) -> None:
-        ready = asyncio.create_task(keeper.ready.wait())
-        while not ready.done():
-            await asyncio.wait({ready}, timeout=0.2)
-            if keeper.restarts > 1:
-                ready.cancel()
-                lines = "\n".join(keeper.child.last_lines())
-                raise UnavailableError(f"{keeper.name} does not start; the end of {keeper.child.log}:\n{lines}")
+    async def _redis_ready(self, redis: Keeper) -> None:
+        """Wait for the first ready Redis; one that loads a large file may take its time."""
+        end = time.monotonic() + START_TIMEOUT_S
+        while not redis.ready.is_set():
+            self._view.waiting({redis.name: redis.health.detail})
+            await asyncio.sleep(0.05)
+            if redis.health.alive:
+                end = time.monotonic() + START_TIMEOUT_S
+            if redis.restarts > 1 or time.monotonic() > end:
+                lines = "\n".join(redis.child.last_lines())
+                raise UnavailableError(f"Redis does not start; the end of {redis.child.log}:\n{lines}")
+        self._view.calm()
+
+    async def _check_configuration(self) -> None:
+        """Check all files before any service applies one: all problems at once, nothing half-applied."""
+        process = await asyncio.create_subprocess_exec(
+            *PROGRAM, "config", "check", env=self._site.environment(), stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        output = (await process.communicate())[0].decode(errors="replace").strip().removeprefix("voltage: ")
+        if process.returncode == ConfigurationError.exit_code:
+            raise RefusedError(f"the configuration has problems:\n{output}")
+        if process.returncode:
+            # Each service says more about it when it starts.
+            self._view.say(f"the configuration could not be checked: {output.splitlines()[-1:]}")
 
     async def _load_functions(self) -> None:
         client = connect(self._site.redis_url())
@@ -165,11 +194,10 @@ class Supervisor:
 
     def _start_services(self) -> None:
         site, options = self._site, self._options
-        program = [sys.executable, "-m", "services.cli"]
         environ = site.environment()
         commands: dict[str, tuple[list[str], dict[str, int]]] = {}
         if (site.config_dir / "simulate.yaml").exists() and SIMULATOR not in options.without:
-            commands[SIMULATOR] = ([*program, "simulate"], {})
+            commands[SIMULATOR] = ([*PROGRAM, "simulate"], {})
         elsewhere = {name for name, address in site.settings.services.items() if address.url}
         ports = {
             service.name: port_of(service.name, site.settings.port_base)
@@ -177,9 +205,9 @@ class Supervisor:
             if service.name not in options.without | elsewhere
         }
         if options.single_process:
-            commands[SINGLE] = ([*program, "serve", *ports], ports)
+            commands[SINGLE] = ([*PROGRAM, "serve", *ports], ports)
         else:
-            commands |= {name: ([*program, "serve", name], {name: port}) for name, port in ports.items()}
+            commands |= {name: ([*PROGRAM, "serve", name], {name: port}) for name, port in ports.items()}
         for name, (command, probed) in commands.items():
             child = Child(name, command, environ, site.logs_dir)
             check = all_of(probed) if probed else None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from libs.errors import UnavailableError
 from libs.services import REDIS_OFFSET
 from tests.support.processes import NAMES, Site
 
@@ -116,3 +117,19 @@ def test_errors_are_one_line_and_no_traceback(site: Site, tmp_path: Path):
     assert wrong.returncode == 78
     assert "VOLTAGE_PROT_BASE" in wrong.stderr
     assert "VOLTAGE_PORT_BASE" in wrong.stderr
+
+
+def test_a_site_with_bad_files_names_every_problem_and_starts_nothing(tmp_path: Path):
+    bad = Site(tmp_path)
+    with (bad.config / "comsrv.yaml").open("a") as file:
+        file.write("bogus: 1\n")
+    (bad.config / "rules" / "more.yaml").write_text("rules:\n  - {id: 'a b', conditions: []}\n")
+    with (bad.config / "channels" / "1001" / "telemetry.csv").open("a") as file:
+        file.write("1,Again,float32,1,0,,kW,\n")
+    refused = bad.voltage("up", timeout_s=60)
+    assert refused.returncode == 78
+    for place in ("comsrv.yaml:", "more.yaml:2"):
+        assert place in refused.stderr
+    assert "alarmsrv: ready" not in refused.stdout
+    with pytest.raises(UnavailableError):
+        bad.redis()

@@ -51,6 +51,12 @@ async def test_each_service_and_redis_come_back_and_the_site_goes_on(own_site: M
         assert kept.body["value"] == 42.5
         await wait_until(lambda: _quality(api, "/api/channels/1001/points/T/1", ""), "points are good again")
 
+        # As a Redis that came back empty: the functions are loaded again, and polling goes on.
+        with site.redis() as redis:
+            redis.call("FUNCTION", "FLUSH")
+        before = await polled()
+        await wait_until(goes_on, "comsrv polls after the functions were lost")
+
 
 async def _quality(api: Api, path: str, quality: str) -> bool:
     return ((await api("GET", path)).body.get("quality") or "").removeprefix("good") == quality
