@@ -17,7 +17,7 @@ from pyModbusTCP.client import ModbusClient
 from libs.errors import UnavailableError
 from services.simulator.server import Simulator
 from services.simulator.settings import load_settings
-from tests.support.servers import free_port
+from tests.support.processes import free_port_base
 from tests.support.wait import wait_until
 
 CONFIG = Path(__file__).parents[3] / "config" / "simulate.yaml"
@@ -26,7 +26,7 @@ ILLEGAL_ADDRESS, ILLEGAL_VALUE, NO_RESPONSE = 2, 3, 11
 
 def port_base() -> int:
     """Return a base whose device ports are free: they are bound by nobody else here."""
-    return free_port() - 20
+    return free_port_base()
 
 
 @pytest.fixture
