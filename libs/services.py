@@ -30,11 +30,12 @@ SERVICES: tuple[Service, ...] = (
     Service("rulesrv", 3, "rules over points and their actions"),
     Service("hissrv", 4, "history of points"),
     Service("gateway", 5, "one entry: every route, tokens, live stream, the page"),
+    Service("netsrv", 6, "forwards points to MQTT and HTTP, takes commands from MQTT"),
 )
 
 BY_NAME: dict[str, Service] = {service.name: service for service in SERVICES}
 # Ports promised to services that are not built yet.
-RESERVED: dict[str, int] = {"netsrv": 6, "gridsrv": 7, "risksrv": 8, "marketsrv": 9, "fleetsrv": 10}
+RESERVED: dict[str, int] = {"gridsrv": 7, "risksrv": 8, "marketsrv": 9, "fleetsrv": 10}
 
 
 def port_of(name: str, base: int = PORT_BASE) -> int:

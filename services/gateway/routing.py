@@ -16,4 +16,6 @@ OWNERS: Final[dict[str, str]] = {
     "alarm-definitions": "alarmsrv",
     "rules": "rulesrv",
     "history": "hissrv",
+    "networks": "netsrv",
+    "routes": "netsrv",
 }

@@ -1,0 +1,175 @@
+"""Typed facade over the Redis Functions that netsrv uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from typing import Any, Final, NamedTuple
+
+import orjson
+from pydantic import ValidationError
+
+from libs.points import KINDS
+from libs.redis import keys
+from libs.redis.client import Client, execute, translated
+from libs.redis.definitions import Definitions, Names
+from libs.redis.functions import Functions
+from services.netsrv.documents import GOOD, QueueEntry, Sample
+from services.netsrv.schemas import Network, Route
+
+_PAGE: Final = 1000
+NETWORK: Final = Names("network", "network_upsert", "network_get", "network_list", "network_delete")
+ROUTE: Final = Names("route", "route_upsert", "route_get", "route_list", "route_delete")
+
+
+class Batch(NamedTuple):
+    """A batch of the queue ("" when there is nothing), and the token of all that decides what is forwarded."""
+
+    id: str
+    token: str
+    entries: list[QueueEntry]
+
+
+class _Hashes(NamedTuple):
+    """Where the points of an owner and kind are."""
+
+    service: str
+    owner: str
+    kind: str
+    values: str
+    instants: str
+    qualities: str
+
+
+class NetworkFunctions:
+    """The functions of netsrv's domain, commands, and the live image."""
+
+    def __init__(self, functions: Functions) -> None:
+        self._functions = functions
+        self._queue = functions.key(keys.key("history_queue"))
+        self.networks = Definitions(functions, NETWORK)
+        self.routes = Definitions(functions, ROUTE)
+
+    # Forwarding
+
+    async def claim(self, limit: int) -> Batch:
+        """Take the next batch: what was not finished before, then new entries."""
+        reply: Any = await self._functions.call("forward_claim", None, {"limit": limit})
+        batch, _, token, entries = reply
+        return Batch(batch.decode(), token.decode(), [_entry(entry_id, fields) for entry_id, fields in entries])
+
+    async def complete(self, batch: str) -> None:
+        """Say that a batch is safe."""
+        await self._functions.call("forward_complete", batch)
+
+    async def wait(self, blocking: Client, after: str, timeout_ms: int) -> None:
+        """Return when the queue has an entry after the one given (`$`: from now), or after the time-out."""
+        await execute(blocking, "XREAD", "BLOCK", timeout_ms, "COUNT", 1, "STREAMS", self._queue, after)
+
+    # Definitions
+
+    async def all_networks(self) -> tuple[list[Network], list[str]]:
+        """Return all networks, and what is wrong with those that can't be read."""
+        return _parsed(Network, await self._all("network_list"))
+
+    async def all_routes(self) -> tuple[list[Route], list[str]]:
+        """Return all routes, and what is wrong with those that can't be read."""
+        return _parsed(Route, await self._all("route_list"))
+
+    async def models_by_point(self) -> dict[str, list[str]]:
+        """Return which points of models a device's point is: reference -> references."""
+        found: dict[str, list[str]] = {}
+        for model in await self._all("model_list"):
+            expanded = await self._functions.read_json("model_expand", model["id"])
+            for name, reference in {**expanded["data"], **expanded["action"]}.items():
+                found.setdefault(reference, []).append(f"modsrv:{model['id']}:{name}")
+        return found
+
+    async def _all(self, function: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            page = await self._functions.read_json(function, None, {"limit": _PAGE, "cursor": cursor or None})
+            found += page["items"]
+            cursor = page["cursor"]
+        return found
+
+    # Commands
+
+    async def submit(self, channel: str, command: dict[str, Any]) -> dict[str, Any]:
+        """Submit a command; it is on disk when this returns."""
+        document: dict[str, Any] = orjson.loads(await self._functions.durable("command_submit", channel, command))
+        return document
+
+    async def command(self, command_id: str) -> dict[str, Any]:
+        """Return a command, or raise NotFoundError."""
+        document: dict[str, Any] = await self._functions.read_json("command_get", command_id)
+        return document
+
+    # The live image
+
+    async def image(self, patterns: Iterable[str]) -> list[Sample]:
+        """Return the present value of every point whose owner and kind the patterns may match."""
+        wanted = [one for one in await self._places() if any(_may_match(pattern, one) for pattern in patterns)]
+        with translated():
+            async with self._functions.client.pipeline(transaction=True) as pipeline:
+                for one in wanted:
+                    for key in one[3:]:
+                        pipeline.execute_command("HGETALL", self._functions.key(key))
+                replies = await pipeline.execute() if wanted else []
+        samples = []
+        for index, one in enumerate(wanted):
+            values, instants, qualities = replies[3 * index : 3 * index + 3]
+            for point in sorted(values.keys() | qualities.keys()):
+                text = values.get(point)
+                samples.append(
+                    Sample(
+                        one.service,
+                        one.owner,
+                        one.kind,
+                        point.decode(),
+                        int(instants.get(point, 0)),
+                        None if text is None else float(text),
+                        qualities.get(point, GOOD.encode()).decode(),
+                    )
+                )
+        return samples
+
+    async def _places(self) -> list[_Hashes]:
+        places = []
+        for channel in await self._all("channel_list"):
+            for kind in sorted(KINDS):
+                names = ("values", "values_at", "values_quality")
+                hashes = (keys.key(name, ch=channel["id"], type=kind) for name in names)
+                places.append(_Hashes("comsrv", str(channel["id"]), kind, *hashes))
+        for model in await self._all("model_list"):
+            names = ("model_values", "model_values_at", "model_values_quality")
+            hashes = (keys.key(name, id=model["id"]) for name in names)
+            places.append(_Hashes("modsrv", model["id"], "", *hashes))
+        return places
+
+
+def _may_match(pattern: str, place: _Hashes) -> bool:
+    """Say whether a pattern may match a point there; one without `:` for each step may match anything."""
+    steps = pattern.split(":")
+    owner = [place.service, place.owner, *([place.kind] if place.kind else [])]
+    if len(steps) != len(owner) + 1:
+        return any("*" in step for step in steps)
+    return all(fnmatchcase(found, step) for found, step in zip(owner, steps, strict=False))
+
+
+def _parsed(model: type[Any], documents: list[dict[str, Any]]) -> tuple[list[Any], list[str]]:
+    found, problems = [], []
+    for document in documents:
+        try:
+            found.append(model.model_validate(document))
+        except ValidationError as error:
+            problems.append(f"{model.__name__.lower()} {document.get('id')} is left out: {error}")
+    return found, problems
+
+
+def _entry(entry_id: bytes, fields: Any) -> QueueEntry:
+    pairs = fields.items() if isinstance(fields, dict) else zip(fields[::2], fields[1::2], strict=True)
+    found = dict(pairs)
+    ms, _, seq = entry_id.decode().partition("-")
+    return QueueEntry((int(ms), int(seq)), int(found.get(b"i", 0)), found.get(b"c", b"").decode(), found.get(b"d", b""))
