@@ -42,8 +42,13 @@ COMMANDS: Final = {
     "commands": Entry("services.commands.read:commands", "Commands sent to devices, newest first."),
     "logs": Entry("services.commands.logs:logs", "Show a service's log; -f follows it."),
     "token": Entry("services.commands.token:token", "Make an API token."),
+    "link": Entry("services.commands.link:link", "Print a link that logs a person in, once."),
     "redis-url": Entry("services.commands.redis:redis_url", "Print the address of the site's Redis."),
     "redis": Entry("services.commands.redis:redis", "Run a Redis command, without redis-cli."),
+    "redis-server": Entry("services.commands.redis_server:redis_server", "Run the site's Redis alone, for systemd."),
+    "install-service": Entry(
+        "services.commands.install_service:install_service", "Write systemd units, for machines without Docker."
+    ),
 }
 
 

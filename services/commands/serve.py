@@ -42,8 +42,10 @@ def build(name: str) -> Served:
 @click.argument("services", nargs=-1, required=True)
 def serve(services: tuple[str, ...]) -> None:
     """Run a service until SIGTERM; several share one process, for machines with little memory."""
-    # Our own Redis has a password, which stands in the data directory.
-    os.environ.setdefault("VOLTAGE_REDIS_URL", load_site().redis_url())
+    # Our own Redis has a password, which stands in the data directory. One that is set elsewhere comes in
+    # a variable or in the file that it names; never both.
+    if not os.environ.get("VOLTAGE_REDIS_URL_FILE"):
+        os.environ.setdefault("VOLTAGE_REDIS_URL", load_site().redis_url())
     built = [build(name) for name in services]
     if len(built) == 1:
         run(built[0].app, built[0].settings, built[0].name)
