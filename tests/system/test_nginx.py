@@ -201,13 +201,13 @@ async def test_the_certificate_is_verified_and_old_tls_refused(started: Entry):
 
 def test_keys_are_the_owners_alone_and_renewal_keeps_the_authority(started: Entry):
     folder = started.folder / "certificates"
-    before = (folder / "ca.crt").read_text(), (folder / "server.crt").read_text()
+    before = (folder / "ca.crt").read_text(), (folder / "server/server.crt").read_text()
     run([str(ROOT / "scripts" / "certificates"), str(folder), "site.example"], started.environ)
-    for name in ("ca.key", "server.key"):
+    for name in ("ca.key", "server/server.key"):
         assert (folder / name).stat().st_mode & 0o777 == 0o600
     assert (folder / "ca.crt").read_text() == before[0]
-    assert (folder / "server.crt").read_text() != before[1]
-    run(["openssl", "verify", "-x509_strict", "-CAfile", str(folder / "ca.crt"), str(folder / "server.crt")], {})
+    assert (folder / "server/server.crt").read_text() != before[1]
+    run(["openssl", "verify", "-x509_strict", "-CAfile", str(folder / "ca.crt"), str(folder / "server/server.crt")], {})
 
 
 async def test_a_gateway_that_is_away_is_a_503_problem(tmp_path: Path):
