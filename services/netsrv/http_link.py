@@ -15,6 +15,8 @@ from services.netsrv.schemas import Tls
 # 4xx that say "not now" instead of "never".
 TRANSIENT: Final = frozenset({408, 429})
 MAX_AFTER_S: Final = 3600
+# Of an answer so much is read, and after masking so much shown: half a secret is none.
+READ_BODY: Final = 4096
 SHOWN_BODY: Final = 200
 
 
@@ -46,10 +48,8 @@ class HttpLink(Link):
                 headers[self.network.token_header] = token
             else:
                 headers["Authorization"] = f"Bearer {token}"
-        elif secret.username and secret.password:
-            headers["Authorization"] = aiohttp.encode_basic_auth(
-                secret.username.get_secret_value(), secret.password.get_secret_value()
-            )
+        elif secret.basic:
+            headers["Authorization"] = f"Basic {secret.basic}"
         return headers
 
     async def _send(self, client: aiohttp.ClientSession, one: Stored) -> None:
@@ -67,13 +67,14 @@ class HttpLink(Link):
                 headers=headers,
                 allow_redirects=False,
             ) as answer:
-                body = (await answer.content.read(SHOWN_BODY)).decode(errors="replace")
+                body = (await answer.content.read(READ_BODY)).decode(errors="replace")
         except TimeoutError:
             raise UnavailableError(f"no answer within {self.network.timeout_s:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise UnavailableError(f"{type(error).__name__}: {error}") from None
         self.up()
-        await self._judge(one, answer.status, f"HTTP {answer.status} {body}".strip(), answer.headers)
+        said = f"HTTP {answer.status} {self.secret.masked(body)[:SHOWN_BODY]}".strip()
+        await self._judge(one, answer.status, said, answer.headers)
 
     async def _judge(self, one: Stored, status: int, said: str, headers: Mapping[str, str]) -> None:
         if 200 <= status < 300:
@@ -81,7 +82,7 @@ class HttpLink(Link):
             self.worked()
         elif 400 <= status < 500 and status not in TRANSIENT:
             await self.fault(said)
-            await self.queue.dead_letter(one.id, self.secret.masked(said))
+            await self.queue.dead_letter(one.id, said)
         else:
             after = headers.get("Retry-After", "")
             raise LaterError(said, min(float(after), MAX_AFTER_S)) if after.isdigit() else UnavailableError(said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from pathlib import Path
 
 from pydantic import Field, SecretStr
@@ -24,7 +25,14 @@ class NetworkSecret(Model):
         for secret in (self.password, self.token):
             if secret and secret.get_secret_value():
                 text = text.replace(secret.get_secret_value(), MASK)
-        return text
+        return text.replace(self.basic, MASK) if self.basic else text
+
+    @property
+    def basic(self) -> str | None:
+        """User and password as HTTP's basic scheme writes them (RFC 7617)."""
+        if not self.username or not self.password:
+            return None
+        return b64encode(f"{self.username.get_secret_value()}:{self.password.get_secret_value()}".encode()).decode()
 
 
 class ForwardSettings(Model):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,84 +11,12 @@ import pytest
 from libs import clock
 from libs.redis.functions import Functions
 from services.netsrv.app import create_app
-from services.netsrv.settings import NetsrvSettings
 from tests.integration.hissrv.support import Channel, section
+from tests.integration.netsrv.support import network, received, settings_of, status_when
 from tests.support.brokers import Broker, Subscriber, make_authority, make_certificate, make_users
 from tests.support.servers import RedisServer, free_port
 from tests.support.service import Service, running
 from tests.support.wait import wait_until
-
-FAST = {"first_ms": 20, "max_ms": 200}
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    """Give a running broker."""
-    made = Broker(tmp_path / "broker", free_port())
-    made.start()
-    yield made
-    made.kill()
-
-
-@pytest.fixture
-async def channel(functions: Functions) -> Channel:
-    """Give a claimed channel."""
-    made = Channel(functions)
-    await made.claim()
-    return made
-
-
-def settings_of(redis_server: RedisServer, folder: Path, **more: Any) -> NetsrvSettings:
-    """Return settings with a data folder of the test's own."""
-    return NetsrvSettings.model_validate(
-        {
-            "data_dir": folder, "config_dir": folder, "redis": {"url": redis_server.url},
-            "forward": {"linger_ms": 0}, **more,
-        }
-    )  # fmt: skip
-
-
-@pytest.fixture
-async def netsrv(redis_server: RedisServer, functions: Functions, tmp_path: Path) -> AsyncIterator[Service]:
-    """Give the running service."""
-    async with running(create_app, settings_of(redis_server, tmp_path)) as service:
-        yield service
-
-
-@pytest.fixture
-async def heard(broker: Broker) -> AsyncIterator[Subscriber]:
-    """Give a subscriber of everything."""
-    subscriber = Subscriber(broker, "#")
-    await subscriber.start()
-    yield subscriber
-    await subscriber.stop()
-
-
-def network(broker: Broker, **more: Any) -> dict[str, Any]:
-    """Return a network at a broker."""
-    return {"id": "cloud", "type": "mqtt", "host": "127.0.0.1", "port": broker.port, "retry": FAST, **more}
-
-
-async def received(subscriber: Subscriber, topic: str, count: int) -> list[Any]:
-    """Wait for some messages on a topic; return them decoded."""
-
-    async def enough() -> list[str]:
-        found = [payload for where, payload in subscriber.messages() if where == topic]
-        return found if len(found) >= count else []
-
-    return [orjson.loads(payload) for payload in await wait_until(enough, f"{count} messages on {topic}")]
-
-
-async def connected(service: Service, name: str = "cloud") -> dict[str, Any]:
-    """Wait until a network is connected; return its status."""
-
-    async def condition() -> dict[str, Any] | None:
-        answer = await service.get(f"/api/networks/{name}/status")
-        return answer.body if answer.status == 200 and answer.body["connected"] else None
-
-    found = await wait_until(condition, f"{name} is connected")
-    assert found
-    return found
 
 
 async def test_changes_arrive(
@@ -106,7 +33,7 @@ async def test_changes_arrive(
     ]  # fmt: skip
     for route in routes:
         assert (await netsrv.ask("POST", "/api/routes", {"network": "cloud", **route})).status == 201
-    await connected(netsrv)
+    await status_when(netsrv, connected=True)
     assert await received(heard, "voltage/cloud/status", 1) == [{"state": "online", "at_ms": heard_at(heard)}]
     await channel.send(
         1_700_000_000_123, section("T", {"1": 1.25, "2": -2}, {"2": "uncertain:test"}), section("S", {"1": 1})
@@ -128,11 +55,7 @@ async def test_changes_arrive(
     lines = [payload for topic, payload in heard.messages() if topic == "lines"]
     assert lines[0] == "comsrv:1001:T:1=1.2[good];comsrv:1001:T:2=-2.0[uncertain:test]"
 
-    async def empty() -> Any:
-        found = (await netsrv.get("/api/networks/cloud/status")).body
-        return found if found["queue"]["messages"] == 0 else None
-
-    status = await wait_until(empty, "the broker acknowledged all")
+    status = await status_when(netsrv, queue={"messages": 0})
     assert (status["sent"], status["failed"], status["dropped"]) == (6, 0, {})
 
 
@@ -192,7 +115,7 @@ async def test_last_will(broker: Broker, redis_server: RedisServer, functions: F
     """Who subscribes later reads from the retained status that netsrv left."""
     async with running(create_app, settings_of(redis_server, tmp_path)) as service:
         await service.ask("POST", "/api/networks", network(broker, status_topic="plant/status"))
-        await connected(service)
+        await status_when(service, connected=True)
     later = Subscriber(broker, "plant/status")
     await later.start()
     assert await received(later, "plant/status", 1) == [{"state": "offline"}]
@@ -214,7 +137,7 @@ async def test_a_password_is_needed_and_never_shown(
         async with running(create_app, settings_of(redis_server, tmp_path, secrets=secrets)) as service:
             created = await service.ask("POST", "/api/networks", network(made, secret="cloud"))  # noqa: S106 - a name
             wrong = await service.ask("POST", "/api/networks", network(made, id="b", secret="wrong"))  # noqa: S106
-            status = await connected(service)
+            status = await status_when(service, connected=True)
 
             async def refused() -> Any:
                 found = (await service.get("/api/networks/b/status")).body
@@ -251,7 +174,7 @@ async def test_tls_is_verified(redis_server: RedisServer, functions: Functions, 
         async with running(create_app, settings_of(redis_server, tmp_path)) as service:
             assert (await service.ask("POST", "/api/networks", network(made, tls=tls))).status == 201
             if trusted:
-                await connected(service)
+                await status_when(service, connected=True)
                 return
 
             async def refused() -> Any:
