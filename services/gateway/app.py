@@ -58,7 +58,8 @@ def create_app(settings: GatewaySettings) -> web.Application:
 
 async def _end_streams(app: web.Application) -> None:
     """End the live streams, so that the shutdown need not wait for their clients."""
-    await asyncio.gather(*(stream.end("the gateway stops") for stream in list(app[STREAMS])))
+    held = app[STREAMS]
+    await asyncio.gather(*(stream.end("the gateway stops") for stream in list(held)))
 
 
 async def _resources(app: web.Application) -> AsyncIterator[None]:
