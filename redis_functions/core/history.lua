@@ -10,7 +10,13 @@ M.MAX_BYTES = 268435456
 -- What an entry costs beside its document.
 M.ENTRY_BYTES = 96
 
---- Take entries out of the queue and its size; `found` is XRANGE's reply. Returns their samples.
+-- How many entries are read at once to make room.
+local CHUNK = 16
+-- Small entries make room for large ones, so room is made by bytes: at most this many times what came,
+-- so that a queue whose cap was lowered shrinks without a call that takes long.
+local HASTE = 4
+
+--- Take entries out of the queue and its size; `found` is XRANGE's reply. Returns their samples and bytes.
 function M.remove(ns, found)
   local entries, bytes, samples, ids = 0, 0, 0, {}
   for i = 1, #found do
@@ -32,7 +38,18 @@ function M.remove(ns, found)
     redis.call("HINCRBY", size, "bytes", -bytes)
     redis.call("HINCRBY", size, "samples", -samples)
   end
-  return samples
+  return samples, bytes
+end
+
+-- Drop the oldest until `excess` bytes and `surplus` entries are gone, or `HASTE` times the bytes that came.
+local function make_room(ns, excess, surplus, came)
+  local dropped, freed, entries = 0, 0, 0
+  repeat
+    local found = redis.call("XRANGE", keys.history_queue(ns), "-", "+", "COUNT", CHUNK)
+    local samples, bytes = M.remove(ns, found)
+    dropped, freed, entries = dropped + samples, freed + bytes, entries + #found
+  until #found == 0 or (freed >= excess and entries >= surplus) or freed >= HASTE * came
+  return dropped
 end
 
 --- Append one document with `samples` samples of a channel.
@@ -52,7 +69,7 @@ function M.append(ctx, ch, document, samples)
   redis.call("HINCRBY", size, "samples", samples)
   local cap = tonumber(redis.call("HGET", keys.limits(ns), "queue_bytes") or M.MAX_BYTES)
   if bytes_now > cap or entries_now > M.MAX_ENTRIES then
-    local dropped = M.remove(ns, redis.call("XRANGE", keys.history_queue(ns), "-", "+", "COUNT", 16))
+    local dropped = make_room(ns, bytes_now - cap, entries_now - M.MAX_ENTRIES, bytes)
     if redis.call("HINCRBY", keys.ledger(ns), "dropped:queue_full", dropped) == dropped then
       streams.event(ns, ctx.now, "history_queue_full", "the oldest history goes; is hissrv running?")
     end

@@ -43,6 +43,18 @@ async def test_at_its_cap_the_queue_drops_the_oldest_and_counts_them(site: Site)
     assert int(events[0]["at_ms"]) == site.now
 
 
+async def test_many_small_entries_make_room_for_large_ones(site: Site) -> None:
+    for number in range(200):
+        await site.put({1: number})
+    size = await site.hash("hissrv:queue:size")
+    await cap(site, int(size["bytes"]))
+    await site.put({point: number for point in range(1, 301)})
+    size = await site.hash("hissrv:queue:size")
+    assert int(size["bytes"]) <= int((await site.hash("voltage:limits"))["queue_bytes"])
+    assert int(size["entries"]) > 1
+    await check_balance(site)
+
+
 async def test_what_is_written_and_what_is_dropped_meanwhile_are_counted_once(site: Site) -> None:
     for number in range(10):
         await site.put({1: number})
