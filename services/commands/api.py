@@ -20,6 +20,9 @@ from services.supervisor.site import Site, load_site
 TIMEOUT_S: Final = 30.0
 TOKEN_TTL_S: Final = 60
 PAGE: Final = 500
+# A pipe has no width; what a person greps for must not be cut at the 80 columns rich assumes.
+PIPED_WIDTH: Final = 240
+UNWRAPPED: Final = 12  # ids, states and numbers stay in one piece; names fold
 
 
 def request(path: str, query: Mapping[str, object] | None = None, body: object = None, role: str = "viewer") -> Any:
@@ -82,10 +85,14 @@ def show(items: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, as_j
     if not items:
         click.echo(empty)
         return
-    table = Table(*columns)
-    for item in items:
-        table.add_row(*(cell(field(item, path)) for path in columns.values()))
-    Console().print(table)
+    rows = [[cell(field(item, path)) for path in columns.values()] for item in items]
+    table = Table()
+    for title, texts in zip(columns, zip(*rows, strict=True), strict=True):
+        table.add_column(title, overflow="fold", no_wrap=max(map(len, texts)) <= UNWRAPPED)
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    (console if console.is_terminal else Console(width=PIPED_WIDTH)).print(table)
 
 
 def field(item: Any, path: str) -> Any:

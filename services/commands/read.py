@@ -97,7 +97,7 @@ def models(model: str | None, limit: int, as_json: bool) -> None:
 @as_json
 def alarms(status: str | None, level: str | None, limit: int, as_json: bool) -> None:
     """List the alarms, by default those that are open."""
-    items = pages("/api/alarms", {"status": status, "level": level}, limit)
+    items = pages("/api/alarms", {"status": status, "level": level, "active": None if status else "true"}, limit)
     if not as_json:
         items = timed(items, when, "created_at_ms")
     columns = {
