@@ -108,15 +108,16 @@ class NetworkFunctions:
 
     # The live image
 
-    async def image(self, patterns: Iterable[str]) -> list[Sample]:
-        """Return the present value of every point whose owner and kind the patterns may match."""
+    async def image(self, patterns: Iterable[str]) -> tuple[int, list[Sample]]:
+        """Return the image's number and the present value of every point the patterns may match, of one instant."""
         wanted = [one for one in await self._places() if any(_may_match(pattern, one) for pattern in patterns)]
         with translated():
             async with self._functions.client.pipeline(transaction=True) as pipeline:
+                pipeline.get(self._functions.key(keys.key("image")))
                 for one in wanted:
                     for key in one[3:]:
                         pipeline.execute_command("HGETALL", self._functions.key(key))
-                replies = await pipeline.execute() if wanted else []
+                number, *replies = await pipeline.execute()
         samples = []
         for index, one in enumerate(wanted):
             values, instants, qualities = replies[3 * index : 3 * index + 3]
@@ -133,7 +134,7 @@ class NetworkFunctions:
                         qualities.get(point, GOOD.encode()).decode(),
                     )
                 )
-        return samples
+        return int(number or 0), samples
 
     async def _places(self) -> list[_Hashes]:
         places = []

@@ -50,13 +50,13 @@ class Intervals:
         due = [writer for writer in self._forwarder.router.on_interval if self._is_due(writer, at_ms)]
         if not due:
             return
-        image = await self._functions.image([writer.route.source for writer in due])
+        number, image = await self._functions.image([writer.route.source for writer in due])
         for writer in due:
             interval_ms = writer.route.interval_ms or LOOK_MS
             moment = at_ms - at_ms % interval_ms
             samples = [sample._replace(at_ms=moment) for sample in image if writer.pattern.match(sample.ref)]
             if samples and (queue := self._networks.queue(writer.network)):
-                await queue.put(writer.write(samples, 0))
+                await queue.put(writer.write(samples, number))
 
     def _is_due(self, writer: RouteWriter, at_ms: int) -> bool:
         """Say whether an interval began since the last look; a new route waits for the next one to begin."""

@@ -139,6 +139,11 @@ async def test_killed_while_it_sends(netsrv: Process, heard: Subscriber, source:
     await netsrv.kill()
     found = numbers(heard)
     assert once(found) == list(range(1, source.sent + 1))
+
+    async def last_will() -> bool:
+        return heard.messages()[-1] == ("voltage/cloud/status", '{"state":"offline"}')
+
+    await wait_until(last_will, "the broker says that netsrv is gone")
     assert len(found) <= source.sent + KILLS * WINDOW
 
 

@@ -101,6 +101,7 @@ async def test_every_interval(broker: Broker, heard: Subscriber, netsrv: Service
     first, second = (await received(heard, "now", 2))[:2]
     assert second["at_ms"] - first["at_ms"] in {200, 400}
     assert first["at_ms"] % 200 == 0
+    assert first["image"] > 0
     assert (
         first["points"]
         == second["points"]
@@ -186,4 +187,33 @@ async def test_tls_is_verified(redis_server: RedisServer, functions: Functions, 
             assert not found["connected"]
             assert "as voltage-cloud" not in made.log()
     finally:
+        made.kill()
+
+
+async def test_a_message_the_broker_never_takes(
+    redis_server: RedisServer, functions: Functions, channel: Channel, tmp_path: Path
+) -> None:
+    """One that ends each session is put aside after some, and what waits behind it goes on."""
+    made = Broker(tmp_path / "broker", free_port(), "max_packet_size 500")
+    made.start()
+    heard = Subscriber(made, "v")
+    await heard.start()
+    retry = {"first_ms": 10, "max_ms": 20}
+    try:
+        async with running(create_app, settings_of(redis_server, tmp_path)) as service:
+            await service.ask("POST", "/api/networks", network(made, retry=retry))
+            route = {"network": "cloud", "source": "comsrv:1001:T:*", "target": "v", "formatter": "ascii"}
+            large = "{value:.0f}" + 600 * "x"
+            await service.ask("POST", "/api/routes", {**route, "source": "comsrv:1001:T:2", "template": large})
+            await service.ask("POST", "/api/routes", {**route, "source": "comsrv:1001:T:1", "template": "{value:.0f}"})
+            await channel.send(1, section("T", {"1": 1}))
+            await channel.send(2, section("T", {"2": 2}))
+            await channel.send(3, section("T", {"1": 3}))
+            status = await status_when(service, sent=2, dead_letters=1, queue={"messages": 0})
+            assert status["failed"] >= 10
+            (letter,) = (await service.get("/api/networks/cloud/dead-letters")).body["items"]
+            assert letter["reason"] == "the broker broke off 10 sessions at this message"
+            assert [payload for _, payload in heard.messages()] == ["1", "3"]
+    finally:
+        await heard.stop()
         made.kill()

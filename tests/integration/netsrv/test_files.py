@@ -1,0 +1,78 @@
+"""config/netsrv.yaml: what it says is applied, and what is wrong with it is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from libs.config import load
+from libs.errors import ConfigurationError
+from libs.redis.functions import Functions
+from services.netsrv.app import create_app, desired
+from services.netsrv.settings import NetsrvSettings
+from tests.support.servers import RedisServer
+from tests.support.service import running
+
+FILE = """
+networks:
+  - {id: cloud, type: mqtt, host: 127.0.0.1, port: 1, secret: cloud}
+routes:
+  - {id: meters, network: cloud, source: "comsrv:1001:*"}
+secrets:
+  cloud: {username: plant}
+"""
+
+
+def settings_from(folder: Path, text: str, **environ: str) -> NetsrvSettings:
+    """Load settings as the service does."""
+    (folder / "netsrv.yaml").write_text(text)
+    return load(NetsrvSettings, "netsrv", {"VOLTAGE_CONFIG_DIR": str(folder), **environ}).settings
+
+
+async def test_applied(redis_server: RedisServer, functions: Functions, tmp_path: Path) -> None:
+    """Networks and routes reach Redis; a secret comes from a file and reaches nothing."""
+    (tmp_path / "word").write_text("s3cret-word\n")
+    settings = settings_from(
+        tmp_path, FILE, NETSRV_SECRETS_CLOUD_PASSWORD_FILE=str(tmp_path / "word"),
+        VOLTAGE_REDIS_URL=redis_server.url, VOLTAGE_DATA_DIR=str(tmp_path),
+    )  # fmt: skip
+    password = settings.secrets["cloud"].password
+    assert password
+    assert password.get_secret_value() == "s3cret-word"
+    async with running(create_app, settings) as service:
+        stored = (await service.get("/api/networks/cloud")).body
+        assert (stored["secret"], stored["author"]) == ("cloud", "file")
+        assert (await service.get("/api/routes/meters")).body["network"] == "cloud"
+        assert "s3cret" not in str(stored)
+    loaded = load(
+        NetsrvSettings, "netsrv", {"VOLTAGE_CONFIG_DIR": str(tmp_path), "NETSRV_SECRETS_CLOUD_TOKEN": "s3cret-word"}
+    )
+    assert "s3cret" not in str(list(loaded.shown()))
+
+
+async def test_the_demo_file_and_its_comments(tmp_path: Path) -> None:
+    """It enables nothing; what stands in its comments is right."""
+    text = (Path(__file__).parents[3] / "config" / "netsrv.yaml").read_text()
+    assert desired(settings_from(tmp_path, text)) == []
+    example = "\n".join(line.removeprefix("#")[1:] for line in text.split("{}\n")[1].splitlines())
+    assert set(yaml.safe_load(example)) == {"networks", "routes", "secrets"}
+    assert len(desired(settings_from(tmp_path, example))) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("networks: [{id: a, type: mqtt}]", "a network of type mqtt needs host"),
+        ("networks: [{id: a, type: mqtt, host: h, password: p}]", "unknown key"),
+        ("networks: [{id: a, type: mqtt, host: h, secret: s}]", "there is no s in secrets"),
+        ("networks: [{type: mqtt, host: h}]", "id: is required"),
+        ("routes: [{id: a, network: n, source: 'comsrv:*'}, {id: a, network: n, source: 'x:*'}]", "id a is taken"),
+        ("routes: [{id: a, network: n, source: 'comsrv:*', template: {v: '{valeu}'}}]", "{valeu} is no field"),
+    ],
+)
+def test_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        desired(settings_from(tmp_path, text))
+    assert said in str(caught.value)
