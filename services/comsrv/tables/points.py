@@ -12,7 +12,7 @@ from libs.points import PointKind
 from libs.validation import Model, problems_of
 from services.comsrv.channel import MAX_ID, Point
 from services.comsrv.fields import Integer
-from services.comsrv.tables.reader import Row, read_table
+from services.comsrv.tables.reader import Form, read_table
 
 # Column of the table -> field of the model, where they differ.
 _RENAMED: Final = {"point_id": "id", "signal_name": "name"}
@@ -30,6 +30,16 @@ class Located(NamedTuple):
     model: Model | None
 
 
+class Table(NamedTuple):
+    """The rows by point id, and whether none was lost: only then is a row that is not there a problem of its own."""
+
+    rows: dict[int, Located]
+    whole: bool
+
+
+ABSENT: Final = Table({}, whole=True)
+
+
 class _PointId(Model):
     id: Integer = Field(ge=1, le=MAX_ID)
 
@@ -44,25 +54,26 @@ def mapping_path(folder: Path, kind: PointKind) -> Path:
     return folder / "mapping" / f"{kind.table}_mapping.csv"
 
 
-def read_points(path: Path, problems: list[Problem]) -> dict[int, Located]:
+def read_points(path: Path, problems: list[Problem]) -> Table:
     """Read a point table: point id -> a `Point`."""
-    rows = read_table(path, POINT_COLUMNS, REQUIRED_POINT_COLUMNS, problems)
-    return _by_id(rows, path, Point, problems)
+    form = read_table(path, POINT_COLUMNS, REQUIRED_POINT_COLUMNS, problems)
+    return _by_id(form, path, Point, problems)
 
 
-def read_mappings(path: Path, model: type[Model], problems: list[Problem]) -> dict[int, Located]:
+def read_mappings(path: Path, model: type[Model], problems: list[Problem]) -> Table:
     """Read a mapping table: point id -> the protocol's mapping model."""
     known = ["point_id", *model.model_fields]
     required = ["point_id", *(name for name, field in model.model_fields.items() if field.is_required())]
-    rows = read_table(path, known, required, problems)
-    return _by_id(rows, path, model, problems)
+    form = read_table(path, known, required, problems)
+    return _by_id(form, path, model, problems)
 
 
-def _by_id(rows: list[Row], path: Path, model: type[Model], problems: list[Problem]) -> dict[int, Located]:
+def _by_id(form: Form, path: Path, model: type[Model], problems: list[Problem]) -> Table:
     """Validate each row and index it by point id; a point id twice names both lines."""
     found: dict[int, Located] = {}
     lines: dict[int, int] = {}
-    for line, cells in rows:
+    whole = form.whole
+    for line, cells in form.rows:
         where = f"{path}:{line}"
         values: dict[str, Any] = {_RENAMED.get(name, name): cell for name, cell in cells.items()}
         own = {"id": values["id"]} if "id" in values else {}
@@ -74,13 +85,14 @@ def _by_id(rows: list[Row], path: Path, model: type[Model], problems: list[Probl
             values.pop("id", None)
         parsed = _validated(values, model, where, problems)
         if identity is None:
+            whole = False
             continue
         if identity.id in lines:
             problems.append(Problem(where, f"point {identity.id} stands twice; first in line {lines[identity.id]}"))
             continue
         lines[identity.id] = line
         found[identity.id] = Located(where, parsed)
-    return found
+    return Table(found, whole)
 
 
 def _validated(values: dict[str, Any], model: type[T], where: str, problems: list[Problem]) -> T | None:

@@ -26,8 +26,18 @@ class Row(NamedTuple):
     cells: dict[str, str]
 
 
-def read_table(path: Path, known: Sequence[str], required: Sequence[str], problems: list[Problem]) -> list[Row]:
+class Form(NamedTuple):
+    """The rows of a table, and whether that is all of them."""
+
+    rows: list[Row]
+    whole: bool
+
+
+def read_table(path: Path, known: Sequence[str], required: Sequence[str], problems: list[Problem]) -> Form:
     """Read a table; what is wrong with its form is added to `problems`.
+
+    An unknown column is left out and the others are read, so that one run
+    names what is wrong with the rows as well.
 
     Args:
         path: the file.
@@ -37,10 +47,11 @@ def read_table(path: Path, known: Sequence[str], required: Sequence[str], proble
     """
     text = _text(path, problems)
     if text is None:
-        return []
+        return Form([], whole=False)
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
     header: list[str] | None = None
     rows: list[Row] = []
+    whole = True
     start = 1
     try:
         for cells in lines:
@@ -50,21 +61,24 @@ def read_table(path: Path, known: Sequence[str], required: Sequence[str], proble
                 continue
             if header is None:
                 header = [name.lower() for name in stripped]
-                if not _header_is_good(header, known, required, f"{path}:{line}", problems):
-                    return []
+                if not _header_is_usable(header, known, required, f"{path}:{line}", problems):
+                    return Form([], whole=False)
                 continue
             if any(stripped[len(header) :]):
                 problems.append(
                     Problem(f"{path}:{line}", f"{len(cells)} cells under {len(header)} columns; quote a text with a ,")
                 )
+                whole = False
                 continue
             named = zip(header, stripped, strict=False)
-            rows.append(Row(line, {name: cell for name, cell in named if name and cell}))
+            rows.append(Row(line, {name: cell for name, cell in named if name in known and cell}))
     except csv.Error as error:
         problems.append(Problem(f"{path}:{lines.line_num}", f"is no CSV: {error}"))
+        whole = False
     if header is None:
         problems.append(Problem(f"{path}:1", f"is empty; the first line names the columns: {','.join(required)}"))
-    return rows
+        whole = False
+    return Form(rows, whole)
 
 
 def _text(path: Path, problems: list[Problem]) -> str | None:
@@ -89,15 +103,16 @@ def _separator(text: str) -> str:
     return ";" if header.count(";") > header.count(",") else ","
 
 
-def _header_is_good(
+def _header_is_usable(
     header: list[str], known: Sequence[str], required: Sequence[str], where: str, problems: list[Problem]
 ) -> bool:
-    found = [
+    """Report what is wrong with the header; False where its columns can't be told apart or one is missing."""
+    problems += [
         Problem(where, f"unknown column {name!r}{nearest(name, known)}")
         for name in header
         if name and name not in known
     ]
-    found += [
+    found = [
         Problem(where, f"column {name!r} stands twice")
         for name in dict.fromkeys(header)
         if name and header.count(name) > 1

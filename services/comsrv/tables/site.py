@@ -17,7 +17,7 @@ from services.comsrv.channel import Channel, ChannelSettings, Point, Points
 from services.comsrv.contract import ComBase
 from services.comsrv.plugins.registry import protocols
 from services.comsrv.settings import ComsrvSettings
-from services.comsrv.tables.points import Located, mapping_path, point_path, read_mappings, read_points
+from services.comsrv.tables.points import ABSENT, Table, mapping_path, point_path, read_mappings, read_points
 
 # Says where a point ("T", 7) or its mapping stands.
 Where = Callable[[PointKind, int, str], str]
@@ -101,14 +101,14 @@ def _load_channel(
     problems += _stray_files(folder)
     for kind in PointKind:
         path = point_path(folder, kind)
-        rows = read_points(path, problems) if path.exists() else {}
+        table = read_points(path, problems) if path.exists() else ABSENT
         path = mapping_path(folder, kind)
-        mappings: dict[int, Located] = {}
+        mappings = ABSENT
         if path.exists() and mapping_model is not None:
             mappings = read_mappings(path, mapping_model, problems)
         elif path.exists() and plugin is not None and path.read_text("utf-8-sig", "replace").strip().count("\n"):
             problems.append(Problem(str(path), f"a {declared.protocol} channel has no mappings"))
-        points[kind.value] = _joined(kind, rows, mappings, places, problems, complete=len(problems) == before)
+        points[kind.value] = _joined(kind, table, mappings, places, problems)
     if not any(points.values()) and len(problems) == before:
         problems.append(Problem(str(folder), f"channel {declared.id} has no points; write {folder}/telemetry.csv"))
     channel = Channel(**declared.model_dump(), points=Points(**points), source="file")
@@ -122,33 +122,31 @@ def _load_channel(
 
 def _joined(
     kind: PointKind,
-    rows: dict[int, Located],
-    mappings: dict[int, Located],
+    table: Table,
+    mappings: Table,
     places: dict[tuple[PointKind, int, str], str],
     problems: list[Problem],
-    *,
-    complete: bool,
 ) -> tuple[Point, ...]:
     """Put each mapping into its point; a mapping without point is a problem.
 
-    `complete` is False where rows were lost to other problems: then a missing
-    partner would only repeat them.
+    Where rows were lost to other problems, a missing partner would only repeat them.
     """
     joined = []
-    for point_id, row in rows.items():
+    for point_id, row in table.rows.items():
         places[kind, point_id, "point"] = row.where
-        point, mapping = row.model, mappings.get(point_id)
-        if not isinstance(point, Point) or (mapping is not None and mapping.model is None):
+        point, mapping = row.model, mappings.rows.get(point_id)
+        lost = mapping.model is None if mapping is not None else not mappings.whole
+        if not isinstance(point, Point) or lost:
             continue
         if mapping is not None and mapping.model is not None:
             places[kind, point_id, "mapping"] = mapping.where
             point = point.model_copy(update={"mapping": mapping.model.model_dump(exclude_unset=True)})
         joined.append(point)
-    if complete:
+    if table.whole:
         problems += [
             Problem(mapping.where, f"mapping of point {point_id}, which is not in {kind.table}.csv")
-            for point_id, mapping in mappings.items()
-            if point_id not in rows
+            for point_id, mapping in mappings.rows.items()
+            if point_id not in table.rows
         ]
     return tuple(joined)
 

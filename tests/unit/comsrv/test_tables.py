@@ -69,6 +69,15 @@ def test_mark_semicolon_decimal_comma_and_any_column_order(tmp_path: Path):
             ["telemetry.csv:1: unknown column 'signal_nam'; did you mean signal_name?",
              "telemetry.csv:1: column 'signal_name' is missing"],
         ),
+        (
+            {
+                "telemetry.csv": "point_id,signal_name,data_type,scael\n7,a,float32,1\n7,b,float32,1\n",
+                "mapping/telemetry_mapping.csv": MAPPINGS + "7,1,3,40,float32,,\n8,1,3,42,float32,,\n",
+            },
+            ["telemetry.csv:1: unknown column 'scael'; did you mean scale?",
+             "telemetry.csv:3: point 7 stands twice; first in line 2",
+             "mapping/telemetry_mapping.csv:3: mapping of point 8, which is not in telemetry.csv"],
+        ),
         ({"telemetry.csv": POINTS + "7,a,float32\n7,b,float32\n"}, ["telemetry.csv:3: point 7 stands twice; first in line 2"]),
         (
             {"mapping/telemetry_mapping.csv": MAPPINGS + "7,1,3,40,float32,,\n8,1,3,42,float32,,\n"},
