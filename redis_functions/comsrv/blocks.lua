@@ -20,8 +20,11 @@ end
 
 --- Decode a document, msgpack or JSON.
 function M.decode(text)
-  if text == nil or #text > args.MAX_DOCUMENT then
-    errors.fail("LIMIT", "a document of at most " .. args.MAX_DOCUMENT .. " bytes is needed")
+  if text == nil then
+    invalid("a document is missing")
+  end
+  if #text > args.MAX_DOCUMENT then
+    errors.fail("LIMIT", "the document has " .. #text .. " bytes, at most " .. args.MAX_DOCUMENT .. " are taken")
   end
   local ok, document = pcall(string.byte(text) == 123 and args.decode or cmsgpack.unpack, text)
   if not ok or type(document) ~= "table" then

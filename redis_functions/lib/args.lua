@@ -119,7 +119,8 @@ function M.document(text, optional)
   end
   local ok, document = pcall(M.decode, text)
   if not ok then
-    errors.fail("INVALID", "the document is no JSON: " .. tostring(document))
+    -- The parser puts the line of our source in front; a caller has no use for it.
+    errors.fail("INVALID", "the document is no JSON: " .. string.gsub(tostring(document), "^user_[%w_]+:%d+: ", "", 1))
   end
   if type(document) ~= "table" then
     errors.fail("INVALID", "the document must be a JSON object")
