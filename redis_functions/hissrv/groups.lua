@@ -79,9 +79,9 @@ function M.sweep(ns)
       into[#into + 1] = found[i]
     end
   end
-  redis.call("HINCRBY", keys.ledger(ns), "written", history.remove(ns, written))
+  redis.call("HINCRBY", keys.ledger(ns), "written", (history.remove(ns, written)))
   if #failed > 0 then
-    redis.call("HINCRBY", keys.ledger(ns), "dead_lettered", history.remove(ns, failed))
+    redis.call("HINCRBY", keys.ledger(ns), "dead_lettered", (history.remove(ns, failed)))
   end
 end
 

@@ -68,8 +68,8 @@ async def test_the_demo_file_and_its_comments(tmp_path: Path) -> None:
         ("networks: [{id: a, type: mqtt, host: h, password: p}]", "unknown key"),
         ("networks: [{id: a, type: mqtt, host: h, secret: s}]", "there is no s in secrets"),
         ("networks: [{type: mqtt, host: h}]", "id: is required"),
-        ("routes: [{id: a, network: n, source: 'comsrv:*'}, {id: a, network: n, source: 'x:*'}]", "id a is taken"),
-        ("routes: [{id: a, network: n, source: 'comsrv:*', template: {v: '{valeu}'}}]", "{valeu} is no field"),
+        ("routes: [{id: a, network: net, source: 'comsrv:*'}, {id: a, network: net, source: 'x:*'}]", "id a is taken"),
+        ("routes: [{id: a, network: net, source: 'comsrv:*', template: {v: '{valeu}'}}]", "{valeu} is no field"),
     ],
 )
 def test_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:
