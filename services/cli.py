@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "rules": Entry("services.commands.read:rules", "Rules and their state."),
     "history": Entry("services.commands.read:history", "Past values of points."),
     "commands": Entry("services.commands.read:commands", "Commands sent to devices, newest first."),
+    "doctor": Entry("services.commands.doctor:doctor", "Say what is wrong here, and what to do about it."),
     "logs": Entry("services.commands.logs:logs", "Show a service's log; -f follows it."),
     "token": Entry("services.commands.token:token", "Make an API token."),
     "link": Entry("services.commands.link:link", "Print a link that logs a person in, once."),

@@ -1,0 +1,209 @@
+"""Checks of `voltage doctor` that look at the machine and ask the services."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Iterator
+from typing import Any, Final
+
+from libs.errors import ConfigurationError, Problem
+from libs.services import SERVICES
+from services.commands.api import pages, request
+from services.commands.config import check_service, check_simulated
+from services.commands.findings import Finding, ask, level
+from services.supervisor.lock import holder
+from services.supervisor.site import Site
+
+DISK_PERCENT: Final = 90
+DISK_CRITICAL_PERCENT: Final = 95
+MAX_SHOWN: Final = 10
+MAX_ITEMS: Final = 1000
+OLD_PENDING: Final = 10_000
+
+
+def check_configuration(site: Site) -> Iterator[Finding]:
+    """Is every file and variable right?"""
+    problems: list[Problem] = []
+    for service in SERVICES:
+        try:
+            check_service(service.name)
+        except ConfigurationError as error:
+            problems += error.problems
+    try:
+        check_simulated()
+    except ConfigurationError as error:
+        problems += error.problems
+    for problem in dict.fromkeys(problems):
+        yield Finding("configuration", "error", str(problem), "correct it; voltage config check lists all of them")
+    if not problems:
+        yield Finding("configuration", "ok", f"files in {site.config_dir}")
+
+
+def check_ports(site: Site) -> Iterator[Finding]:
+    """Does each service answer where it should, and nobody else?"""
+    down = []
+    for service in SERVICES:
+        url = site.settings.service_url(service.name)
+        answer = ask(url + "/health")
+        name = (answer.document or {}).get("service") if answer else None
+        if answer is None:
+            down.append(f"{service.name} ({url})")
+        elif name != service.name:
+            what = f"the service {name}" if name else "another program"
+            detail = f"port already in use: {what} answers at {url}, where {service.name} should"
+            yield Finding("ports", "error", detail, "stop it (ss -ltnp shows which), or set VOLTAGE_PORT_BASE")
+        elif answer.status != 200:
+            failed = (answer.document or {}).get("failed", {})
+            reasons = "; ".join(f"{what}: {why}" for what, why in failed.items())
+            yield Finding("ports", "warning", f"{service.name} is not ready: {reasons}", f"voltage logs {service.name}")
+        else:
+            yield Finding("ports", "ok", f"{service.name} at {url}")
+    if down:
+        yield Finding("ports", "error", f"nothing listens for {', '.join(down)}", _start(site))
+
+
+def _start(site: Site) -> str:
+    running = holder(site.data_dir)
+    return "voltage up starts everything" if running is None else "voltage up runs; its output and voltage logs say why"
+
+
+def check_devices(_: Site) -> Iterator[Finding]:
+    """Is every channel connected and every point good?"""
+    channels = pages("/api/channels", {}, MAX_ITEMS)
+    if not channels:
+        yield Finding("devices", "warning", "no channels, so no data in Redis", "configure some: config/comsrv.yaml")
+    for channel in channels:
+        label = f"channel {channel['id']} ({channel['name']})"
+        if not channel["enabled"]:
+            yield Finding("devices", "ok", f"{label} is switched off")
+        elif channel["state"] != "running":
+            reason = channel.get("last_error") or "no answer yet"
+            remedy = f"check cable, address and unit id; voltage logs comsrv; /api/channels/{channel['id']}/diagnostics"
+            yield Finding("devices", "error", f"{label} is {channel['state']}, no new data in Redis: {reason}", remedy)
+        else:
+            yield from _points(channel, label)
+
+
+def _points(channel: dict[str, Any], label: str) -> Iterator[Finding]:
+    points = pages(f"/api/channels/{channel['id']}/points", {}, MAX_ITEMS)
+    bad = [point for point in points if point["type"] in {"T", "S"} and point["quality"] != "good"]
+    if not bad:
+        yield Finding("devices", "ok", f"{label}: {len(points)} points")
+        return
+    shown = ", ".join(f"{point['type']}:{point['id']} {point['quality'] or 'no value'}" for point in bad[:MAX_SHOWN])
+    remedy = f"compare its tables with the device's manual: voltage points plan {channel['id']}"
+    yield Finding("devices", "warning", f"{label}: {len(bad)} of {len(points)} points are not good: {shown}", remedy)
+
+
+def check_rules(_: Site) -> Iterator[Finding]:
+    """Can every rule decide?"""
+    rules = pages("/api/rules", {}, MAX_ITEMS)
+    well = 0
+    for rule in rules:
+        if not rule["enabled"]:
+            continue
+        answer = request(f"/api/rules/{rule['id']}/evaluate", body={})
+        unknown = {one["source"]: one["quality"] for one in answer["conditions"] if one["result"] is None}
+        missing = [source for source, quality in unknown.items() if quality == "missing"]
+        if missing:
+            detail = f"rule {rule['id']} can't trigger: no such data source: {', '.join(missing)}"
+            remedy = "a source is comsrv:<channel>:<T|S|C|A>:<point> or modsrv:<model>:<point>, and must exist"
+            yield Finding("rules", "error", detail, remedy)
+        elif answer["result"] is None:
+            inputs = ", ".join(f"{source} is {quality}" for source, quality in unknown.items())
+            yield Finding("rules", "warning", f"rule {rule['id']} waits for good inputs: {inputs}", "see devices")
+        else:
+            well += 1
+    off = sum(not rule["enabled"] for rule in rules)
+    yield Finding("rules", "ok", f"{well} of {len(rules)} rules can decide, {off} are switched off")
+
+
+def check_history(site: Site) -> Iterator[Finding]:
+    """Is history written, and where?"""
+    status = request("/api/history/status")
+    store, queue, consumer = status["store"], status["queue"], status["consumer"]
+    influx = getattr(site.settings, "influxdb", None)
+    kind = store.get("kind", "store")
+    aside = "" if kind != "embedded" or (influx and influx.url) else "; InfluxDB is not configured and not needed"
+    if consumer.get("problem"):
+        remedy = "voltage logs hissrv; for InfluxDB: VOLTAGE_INFLUXDB_URL, _TOKEN, _ORG and _BUCKET of hissrv"
+        yield Finding("history", "error", f"historical data is not written: {consumer['problem']}", remedy)
+    elif queue["samples"] > OLD_PENDING:
+        detail = f"{queue['samples']} samples wait to be written"
+        yield Finding("history", "warning", detail, "voltage logs hissrv; they are kept meanwhile")
+    else:
+        yield Finding("history", "ok", f"store {kind}, {store.get('series', '?')} series{aside}")
+    if queue["dead_letters"]:
+        remedy = "see why: GET /api/history/dead-letters"
+        yield Finding("history", "warning", f"{queue['dead_letters']} samples were refused by the store", remedy)
+
+
+def check_networks(_: Site) -> Iterator[Finding]:
+    """Does what is forwarded reach its network?"""
+    networks = pages("/api/networks", {}, MAX_ITEMS)
+    for network in networks:
+        status = request(f"/api/networks/{network['id']}/status")
+        state = status.get("state") or status.get("status") or "unknown"
+        if network.get("enabled", True) and state not in {"connected", "running", "ok"}:
+            reason = status.get("problem") or status.get("last_error") or state
+            remedy = "check address, credentials and the way out; what waits is kept on disk"
+            yield Finding("networks", "warning", f"network {network['id']} is {state}: {reason}", remedy)
+        else:
+            yield Finding("networks", "ok", f"network {network['id']}: {state}")
+    if not networks:
+        yield Finding("networks", "ok", "none configured")
+
+
+def check_ledger(_: Site) -> Iterator[Finding]:
+    """Is every sample accounted for?"""
+    ledger = request("/api/ledger")
+    samples, history = ledger["samples"], ledger["history"]
+    if not ledger["balanced"]:
+        detail = f"differs by {samples['difference']} samples polled and {history['difference']} queued"
+        yield Finding("ledger", "error", detail, "GET /api/ledger; report it with the logs, it should never be")
+    dropped = sum(history["dropped"].values())
+    if dropped:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in history["dropped"].items())
+        yield Finding("ledger", "warning", f"history lost {dropped} samples: {reasons}", "see history, memory and disk")
+    if ledger["balanced"] and not dropped:
+        yield Finding("ledger", "ok", f"{samples['polled']} samples, all accounted for")
+
+
+def check_disk(site: Site) -> Iterator[Finding]:
+    """Is there room for history and for Redis' file?"""
+    folder = site.data_dir if site.data_dir.exists() else site.data_dir.parent
+    if not folder.exists():
+        yield Finding("disk", "warning", f"{site.data_dir} does not exist yet", "voltage up makes it")
+        return
+    usage = shutil.disk_usage(folder)
+    percent = 100 * usage.used / usage.total
+    state = level(percent, DISK_PERCENT, DISK_CRITICAL_PERCENT)
+    remedy = "make room, or lower HISSRV_STORE_RETENTION_DAYS; history stops first, control last"
+    free = f"{percent:.0f} % full, {usage.free >> 20} MB free"
+    yield Finding("disk", state, f"{site.data_dir}: {free}", "" if state == "ok" else remedy)
+
+
+def check_secrets(site: Site) -> Iterator[Finding]:
+    """May others read what only the owner should?"""
+    open_to_all = [
+        path
+        for path in (site.data_dir / "token.key", site.redis_dir / "password", site.data_dir / "gateway.db")
+        if path.exists() and path.stat().st_mode & 0o077
+    ]
+    for path in open_to_all:
+        yield Finding("secrets", "error", f"{path} can be read by other users", f"chmod 600 {path}")
+    if not open_to_all:
+        yield Finding("secrets", "ok", "keys and passwords are the owner's alone")
+
+
+def check_redis_port(site: Site) -> Iterator[Finding]:
+    """Is the port of our own Redis free, or ours?"""
+    if site.settings.redis.url or holder(site.data_dir) is not None:
+        return
+    with socket.socket() as probe:
+        taken = probe.connect_ex(("127.0.0.1", site.redis_port)) == 0
+    if taken and not (site.redis_dir / "password").exists():
+        detail = f"port already in use: something listens on {site.redis_port}, where our Redis should"
+        remedy = f"set VOLTAGE_PORT_BASE, or use it: VOLTAGE_REDIS_URL=redis://127.0.0.1:{site.redis_port}"
+        yield Finding("ports", "error", detail, remedy)

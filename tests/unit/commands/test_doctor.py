@@ -1,0 +1,123 @@
+"""`voltage doctor` where little or nothing runs: each finding names what is wrong and what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from libs.config.settings import Shared
+from libs.redis import bundle
+from services.cli import voltage
+from services.commands import doctor_redis, doctor_site
+from services.commands.findings import Finding, level, run_check
+from services.supervisor.resp import Connection
+from services.supervisor.site import Site
+from tests.support.processes import free_port_base
+from tests.support.servers import RedisServer
+from tests.unit.commands.listeners import Listener
+
+
+@pytest.fixture
+def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in [name for name in os.environ if name.startswith("VOLTAGE_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / "config").mkdir()
+    monkeypatch.setenv("VOLTAGE_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("VOLTAGE_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("VOLTAGE_PORT_BASE", str(free_port_base()))
+    return tmp_path
+
+
+def doctor() -> tuple[int, list[dict[str, Any]]]:
+    answer = CliRunner().invoke(voltage, ["doctor", "--json"])
+    assert answer.exception is None or isinstance(answer.exception, SystemExit), answer.output
+    return answer.exit_code, [json.loads(line) for line in answer.output.splitlines()]
+
+
+def test_a_site_that_does_not_run_is_told_so_with_the_command_to_start_it(environ: Path):
+    code, found = doctor()
+    assert code == 1
+    errors = {finding["check"]: finding for finding in found if finding["state"] == "error"}
+    assert set(errors) == {"redis", "ports"}
+    assert "voltage up" in errors["ports"]["remedy"]
+    assert all(finding["remedy"] for finding in errors.values())
+
+
+def test_a_port_in_use_by_another_program_is_recognised(environ: Path):
+    with Listener(int(os.environ["VOLTAGE_PORT_BASE"])):
+        _, found = doctor()
+    (finding,) = [one for one in found if "already in use" in one["detail"]]
+    assert "comsrv" in finding["detail"]
+    assert "VOLTAGE_PORT_BASE" in finding["remedy"]
+
+
+def test_wrong_configuration_is_named_with_file_and_line(environ: Path, monkeypatch: pytest.MonkeyPatch):
+    (environ / "config" / "hissrv.yaml").write_text("stroe: {}\n")
+    _, found = doctor()
+    assert any("hissrv.yaml:1" in one["detail"] for one in found if one["check"] == "configuration")
+    monkeypatch.setenv("VOLTAGE_REDSI_URL", "redis://x")
+    code, found = doctor()
+    assert code == 1
+    assert "VOLTAGE_REDIS_URL" in found[0]["detail"]
+
+
+def test_keys_that_others_can_read_are_an_error(environ: Path):
+    (environ / "token.key").write_text("x" * 40)
+    (environ / "token.key").chmod(0o644)
+    _, found = doctor()
+    assert any("chmod 600" in one["remedy"] for one in found if one["check"] == "secrets")
+
+
+@pytest.fixture
+def site(redis_server: RedisServer, tmp_path: Path) -> Site:
+    return Site(Shared.model_validate({"redis": {"url": redis_server.url}, "data_dir": tmp_path}))
+
+
+def one(check: Any, site: Site) -> Finding:
+    found = run_check(check, site)
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_functions_that_are_not_loaded_are_the_first_row_of_the_table(site: Site):
+    with Connection(site.redis_url()) as connection:
+        connection.call("FUNCTION", "FLUSH")
+        missing = one(doctor_redis.check_functions, site)
+        assert missing.state == "error"
+        assert "not loaded" in missing.detail
+        assert "./scripts/redis-functions/load_functions.sh" in missing.remedy
+        other = bundle.bundle().text.replace(bundle.bundle().digest, "0123456789abcdef")
+        connection.call("FUNCTION", "LOAD", "REPLACE", other)
+        assert one(doctor_redis.check_functions, site).state == "warning"
+        connection.call("FUNCTION", "LOAD", "REPLACE", bundle.bundle().text)
+        assert one(doctor_redis.check_functions, site).state == "ok"
+
+
+def test_a_foreign_redis_is_checked_for_what_the_image_counts_on(site: Site):
+    with Connection(site.redis_url()) as connection:
+        kept = connection.call("CONFIG", "GET", "maxmemory-policy")[1]
+        connection.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        found = run_check(doctor_redis.check_redis_settings, site)
+        connection.call("CONFIG", "SET", "maxmemory-policy", kept)
+    assert any("allkeys-lru" in finding.detail and "noeviction" in finding.detail for finding in found)
+
+
+def test_schema_and_clock_are_compared(site: Site):
+    with Connection(site.redis_url()) as connection:
+        connection.call("SET", "voltage:schema", "99")
+        assert one(doctor_redis.check_schema, site).state == "error"
+        connection.call("SET", "voltage:schema", "1")
+        assert one(doctor_redis.check_schema, site).state == "ok"
+        assert one(doctor_redis.check_clock, site).state == "ok"
+        connection.call("HSET", "voltage:clock", "last", "9999999999999")
+        assert one(doctor_redis.check_clock, site).state == "warning"
+
+
+def test_a_disk_is_measured_and_levels_are_ordered(site: Site):
+    assert one(doctor_site.check_disk, site).check == "disk"
+    assert [level(percent, 90, 95) for percent in (10, 90, 95)] == ["ok", "warning", "error"]
