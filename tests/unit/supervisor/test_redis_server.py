@@ -13,11 +13,12 @@ from services.commands.redis import readable
 from services.supervisor import redis_server
 from services.supervisor.resp import Connection, ReplyError
 from services.supervisor.site import Site
+from tests.support.processes import free_port_base
 from tests.support.servers import RedisServer, free_port, redis_binary, valkey_binary
 
 
-def site(folder: Path, port_base: int = 20000) -> Site:
-    return Site(Shared(data_dir=folder, port_base=port_base))
+def site(folder: Path, port_base: int | None = None) -> Site:
+    return Site(Shared(data_dir=folder, port_base=port_base or free_port_base()))
 
 
 def test_a_server_on_path_is_taken_before_the_wheel():
