@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -15,6 +16,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from libs.redis.keys import prefix
 from libs.services import BY_NAME, port_of
 from services.supervisor.keeper import Keeper
 from services.supervisor.site import Site
@@ -86,7 +88,8 @@ class View:
             self._console.print(f"  {link}", markup=False)
         program = _program()
         self._console.print(f"An API token:  {program} token --role engineer", markup=False)
-        self._console.print(f"The data:      {program} redis hgetall comsrv:1001:T", markup=False)
+        key = shlex.quote(f"{prefix(site.settings.namespace)}comsrv:1001:T")
+        self._console.print(f"The data:      {program} redis hgetall {key}", markup=False)
         self._console.print(f"Logs:          {site.logs_dir}; Ctrl-C stops everything", markup=False)
 
 
