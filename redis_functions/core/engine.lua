@@ -261,6 +261,7 @@ end
 local function set_truth(ctx, watcher, truth, at)
   local before = watcher.truth
   watcher.truth = truth
+  graphs.cool(watcher)
   if watcher.active and (truth == nil) ~= (before == nil) then
     actions.mark_uncertain(ctx, watcher, truth == nil)
   end
@@ -318,36 +319,61 @@ end
 
 local compare = conditions.compare
 
+local UNKNOWN = 2
+
+-- The plain comparisons of a slot side by side, three numbers a leaf: operator (0 where the tree
+-- must be walked), limit, last truth. With thousands of rules their tables lie all over the memory,
+-- and looking into each costs more than comparing.
+local function heat(slot)
+  local hot = {}
+  for i = 1, #slot.leaves do
+    local leaf, k = slot.leaves[i], 3 * i
+    local truth = leaf.watcher.truth
+    hot[k - 2] = leaf.simple or 0
+    hot[k - 1] = leaf.simple and leaf.value or 0
+    hot[k] = (truth == nil and UNKNOWN) or (truth and 1 or 0)
+  end
+  slot.hot = hot
+  return hot
+end
+
+local function is_stale(code, value, known, limit, truth)
+  if code == 0 then
+    return true
+  elseif not known then
+    return truth ~= UNKNOWN
+  end
+  return (compare(code, value, limit) and 1 or 0) ~= truth
+end
+
 local function gather_dirty(ctx)
   local dirty, seen = {}, {}
   local touched = ctx.touched
   for i = 1, #touched do
     local slot = touched[i]
     local leaves = slot.leaves
-    local value = slot.value
-    local known = value ~= nil and not slot.quality
-    for j = 1, leaves and #leaves or 0 do
-      local leaf = leaves[j]
-      local watcher = leaf.watcher
-      local stale = true
-      -- A plain comparison is written out for the commonest operators: this is the innermost loop.
-      local code = leaf.simple
-      if code then
-        local truth
-        if known then
-          if code == 1 then
-            truth = value > leaf.value
-          elseif code == 3 then
-            truth = value < leaf.value
-          else
-            truth = compare(code, value, leaf.value)
+    if leaves then
+      local hot = slot.hot or heat(slot)
+      local value = slot.value
+      local known = value ~= nil and not slot.quality
+      for j = 1, #leaves do
+        local k = 3 * j
+        local code, stale = hot[k - 2], nil
+        -- The commonest operators are written out: this is the innermost loop.
+        if known and code == 1 then
+          stale = (value > hot[k - 1] and 1 or 0) ~= hot[k]
+        elseif known and code == 3 then
+          stale = (value < hot[k - 1] and 1 or 0) ~= hot[k]
+        else
+          stale = is_stale(code, value, known, hot[k - 1], hot[k])
+        end
+        if stale then
+          local watcher = leaves[j].watcher
+          if not seen[watcher] then
+            seen[watcher] = true
+            dirty[#dirty + 1] = watcher
           end
         end
-        stale = truth ~= watcher.truth
-      end
-      if stale and not seen[watcher] then
-        seen[watcher] = true
-        dirty[#dirty + 1] = watcher
       end
     end
     if slot.targets then

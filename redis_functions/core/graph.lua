@@ -6,6 +6,7 @@
 -- is noticed at the next call.
 --
 -- slot     a point: { ref, owner, kind, id, value, quality, at, leaves, targets, calcs }
+--          hot is what core/engine.lua makes of its leaves for speed; nil when one of them changed
 -- leaf     a condition on a slot (core/conditions.lua)
 -- watcher  a rule or an alarm definition: { kind, name, root, leaves, truth, active, ... }
 local args = require("lib.args")
@@ -36,6 +37,16 @@ M.state_key = state_key
 
 local TRUTH = { ["1"] = true, ["0"] = false }
 
+--- A watcher's truth changed: what its points keep of it for speed is made again.
+function M.cool(watcher)
+  for i = 1, #watcher.leaves do
+    local slot = watcher.leaves[i].slot
+    if slot then
+      slot.hot = nil
+    end
+  end
+end
+
 local function load_state(ns, watcher)
   local found = redis.call("HGETALL", state_key(ns, watcher))
   local state = {}
@@ -43,6 +54,7 @@ local function load_state(ns, watcher)
     state[found[i]] = found[i + 1]
   end
   watcher.truth = TRUTH[state.truth or "?"]
+  M.cool(watcher)
   watcher.active = state.active == "1"
   watcher.fired_ms = tonumber(state.fired_ms)
   watcher.count = tonumber(state.count or 0)
@@ -74,6 +86,7 @@ end
 M.load_fresh = slots.load_fresh
 
 local function detach(leaf, slot)
+  slot.hot = nil
   local leaves = slot.leaves or {}
   for i = #leaves, 1, -1 do
     if leaves[i] == leaf then
@@ -85,10 +98,12 @@ end
 local function attach(graph, leaf)
   leaf.slot = M.resolve(graph, leaf.source)
   leaf.slot.leaves = leaf.slot.leaves or {}
+  leaf.slot.hot = nil
   table.insert(leaf.slot.leaves, leaf)
   if type(leaf.value) == "table" and leaf.value.source then
     leaf.other = M.resolve(graph, leaf.value.source)
     leaf.other.leaves = leaf.other.leaves or {}
+    leaf.other.hot = nil
     table.insert(leaf.other.leaves, leaf)
   end
 end
