@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import Final, Protocol
+import socket
+from typing import Final, NamedTuple, Protocol
 
 import aiomqtt
 import orjson
@@ -39,6 +40,13 @@ class Receiver(Protocol):
 
     async def follow(self) -> None:
         """Answer commands as their outcome becomes known, for ever."""
+
+
+class _Flight(NamedTuple):
+    """A message on its way."""
+
+    stored: Stored
+    task: asyncio.Task[str | None]
 
 
 class MqttLink(Link):
@@ -85,6 +93,8 @@ class MqttLink(Link):
             timeout=network.timeout_s,
             tls_context=tls_context(network.tls) if network.tls else None,
             max_queued_incoming_messages=MAX_INCOMING,
+            max_inflight_messages=network.window or WINDOW,
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
             logger=_PAHO,
         )
         client.pending_calls_threshold = 2 * (network.window or WINDOW) + 10
@@ -125,55 +135,60 @@ class MqttLink(Link):
                 await self._receiver.take(message.payload, retained=message.retain)
 
     async def _send(self, client: aiomqtt.Client) -> None:
-        while True:
-            # After a session that ended while sending, one at a time shows which message it was.
-            window = 1 if self._head else self.network.window or WINDOW
-            messages = await self.queue.peek(window)
-            if not messages:
-                await self.queue.wait()
-                continue
-            await self._send_window(client, messages)
+        """Keep a window of messages on their way; each leaves the disk once all before it are acknowledged.
 
-    async def _send_window(self, client: aiomqtt.Client, messages: list[Stored]) -> None:
-        """Publish some messages at once; remove those acknowledged, in order, whatever happens then."""
-        accepted: set[int] = set()
-        impossible: dict[int, str] = {}
-
-        async def publish(one: Stored) -> None:
-            message = one.message
-            try:
-                await client.publish(message.target, message.payload, qos=message.qos, retain=message.retain)
-            except ValueError as error:
-                # The topic itself can't be; paho says so before anything is sent.
-                impossible[one.id] = f"{message.target!r}: {error}"
-            accepted.add(one.id)
-
-        tasks = [asyncio.create_task(publish(one)) for one in messages]
+        The window slides: what goes out carries TCP's acknowledgement of what came in. A window that
+        waits to be whole waits 40 ms each time for a delayed acknowledgement.
+        """
+        flying: dict[int, _Flight] = {}
         try:
-            results = await asyncio.gather(*tasks, return_exceptions=True)
+            while True:
+                # After a session that ended while sending, one at a time shows which message it was.
+                window = 1 if self._head else self.network.window or WINDOW
+                if len(flying) < window:
+                    for one in await self.queue.peek(window):
+                        if one.id not in flying and len(flying) < window:
+                            flying[one.id] = _Flight(one, asyncio.create_task(_publish(client, one)))
+                if flying:
+                    await asyncio.wait({next(iter(flying.values())).task})
+                    await self._settle(flying)
+                else:
+                    await self.queue.wait()
         except asyncio.CancelledError:
             # The connection ended, or the service does.
-            await asyncio.gather(*tasks, return_exceptions=True)
-            if left := await self._settle(messages, accepted, impossible):
-                await self._lost_at(left[0])
+            await self._land(flying)
+            if flying:
+                await self._lost_at(next(iter(flying.values())).stored)
             raise
-        await self._settle(messages, accepted, impossible)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        except aiomqtt.MqttError:
+            await self._land(flying)
+            raise
 
-    async def _settle(self, messages: list[Stored], accepted: set[int], impossible: dict[int, str]) -> list[Stored]:
-        """Remove what was accepted before the first that was not; return the rest."""
-        done = 0
-        while done < len(messages) and messages[done].id in accepted:
-            done += 1
-        for one, reason in impossible.items():
-            await self.queue.dead_letter(one, reason)
-        await self.queue.sent([one.id for one in messages[:done] if one.id not in impossible])
-        if done:
-            self.worked()
-            self._head = None
-        return messages[done:]
+    async def _land(self, flying: dict[int, _Flight]) -> None:
+        """Give up what is on its way; what was acknowledged still counts."""
+        for flight in flying.values():
+            flight.task.cancel()
+        await asyncio.gather(*(flight.task for flight in flying.values()), return_exceptions=True)
+        with contextlib.suppress(aiomqtt.MqttError, asyncio.CancelledError):
+            await self._settle(flying)
+
+    async def _settle(self, flying: dict[int, _Flight]) -> None:
+        """Take out what is done, up to the first that is not."""
+        sent: list[int] = []
+        try:
+            for one, flight in list(flying.items()):
+                if not flight.task.done():
+                    break
+                if (impossible := flight.task.result()) is not None:
+                    await self.queue.dead_letter(one, impossible)
+                sent.append(one)
+                del flying[one]
+        finally:
+            # One that was put aside is not there any more and does not count as sent.
+            await self.queue.sent(sent)
+            if sent:
+                self.worked()
+                self._head = None
 
     async def _lost_at(self, head: Stored) -> None:
         losses = self._head[1] + 1 if self._head and self._head[0] == head.id else 1
@@ -182,6 +197,16 @@ class MqttLink(Link):
             _LOG.error("network %s: the broker broke off %d times at %s", self.name, losses, head.message.target)
             await self.queue.dead_letter(head.id, f"the broker broke off {losses} sessions at this message")
             self._head = None
+
+
+async def _publish(client: aiomqtt.Client, one: Stored) -> str | None:
+    """Publish a message and return when the broker has it; return what is wrong with its topic, if anything."""
+    message = one.message
+    try:
+        await client.publish(message.target, message.payload, qos=message.qos, retain=message.retain)
+    except ValueError as error:
+        return f"{message.target!r}: {error}"
+    return None
 
 
 def _state(state: str) -> bytes:
