@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Discriminator, Field, StringConstraints, Tag
 
 from libs.definitions import Definition
 from libs.http import PageQuery
@@ -14,7 +14,12 @@ MAX_POINT = 999_999_999
 Point = Annotated[int, Field(ge=1, le=MAX_POINT)]
 PointText = Annotated[str, StringConstraints(pattern=r"^((comsrv:[1-9][0-9]{0,8}:)?[TSCA]:)?[1-9][0-9]{0,8}$")]
 Offset = Annotated[int, Field(ge=-MAX_POINT, le=MAX_POINT)] | Literal["auto"]
-Mapped = dict[Id, Point | PointText]
+# Told apart by type, so that a wrong one gets one message and not one a member.
+PointAddress = Annotated[
+    Annotated[Point, Tag("<number>")] | Annotated[PointText, Tag("<text>")],
+    Discriminator(lambda value: "<text>" if isinstance(value, str) else "<number>"),
+]
+Mapped = dict[Id, PointAddress]
 
 
 class TemplatePoint(Model):
