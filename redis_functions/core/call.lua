@@ -52,7 +52,7 @@ local function alarm_step(ctx, step)
   M.accept(ctx)
   alarms.raise(ctx, {
     origin = "system:clock", title = string.format("The clock was set back by %.0f ms", -step), level = "Warning",
-    source = "voltage:clock", ack_required = true, quality = "good",
+    source = "system:clock", ack_required = true, quality = "good",
   }, ctx.now)
   alarms.condition_ended(ctx, "system:clock", ctx.now)
 end

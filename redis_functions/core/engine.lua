@@ -358,7 +358,8 @@ local function gather_dirty(ctx)
       local known = value ~= nil and not slot.quality
       for j = 1, #leaves do
         local k = 3 * j
-        local code, stale = hot[k - 2], nil
+        local code = hot[k - 2]
+        local stale
         -- The commonest operators are written out: this is the innermost loop.
         if known and code == 1 then
           stale = (value > hot[k - 1] and 1 or 0) ~= hot[k]

@@ -30,7 +30,7 @@ local function watch_queue(ctx, most)
     call.accept(ctx)
     alarms.raise(ctx, {
       origin = QUEUE_ALARM, title = "The history queue is filling up; is hissrv running?", level = "Major",
-      source = "hissrv:queue", ack_required = true, quality = "good",
+      source = QUEUE_ALARM, ack_required = true, quality = "good",
     }, ctx.now)
   elseif share < 0.7 and standing then
     call.accept(ctx)

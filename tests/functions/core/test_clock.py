@@ -89,7 +89,7 @@ async def test_the_clock_an_hour_back_freezes_nothing_and_fires_nothing_twice(re
     assert -HOUR_MS - 5000 < int(events[0]["detail"].removesuffix(" ms")) < -HOUR_MS + 5000
     assert (await real.hash("voltage:clock"))["steps"] == "1"
     (alarm,) = await real.alarms()
-    assert (alarm["source"], alarm["status"]) == ("voltage:clock", "Returned")
+    assert (alarm["source"], alarm["status"]) == ("system:clock", "Returned")
     assert alarm["title"].startswith("The clock was set back by 3")
 
 

@@ -48,7 +48,7 @@ async def test_many_small_entries_make_room_for_large_ones(site: Site) -> None:
         await site.put({1: number})
     size = await site.hash("hissrv:queue:size")
     await cap(site, int(size["bytes"]))
-    await site.put({point: number for point in range(1, 301)})
+    await site.put(dict.fromkeys(range(1, 301), 7))
     size = await site.hash("hissrv:queue:size")
     assert int(size["bytes"]) <= int((await site.hash("voltage:limits"))["queue_bytes"])
     assert int(size["entries"]) > 1
@@ -84,7 +84,7 @@ async def test_a_queue_that_fills_up_is_an_alarm(site: Site) -> None:
     for _ in range(2):
         await site.pass_ms(10_000)
     (alarm,) = await site.alarms()
-    assert (alarm["source"], alarm["status"], alarm["count"]) == ("hissrv:queue", "New", 1)
+    assert (alarm["source"], alarm["status"], alarm["count"]) == ("system:history_queue", "New", 1)
     await execute(client, "HSET", "hissrv:queue:size", "bytes", "0")
     await site.pass_ms(10_000)
     assert [a["status"] for a in await site.alarms()] == ["Returned"]
