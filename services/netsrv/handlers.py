@@ -66,7 +66,7 @@ async def network_status(request: web.Request) -> Reply:
 
 
 @ROUTES.get("/api/networks/{id}/dead-letters", query=PageQuery, reply=Page)
-async def dead_letters(request: web.Request, query: PageQuery) -> Reply:
+async def network_dead_letters(request: web.Request, query: PageQuery) -> Reply:
     """List the messages that the other side refused for good, newest first, with the reason."""
     if query.cursor is not None and not query.cursor.isdigit():
         raise InvalidError(f"cursor {query.cursor[:40]!r} is none of ours")
@@ -76,7 +76,7 @@ async def dead_letters(request: web.Request, query: PageQuery) -> Reply:
 
 
 @ROUTES.post("/api/networks/{id}/dead-letters/retry", role=Role.ENGINEER)
-async def retry_dead_letters(request: web.Request) -> Reply:
+async def retry_network_dead_letters(request: web.Request) -> Reply:
     """Queue all dead letters of a network again."""
     queue = request.app[NETWORKS].get(request.match_info["id"]).queue
     return {"queued": await queue.retry_dead()}
