@@ -181,6 +181,20 @@ local function count(ns, counts)
   end
 end
 
+-- How many of the samples that left the queue now the mappings left out. An entry leaves when the last
+-- group acknowledged it, so what the store said before waits until then.
+local function left_out(ns, filtered, leaving)
+  local size = keys.history_size(ns)
+  local waiting = filtered + tonumber(redis.call("HGET", size, "filtered") or "0")
+  local now = math.min(waiting, leaving)
+  if waiting > now and tonumber(redis.call("HGET", size, "entries") or "0") > 0 then
+    redis.call("HSET", size, "filtered", string.format("%.0f", waiting - now))
+  else
+    redis.call("HDEL", size, "filtered")
+  end
+  return now
+end
+
 local function done(ns, batch, status, now)
   batch.status, batch.done_at_ms = status, string.format("%.0f", now)
   local key = keys.batch(ns, batch.id)
@@ -211,9 +225,8 @@ function M.acknowledge(ns, id, argv)
   end
   if batch.status == "collected" then
     local counts = settle(ns, batch.group, items_of(batch), "written")
-    filtered = math.min(filtered, counts.written)
-    counts.written = counts.written - filtered
-    counts["dropped:mapping"] = filtered
+    counts["dropped:mapping"] = left_out(ns, filtered, counts.written)
+    counts.written = counts.written - counts["dropped:mapping"]
     count(ns, counts)
     done(ns, batch, "written", now)
   end

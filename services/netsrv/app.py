@@ -93,7 +93,7 @@ def create_app(settings: NetsrvSettings) -> web.Application:
     )
     app = startup.app(settings, NAME, ROUTES)
     app[FUNCTIONS], app[NETWORKS], app[FORWARDER] = functions, networks, forwarder
-    app[METRICS].registry.register(_Metrics(networks))
+    app[METRICS].registry.register(_Metrics(networks, forwarder))
     app.cleanup_ctx.append(resources)
     return app
 
@@ -101,8 +101,9 @@ def create_app(settings: NetsrvSettings) -> web.Application:
 class _Metrics(Collector):
     """What the networks count, by network."""
 
-    def __init__(self, networks: Networks) -> None:
+    def __init__(self, networks: Networks, forwarder: Forwarder) -> None:
         self._networks = networks
+        self._forwarder = forwarder
 
     def collect(self) -> Iterable[Metric]:
         """Return the families of this moment."""
@@ -114,4 +115,6 @@ class _Metrics(Collector):
             connected.add_metric([one.link.name], float(one.link.connected))
             for name, value in one.queue.counters().items():
                 counted.add_metric([one.link.name, name], value)
-        return [connected, counted]
+        unreadable = GaugeMetricFamily("voltage_forward_unreadable", "Queue entries nobody could read since the start")
+        unreadable.add_metric([], self._forwarder.unreadable)
+        return [connected, counted, unreadable]

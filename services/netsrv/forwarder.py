@@ -42,7 +42,6 @@ class Forwarder:
         self._reloading = asyncio.Lock()
         self.router = Router([], [])
         self.problem: str | None = None
-        self.messages = 0
         self.unreadable = 0
 
     async def run(self) -> None:
@@ -115,4 +114,3 @@ class Forwarder:
         for network, entries in found.items():
             if queue := self._networks.queue(network):
                 await queue.take(entries)
-                self.messages += sum(len(messages) for _, messages in entries)

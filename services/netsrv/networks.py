@@ -106,13 +106,14 @@ class Networks:
             queue = DiskQueue(self._folder / f"{name}.db", network.queue.max_bytes)
             await queue.open()
         running = self._running[name] = Running(network, queue, self._link(name, network, queue))
-        if network.enabled:
+        if network.secret and network.secret not in self._secrets:
+            # Secrets come with a restart; without this one nothing is tried.
+            await running.link.fault(f"there is no secret {network.secret} in the configuration")
+        elif network.enabled:
             running.task = asyncio.create_task(running.link.run(), name=f"network {name}")
 
     def _link(self, name: str, network: Network, queue: DiskQueue) -> Link:
         secret = self._secrets.get(network.secret or "", NetworkSecret())
-        if network.secret and network.secret not in self._secrets:
-            _LOG.error("network %s: there is no secret %s in the configuration", name, network.secret)
         if network.type == "http":
             return HttpLink(network, secret, queue)
         commands = Commands(name, network.commands, self._functions, queue) if network.commands else None

@@ -153,6 +153,20 @@ async def test_an_entry_waits_for_store_and_netsrv(functions: Functions) -> None
     assert await execute(functions.client, "HGET", "voltage:ledger", "written") == b"8"
 
 
+async def test_what_the_mappings_left_out(functions: Functions) -> None:
+    """It is counted once, whichever group is the last to acknowledge."""
+    await functions.call("network_upsert", "cloud", NETWORK)
+    await functions.call("route_upsert", "r1", ROUTE)
+    await fill(functions, 3)
+    reply: Any = await functions.call("batch_collect", None, {"consumer": "store"})
+    await functions.call("batch_acknowledge", reply[0].decode(), {"filtered": 4})
+    batch, _ = await claim(functions)
+    await functions.call("forward_complete", batch)
+    counted = await execute(functions.client, "HMGET", "voltage:ledger", "written", "dropped:mapping", "queued")
+    assert counted == [b"2", b"4", b"6"]
+    assert await execute(functions.client, "HGET", "hissrv:queue:size", "filtered") is None
+
+
 async def test_the_queue_drains_when_the_last_route_goes(functions: Functions) -> None:
     """What only netsrv still waited for leaves with the next collect, and is counted once."""
     await functions.call("network_upsert", "cloud", NETWORK)

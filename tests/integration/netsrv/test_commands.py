@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -9,10 +10,12 @@ import pytest
 
 from libs import clock
 from libs.redis.functions import Functions
+from services.netsrv.app import create_app
 from tests.integration.hissrv.support import Channel
-from tests.integration.netsrv.support import network, received, status_when
+from tests.integration.netsrv.support import network, received, settings_of, status_when
 from tests.support.brokers import Broker, Subscriber, publish
-from tests.support.service import Service
+from tests.support.servers import RedisServer
+from tests.support.service import Service, running
 from tests.support.wait import wait_until
 
 COMMANDS = {"topic": "plant/commands", "response_topic": "plant/answers", "allow": ["comsrv:1001:A:1"]}
@@ -114,6 +117,25 @@ async def test_an_id_of_someone_else(
     await send(broker, GOOD)
     (answer,) = await received(heard, "plant/answers", 1)
     assert (answer["state"], answer["reason"]) == ("refused", "id c1 is taken by another command")
+
+
+async def test_the_outcome_is_told_after_a_restart(
+    redis_server: RedisServer, broker: Broker, heard: Subscriber, functions: Functions, channel: Channel, tmp_path: Path
+) -> None:
+    """Who asked is remembered on disk."""
+    settings = settings_of(redis_server, tmp_path)
+    async with running(create_app, settings) as service:
+        await service.ask("POST", "/api/networks", network(broker, commands=COMMANDS))
+        await status_when(service, connected=True)
+        await send(broker, {**GOOD, "ttl_ms": 60_000})
+        await received(heard, "plant/answers", 1)
+    await claim(functions, channel)
+    await functions.call(
+        "command_complete", 1001, {"epoch": channel.epoch, "id": "c1", "state": "rejected", "reason": "no"}
+    )
+    async with running(create_app, settings):
+        answers = await received(heard, "plant/answers", 2)
+    assert (answers[1]["state"], answers[1]["reason"]) == ("rejected", "no")
 
 
 async def test_expired(site: Service, broker: Broker, heard: Subscriber, functions: Functions) -> None:

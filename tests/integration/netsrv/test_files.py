@@ -52,6 +52,16 @@ async def test_applied(redis_server: RedisServer, functions: Functions, tmp_path
     assert "s3cret" not in str(list(loaded.shown()))
 
 
+async def test_a_secret_that_is_not_there(redis_server: RedisServer, functions: Functions, tmp_path: Path) -> None:
+    """The network is kept and shown, but nothing connects without its secret."""
+    settings = settings_from(tmp_path, "{}", VOLTAGE_REDIS_URL=redis_server.url, VOLTAGE_DATA_DIR=str(tmp_path))
+    async with running(create_app, settings) as service:
+        document = {"id": "cloud", "type": "mqtt", "host": "127.0.0.1", "secret": "nobody"}
+        assert (await service.ask("POST", "/api/networks", document)).status == 201
+        status = (await service.get("/api/networks/cloud/status")).body
+        assert (status["connected"], status["last_error"]) == (False, "there is no secret nobody in the configuration")
+
+
 async def test_the_demo_file_and_its_comments(tmp_path: Path) -> None:
     """It enables nothing; what stands in its comments is right."""
     text = (Path(__file__).parents[3] / "config" / "netsrv.yaml").read_text()
