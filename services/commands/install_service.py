@@ -31,6 +31,9 @@ RestrictSUIDSGID=yes
 SystemCallArchitectures=native
 UMask=0077
 """
+# A service whose event loop hangs is ended and started again; see services/commands/watchdog.py.
+WATCHDOG: Final = ("WatchdogSec=30", "NotifyAccess=main")
+
 # A user's own manager may not do these.
 SYSTEM_ONLY: Final = """\
 ProtectSystem=strict
@@ -135,13 +138,15 @@ def _wanted(site: Site, plan: Plan) -> Iterator[Unit]:
     names = [service.name for service in SERVICES]
     if plan.single_process:
         memory = MEMORY_MB["services"]
-        yield Unit("services", "all services", f"{voltage} serve {' '.join(names)}", ready, (), memory, devices=True)
+        yield Unit(
+            "services", "all services", f"{voltage} serve {' '.join(names)}", ready, WATCHDOG, memory, devices=True
+        )
     for service in () if plan.single_process else SERVICES:
         memory = MEMORY_MB.get(service.name, OTHER_MEMORY_MB)
         # Only comsrv may open a serial line.
         devices = service.name == "comsrv"
         command = f"{voltage} serve {service.name}"
-        yield Unit(service.name, service.purpose, command, ready, (), memory, devices=devices)
+        yield Unit(service.name, service.purpose, command, ready, WATCHDOG, memory, devices=devices)
     if plan.nginx is not None:
         program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/sbin") or "/usr/sbin/nginx"
         command = f"{program} -c {_quoted(str(plan.nginx))} -g 'daemon off;'"

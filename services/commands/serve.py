@@ -18,6 +18,7 @@ from libs.errors import ConfigurationError, Problem, StateError
 from libs.http import run
 from libs.http.run import serve as serve_one
 from services.commands.settings_models import settings_model
+from services.commands.watchdog import watched
 from services.supervisor.site import load_site
 
 TOGETHER: Final = "services"
@@ -47,6 +48,7 @@ def serve(services: tuple[str, ...]) -> None:
     if not os.environ.get("VOLTAGE_REDIS_URL_FILE"):
         os.environ.setdefault("VOLTAGE_REDIS_URL", load_site().redis_url())
     built = [build(name) for name in services]
+    built[0].app.cleanup_ctx.append(watched)
     if len(built) == 1:
         run(built[0].app, built[0].settings, built[0].name)
         return

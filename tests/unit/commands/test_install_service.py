@@ -44,6 +44,7 @@ def test_every_service_has_a_unit_and_the_target_wants_it(write: Write):
         assert f"services.cli serve {service.name}\n" in text
         assert "After=voltage-redis.service voltage-functions.service" in text
         assert "VOLTAGE_PORT_BASE=7000" in text
+        assert "WatchdogSec=30" in text
 
 
 def test_units_of_the_system_are_hardened(write: Write):
