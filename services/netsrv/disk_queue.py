@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from libs.clock import now_ms
 from libs.errors import UnavailableError
-from services.netsrv.router import Message
+from services.netsrv.router import ANSWERS, VALUES, Message
 
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -179,13 +179,14 @@ class DiskQueue:
         """Let the oldest values go until the rest fits."""
         if self._bytes <= self.max_bytes:
             return
-        over, gone = self._bytes - self.max_bytes, []
-        for row, size in db.execute("SELECT id, size FROM messages ORDER BY lane DESC, id"):
-            gone.append((row,))
-            self._bytes -= size
-            over -= size
-            if over <= 0:
-                break
+        gone: list[tuple[int]] = []
+        # A lane at a time, so that the index gives the order: a full queue must not be sorted at each message.
+        for lane in (VALUES, ANSWERS):
+            for row, size in db.execute("SELECT id, size FROM messages WHERE lane = ? ORDER BY id", (lane,)):
+                if self._bytes <= self.max_bytes:
+                    break
+                gone.append((row,))
+                self._bytes -= size
         db.executemany("DELETE FROM messages WHERE id = ?", gone)
         self._count("dropped:queue_full", len(gone))
 

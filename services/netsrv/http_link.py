@@ -72,15 +72,16 @@ class HttpLink(Link):
             raise UnavailableError(f"no answer within {self.network.timeout_s:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise UnavailableError(f"{type(error).__name__}: {error}") from None
-        self.up()
         said = f"HTTP {answer.status} {self.secret.masked(body)[:SHOWN_BODY]}".strip()
         await self._judge(one, answer.status, said, answer.headers)
 
     async def _judge(self, one: Stored, status: int, said: str, headers: Mapping[str, str]) -> None:
         if 200 <= status < 300:
+            self.up()
             await self.queue.sent([one.id])
             self.worked()
         elif 400 <= status < 500 and status not in TRANSIENT:
+            self.up()
             await self.fault(said)
             await self.queue.dead_letter(one.id, said)
         else:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
@@ -15,6 +17,7 @@ from libs.redis.functions import Functions
 from services.netsrv.app import create_app
 from tests.integration.hissrv.support import Channel, section
 from tests.integration.netsrv.support import FAST, settings_of, status_when
+from tests.support.brokers import make_authority, make_certificate
 from tests.support.servers import RedisServer
 from tests.support.service import Service, running
 from tests.support.wait import wait_until
@@ -136,6 +139,38 @@ async def test_secrets_go_to_the_server_only(
         assert said not in str(shown), shown
         assert "t0ken-word" not in str(shown)
         assert said.removeprefix("Basic ") not in str(shown)
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_https_is_verified(
+    netsrv: Service, portal: Portal, channel: Channel, tmp_path: Path, trusted: bool
+) -> None:
+    """A server that another authority signed gets nothing; the message waits."""
+    authority, stranger = (make_authority(tmp_path / "tls", name) for name in ("authority", "stranger"))
+    certificate = make_certificate(authority, "server")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", portal.handle)
+    server = TestServer(app, scheme="https")
+    await server.start_server(ssl=context)
+    try:
+        url = f"https://127.0.0.1:{server.port}/ingest"
+        await set_up(netsrv, url, tls={"ca_file": str(authority if trusted else stranger)})
+        await channel.send(7, section("T", {"1": 1}))
+        if trusted:
+            await portal.asked(1)
+            return
+
+        async def refused() -> Any:
+            found = (await netsrv.get("/api/networks/portal/status")).body
+            return found if found["failed"] > 1 else None
+
+        status = await wait_until(refused, "the handshake fails")
+        assert "CERTIFICATE_VERIFY_FAILED" in status["last_error"]
+        assert (status["queue"]["messages"], portal.requests) == (1, [])
+    finally:
+        await server.close()
 
 
 @pytest.mark.parametrize(
