@@ -41,8 +41,8 @@ class Case(NamedTuple):
     models: bool
 
     def __str__(self) -> str:
-        models = "every point in a model" if self.models else "no models"
-        return f"{self.size}-point blocks, {self.flight} in flight, {self.rules} rules, {models}"
+        models = "models" if self.models else "no models"
+        return f"{self.size} points, {self.flight} in flight, {self.rules} rules, {models}"
 
 
 class Measured(NamedTuple):
@@ -152,6 +152,7 @@ def matrix(client: Client, seconds: float, limits: dict[int, float]) -> list[Row
                         str(case),
                         f"{got.points_s:,.0f}",
                         f"{got.points_s / limits[size]:.2f}",
+                        f"{got.points_s / got.redis_cpu:,.0f}",
                         f"{got.server_us:.0f}",
                         f"{got.call_us:.0f}",
                         f"{100 * got.redis_cpu:.0f} %",
@@ -161,13 +162,15 @@ def matrix(client: Client, seconds: float, limits: dict[int, float]) -> list[Row
                 )
                 rows += [
                     Row(str(case), "points", got.points_s, "points/s", limits[size]),
+                    Row(str(case), "points a second of Redis' CPU", got.points_s / got.redis_cpu, "points/s"),
                     Row(str(case), "server time a block", got.server_us, "us"),
                     Row(str(case), "round trip a block", got.call_us, "us"),
                     Row(str(case), "redis cpu", got.redis_cpu, "cores"),
                     Row(str(case), "client cpu", got.client_cpu, "cores"),
                     Row(str(case), "append-only file", got.aof_bytes, "bytes/point"),
                 ]
-    heads = ["case", "points/s", "of HSET", "us in Redis", "us a call", "Redis CPU", "client CPU", "AOF bytes/point"]
+    heads = ["case", "points/s", "of HSET", "a CPU second", "us in Redis", "us a call"]
+    heads += ["Redis CPU", "client CPU", "AOF bytes/point"]
     report.table("comsrv_ingest, every value changing", heads, lines)
     return rows
 

@@ -60,7 +60,7 @@ def table(title: str, heads: list[str], lines: list[list[str]]) -> None:
         grid.add_column(head, justify="left" if index == 0 else "right")
     for line in lines:
         grid.add_row(*line)
-    Console(width=max(120, Console().width)).print(grid)
+    Console(width=max(180, Console().width)).print(grid)
 
 
 def write(name: str, rows: list[Row], **more: Any) -> Path:

@@ -96,10 +96,11 @@ local function touch(ctx, ch, section, at)
   end
   local ids, values, quality, touched = section.ids, section.values, section.quality, ctx.touched
   local n = #touched
+  local to_number = tonumber
   for i = 1, #ids do
     local slot = slots[ids[i]]
     if slot then
-      slot.value, slot.text, slot.at, slot.quality = tonumber(values[i]), values[i], at, quality[ids[i]]
+      slot.value, slot.text, slot.at, slot.quality = to_number(values[i]), values[i], at, quality[ids[i]]
       n = n + 1
       touched[n] = slot
     end

@@ -173,7 +173,8 @@ local function add_target(graph, model, name, ref, action)
   local service, owner, kind, id = string.match(ref, "^([%w_%-]+):([%w_%-]+):([TSCA]):(%d+)$")
   local slot = M.slot(graph, service .. ":" .. owner, kind, id)
   slot.targets = slot.targets or {}
-  table.insert(slot.targets, { model = model, name = name, json = '"' .. name .. '":', action = action })
+  local member = '"' .. name .. '":'
+  table.insert(slot.targets, { model = model, name = name, json = member, json_next = "," .. member, action = action })
   return slot
 end
 

@@ -28,15 +28,36 @@ function M.channel(ctx, ch, kind, at, members)
   )
 end
 
--- What a call gathers for one model.
+-- What a call gathers for one model. Whether some of its points are marked is asked once.
 local function gathered(ctx, model)
   local found = ctx.models[model]
   if not found then
     found = { values = {}, at = {}, points = {}, good = {}, bad = {}, marks = {}, actions = {}, gone = {}, count = 0 }
+    found.marked = redis.call("EXISTS", keys.model_values_quality(ctx.ns, model)) == 1
     ctx.models[model] = found
     ctx.model_list[#ctx.model_list + 1] = model
   end
   return found
+end
+
+local function gather_action(found, target, slot)
+  if slot.text then
+    local actions = found.actions
+    actions[#actions + 1] = target.name
+    actions[#actions + 1] = slot.text
+  end
+end
+
+local function gather_quality(found, target, slot)
+  if slot.quality then
+    found.bad[#found.bad + 1] = target.name
+    found.bad[#found.bad + 1] = slot.quality
+    found.marks[#found.marks + 1] = target.json .. quality_json(slot.quality)
+  elseif not slot.text then
+    found.gone[#found.gone + 1] = target.name
+  elseif found.marked then
+    found.good[#found.good + 1] = target.name
+  end
 end
 
 --- Gather a changed slot for the models that map it.
@@ -45,35 +66,23 @@ function M.gather(ctx, slot)
   if ctx.instant ~= slot.at then
     ctx.instant, ctx.instant_text = slot.at, slot.at and string.format("%.0f", slot.at)
   end
-  local targets = slot.targets
+  local targets, text, at_text = slot.targets, slot.text, ctx.instant_text
   for i = 1, #targets do
     local target = targets[i]
     local found = gathered(ctx, target.model)
     if target.action then
-      if slot.text then
-        local actions = found.actions
-        actions[#actions + 1] = target.name
-        actions[#actions + 1] = slot.text
-      end
+      gather_action(found, target, slot)
     else
-      local n = found.count
-      if slot.text then
-        n = n + 1
+      if text then
+        local name, n = target.name, found.count + 2
+        local values, at, points = found.values, found.at, found.points
         found.count = n
-        found.values[2 * n - 1] = target.name
-        found.values[2 * n] = slot.text
-        found.at[2 * n - 1] = target.name
-        found.at[2 * n] = ctx.instant_text
-        found.points[n] = target.json .. slot.text
+        values[n - 1], values[n] = name, text
+        at[n - 1], at[n] = name, at_text
+        points[n - 1], points[n] = n == 2 and target.json or target.json_next, text
       end
-      if not slot.text and not slot.quality then
-        found.gone[#found.gone + 1] = target.name
-      elseif slot.quality then
-        found.bad[#found.bad + 1] = target.name
-        found.bad[#found.bad + 1] = slot.quality
-        found.marks[#found.marks + 1] = target.json .. quality_json(slot.quality)
-      else
-        found.good[#found.good + 1] = target.name
+      if found.marked or slot.quality or not text then
+        gather_quality(found, target, slot)
       end
     end
   end
@@ -94,7 +103,7 @@ function M.models(ctx, at)
       redis.call("HDEL", keys.model_values_at(ctx.ns, model), unpack(found.gone))
       redis.call("HDEL", quality_key, unpack(found.gone))
     end
-    if #found.good > 0 and redis.call("EXISTS", quality_key) == 1 then
+    if #found.good > 0 then
       redis.call("HDEL", quality_key, unpack(found.good))
     end
     if #found.bad > 0 then
@@ -107,7 +116,7 @@ function M.models(ctx, at)
       redis.call(
         "PUBLISH", keys.model_updates(ctx.ns, model),
         '{"model":"' .. model .. '","at_ms":' .. string.format("%.0f", at) .. ',"seq":' .. ctx.image
-          .. ',"points":{' .. table.concat(found.points, ",") .. '},"quality":{' .. table.concat(found.marks, ",") .. "}}"
+          .. ',"points":{' .. table.concat(found.points) .. '},"quality":{' .. table.concat(found.marks, ",") .. "}}"
       )
     end
   end
