@@ -20,7 +20,8 @@ from libs.services import SERVICES
 from services.supervisor.site import Site, load_site
 
 # In MB; Redis has its own bound and needs as much again while it rewrites its file.
-MEMORY_MB: Final = {"hissrv": 768, "services": 768}
+SINGLE: Final = "services"
+MEMORY_MB: Final = {"hissrv": 768, SINGLE: 768}
 OTHER_MEMORY_MB: Final = 384
 
 EVERYWHERE: Final = """\
@@ -137,7 +138,7 @@ def _wanted(site: Site, plan: Plan) -> Iterator[Unit]:
         yield Unit("simulator", "simulated devices", f"{voltage} simulate")
     names = [service.name for service in SERVICES]
     if plan.single_process:
-        memory = MEMORY_MB["services"]
+        memory = MEMORY_MB[SINGLE]
         yield Unit(
             "services", "all services", f"{voltage} serve {' '.join(names)}", ready, WATCHDOG, memory, devices=True
         )
@@ -150,7 +151,7 @@ def _wanted(site: Site, plan: Plan) -> Iterator[Unit]:
     if plan.nginx is not None:
         program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/sbin") or "/usr/sbin/nginx"
         command = f"{program} -c {_quoted(str(plan.nginx))} -g 'daemon off;'"
-        gateway = "services" if plan.single_process else "gateway"
+        gateway = SINGLE if plan.single_process else "gateway"
         reload = (
             f"ExecReload={program} -c {_quoted(str(plan.nginx))} -s reload",
             f"ReadWritePaths={_quoted(str(plan.nginx.parent))}",
@@ -169,6 +170,10 @@ def _service(unit: Unit, site: Site, plan: Plan) -> str:
     parts.append(_running(unit))
     parts += [f"{line}\n" for line in unit.lines]
     parts += [f"Environment={_quoted(text)}\n" for text in _variables(site)]
+    if plan.nginx is not None and unit.name in {"gateway", SINGLE}:
+        # nginx says whose request it passes on.
+        trusted = 'GATEWAY_TRUSTED_PROXIES=["127.0.0.1"]'
+        parts.append(f"Environment={_quoted(trusted)}\n")
     # Secrets and all further settings; the file is its owner's alone.
     parts.append(f"EnvironmentFile=-{site.config_dir / 'voltage.env'}\n")
     parts.append(f"WorkingDirectory={site.data_dir}\nMemoryMax={unit.memory_mb}M\nTasksMax=256\n{EVERYWHERE}")

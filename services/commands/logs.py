@@ -27,7 +27,8 @@ def logs(service: str, follow: bool, raw: bool, lines: int) -> None:
     file = folder / f"{service}.log"
     if not file.exists():
         there = ", ".join(sorted(path.stem for path in folder.glob("*.log"))) or "none: voltage up was never run here"
-        raise NotFoundError(f"no log of {service!r} in {folder}; there are {there}")
+        elsewhere = f"under systemd: journalctl -u voltage-{service}; in Docker: docker logs voltageems-{service}"
+        raise NotFoundError(f"no log of {service!r} in {folder}; there are {there}; {elsewhere}")
     size = file.stat().st_size
     for line in tail(file, lines):
         click.echo(line if raw else readable(line))

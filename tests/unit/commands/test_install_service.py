@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from libs.config import load
 from libs.services import SERVICES
 from services.cli import voltage
+from services.commands.settings_models import settings_model
 
 Write = Callable[..., dict[str, str]]
 
@@ -67,6 +70,16 @@ def test_no_secret_stands_in_a_unit(write: Write, monkeypatch: pytest.MonkeyPatc
         assert "hunter2" not in text
         assert "voltage-redis" not in text
     assert "EnvironmentFile=-" in files["voltage-comsrv.service"]
+
+
+def test_the_gateway_believes_nginx_where_there_is_one(write: Write, tmp_path: Path):
+    assert not any("TRUSTED" in text for text in write().values())
+    for options, unit in (((), "gateway"), (("--single-process",), "services")):
+        files = write("--nginx", str(tmp_path / "nginx.conf"), *options)
+        line = next(line for line in files[f"voltage-{unit}.service"].splitlines() if "TRUSTED" in line)
+        (text,) = shlex.split(line.removeprefix("Environment="))
+        settings = load(settings_model("gateway"), "gateway", dict([text.split("=", 1)])).settings
+        assert getattr(settings, "trusted_proxies", None) == ("127.0.0.1",)
 
 
 def test_one_process_for_small_machines_and_a_prefix_for_a_second_site(write: Write):
