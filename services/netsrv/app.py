@@ -74,7 +74,8 @@ def create_app(settings: NetsrvSettings) -> web.Application:
             raise UnavailableError(problem)
         down = [one.link.name for one in networks if one.network.enabled and not one.link.connected]
         # A network that is away is no fault of this service: its queue holds.
-        return f"not connected: {', '.join(down)}" if down else "all networks are connected"
+        said = f"not connected: {', '.join(down)}" if down else "all networks are connected"
+        return "; ".join([said, *forwarder.left_out])
 
     async def resources(app: web.Application) -> AsyncIterator[None]:
         yield

@@ -42,6 +42,7 @@ class Forwarder:
         self._reloading = asyncio.Lock()
         self.router = Router([], [])
         self.problem: str | None = None
+        self.left_out: list[str] = []
         self.unreadable = 0
 
     async def run(self) -> None:
@@ -94,7 +95,8 @@ class Forwarder:
     async def _reload(self) -> None:
         networks, problems = await self._functions.all_networks()
         routes, more = await self._functions.all_routes()
-        for problem in problems + more:
+        self.left_out = problems + more
+        for problem in self.left_out:
             _LOG.error("%s", problem)
         await self._networks.apply(networks)
         models = await self._functions.models_by_point() if routes else {}

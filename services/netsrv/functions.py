@@ -14,6 +14,7 @@ from libs.redis import keys
 from libs.redis.client import Client, execute, translated
 from libs.redis.definitions import Definitions, Names
 from libs.redis.functions import Functions
+from libs.validation import problems_of
 from services.netsrv.documents import GOOD, QueueEntry, Sample
 from services.netsrv.schemas import Network, Route
 
@@ -165,7 +166,8 @@ def _parsed(model: type[Any], documents: list[dict[str, Any]]) -> tuple[list[Any
         try:
             found.append(model.model_validate(document))
         except ValidationError as error:
-            problems.append(f"{model.__name__.lower()} {document.get('id')} is left out: {error}")
+            said = ", ".join(str(problem) for problem in problems_of(error, model))
+            problems.append(f"{model.__name__.lower()} {document.get('id')} is left out: {said}")
     return found, problems
 
 

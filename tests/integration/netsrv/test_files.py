@@ -14,6 +14,7 @@ from services.netsrv.app import create_app, desired
 from services.netsrv.settings import NetsrvSettings
 from tests.support.servers import RedisServer
 from tests.support.service import running
+from tests.support.wait import wait_until
 
 FILE = """
 networks:
@@ -86,3 +87,21 @@ def test_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         desired(settings_from(tmp_path, text))
     assert said in str(caught.value)
+
+
+async def test_what_redis_took_and_nobody_understands(
+    redis_server: RedisServer, functions: Functions, tmp_path: Path
+) -> None:
+    """A definition made past the API that can't be read is left out, and the service says so."""
+    settings = settings_from(tmp_path, "{}", VOLTAGE_REDIS_URL=redis_server.url, VOLTAGE_DATA_DIR=str(tmp_path))
+    await functions.call("network_upsert", "odd", {"type": "mqtt", "host": "127.0.0.1", "queue": {"max_bytes": "many"}})
+    async with running(create_app, settings) as service:
+
+        async def said() -> str:
+            answer = await service.get("/health/detailed")
+            return str(answer.body["checks"]["forwarding"].get("detail"))
+
+        async def left_out() -> bool:
+            return "network odd is left out: queue.max_bytes: " in await said()
+
+        await wait_until(left_out, f"health names it: {await said()}")
