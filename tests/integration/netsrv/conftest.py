@@ -44,6 +44,8 @@ async def netsrv(redis_server: RedisServer, functions: Functions, tmp_path: Path
 async def heard(broker: Broker) -> AsyncIterator[Subscriber]:
     """Give a subscriber of everything."""
     subscriber = Subscriber(broker, "#")
-    await subscriber.start()
-    yield subscriber
-    await subscriber.stop()
+    try:
+        await subscriber.start()
+        yield subscriber
+    finally:
+        await subscriber.stop()
