@@ -7,8 +7,8 @@ import socket
 from collections.abc import Iterator
 from typing import Any, Final
 
-from libs.errors import ConfigurationError, Problem
-from libs.services import SERVICES
+from libs.errors import ConfigurationError, Problem, UnavailableError
+from libs.services import BY_NAME, SERVICES
 from services.commands.api import pages, request
 from services.commands.config import check_service, check_simulated
 from services.commands.findings import Finding, ask, level
@@ -54,7 +54,12 @@ def check_ports(site: Site) -> Iterator[Finding]:
             detail = f"port already in use: {what} answers at {url}, where {service.name} should"
             yield Finding("ports", "error", detail, "stop it (ss -ltnp shows which), or set VOLTAGE_PORT_BASE")
         elif answer.status != 200:
+            # Of the gateway's reasons those that are another service's stand with that service.
             failed = (answer.document or {}).get("failed", {})
+            failed = {what: why for what, why in failed.items() if what not in BY_NAME}
+            if not failed and service.name == "gateway":
+                yield Finding("ports", "ok", f"gateway at {url}")
+                continue
             reasons = "; ".join(f"{what}: {why}" for what, why in failed.items())
             yield Finding("ports", "warning", f"{service.name} is not ready: {reasons}", f"voltage logs {service.name}")
         else:
@@ -88,6 +93,9 @@ def check_devices(_: Site) -> Iterator[Finding]:
 def _points(channel: dict[str, Any], label: str) -> Iterator[Finding]:
     points = pages(f"/api/channels/{channel['id']}/points", {}, MAX_ITEMS)
     bad = [point for point in points if point["type"] in {"T", "S"} and point["quality"] != "good"]
+    if channel["protocol"] == "virtual":
+        # These wait for somebody to set them.
+        bad = [point for point in bad if point["quality"] != "bad:no_value"]
     if not bad:
         yield Finding("devices", "ok", f"{label}: {len(points)} points")
         return
@@ -119,15 +127,18 @@ def check_rules(_: Site) -> Iterator[Finding]:
     yield Finding("rules", "ok", f"{well} of {len(rules)} rules can decide, {off} are switched off")
 
 
-def check_history(site: Site) -> Iterator[Finding]:
+def check_history(_: Site) -> Iterator[Finding]:
     """Is history written, and where?"""
-    status = request("/api/history/status")
+    remedy = "voltage logs hissrv; for InfluxDB check VOLTAGE_INFLUXDB_URL, _API, _TOKEN, _ORG and _BUCKET of hissrv"
+    try:
+        status = request("/api/history/status")
+    except UnavailableError as error:
+        yield Finding("history", "error", f"historical data is missing: {error}", remedy)
+        return
     store, queue, consumer = status["store"], status["queue"], status["consumer"]
-    influx = getattr(site.settings, "influxdb", None)
     kind = store.get("kind", "store")
-    aside = "" if kind != "embedded" or (influx and influx.url) else "; InfluxDB is not configured and not needed"
+    aside = "; InfluxDB is not configured and not needed" if kind == "embedded" else ""
     if consumer.get("problem"):
-        remedy = "voltage logs hissrv; for InfluxDB: VOLTAGE_INFLUXDB_URL, _TOKEN, _ORG and _BUCKET of hissrv"
         yield Finding("history", "error", f"historical data is not written: {consumer['problem']}", remedy)
     elif queue["samples"] > OLD_PENDING:
         detail = f"{queue['samples']} samples wait to be written"
@@ -135,8 +146,8 @@ def check_history(site: Site) -> Iterator[Finding]:
     else:
         yield Finding("history", "ok", f"store {kind}, {store.get('series', '?')} series{aside}")
     if queue["dead_letters"]:
-        remedy = "see why: GET /api/history/dead-letters"
-        yield Finding("history", "warning", f"{queue['dead_letters']} samples were refused by the store", remedy)
+        detail = f"{queue['dead_letters']} samples were refused by the store"
+        yield Finding("history", "warning", detail, "see why: GET /api/history/dead-letters")
 
 
 def check_networks(_: Site) -> Iterator[Finding]:
