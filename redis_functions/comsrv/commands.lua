@@ -6,6 +6,7 @@ local errors = require("lib.errors")
 local json = require("lib.json")
 local keys = require("lib.keys")
 local limits = require("comsrv.limits")
+local numbers = require("lib.numbers")
 local pages = require("lib.pages")
 local records = require("comsrv.records")
 
@@ -134,8 +135,9 @@ function M.complete(ns, id, argv)
   call.accept(ctx)
   if state == "verified" or (state == "acknowledged" and command.verify == "0") then
     records.confirm(ctx, command, confirmed)
-  elseif state == "mismatch" and document.value ~= nil then
-    command.read_back = document.value
+  end
+  if document.value ~= nil and (state == "verified" or state == "mismatch") then
+    command.read_back = numbers.format(confirmed)
   end
   records.move(ctx, command, state, reason)
   return call.finish(ctx, records.encode(command))

@@ -49,7 +49,7 @@ async def test_a_command_from_submit_to_verified(site: Site) -> None:
     assert (await complete(site, "c1", "acknowledged"))["final"] is False
     assert await site.hash("comsrv:1001:A") == {}
     verified = await complete(site, "c1", "verified", value=50.0)
-    assert verified["final"] is True
+    assert (verified["final"], verified["read_back"]) == (True, 50.0)
     assert [t["state"] for t in verified["transitions"]] == ["queued", "sent", "acknowledged", "verified"]
     assert await site.hash("comsrv:1001:A") == {"1": "50.000000"}
     assert [e["state"] for e in await site.entries("comsrv:journal")] == ["queued", "verified"]
