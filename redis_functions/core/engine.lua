@@ -472,6 +472,9 @@ function M.drain(ctx)
     local item = cjson.decode(text)
     local watcher = ctx.graph.watchers[item.watcher]
     if watcher then
+      -- A command that waited needs its inputs good still.
+      local _, good = M.inputs(watcher)
+      item.good = item.good and good
       act(ctx, watcher, item)
     end
     done = done + 1

@@ -63,6 +63,21 @@ async def test_a_rule_that_goes_while_its_end_waits_leaves_no_alarm_standing(sit
     assert {alarm["status"] for alarm in await site.alarms()} == {"Returned"}
 
 
+async def test_a_command_that_waited_needs_its_inputs_good_still(site: Site) -> None:
+    await rules(site, 20)
+    rule = {
+        "name": "late", "priority": -1, "conditions": [{"source": "comsrv:1001:T:1", "operator": ">", "value": 10}],
+        "actions": [{"type": "command", "params": {"channel": 1001, "type": "A", "point": 1, "value": 5}}],
+    }  # fmt: skip
+    await site.functions.call("rule_upsert", "late", rule)
+    await site.put({1: 50})
+    assert await waiting(site) == 1
+    await site.put({}, {1: "bad:timeout"})
+    await site.pass_ms(0)
+    assert "withheld: an input is not good" in (await site.entries("rulesrv:firings"))[-1]["actions"]
+    assert await execute(site.functions.client, "ZCARD", "comsrv:1001:queued") == 0
+
+
 async def test_a_storm_waits_also_while_the_functions_are_loaded_anew(site: Site) -> None:
     await rules(site, 25)
     await site.put({1: 50})
