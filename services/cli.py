@@ -41,6 +41,8 @@ COMMANDS: Final = {
     "history": Entry("services.commands.read:history", "Past values of points."),
     "commands": Entry("services.commands.read:commands", "Commands sent to devices, newest first."),
     "doctor": Entry("services.commands.doctor:doctor", "Say what is wrong here, and what to do about it."),
+    "backup": Entry("services.commands.backup:backup", "Copy the whole site into a file while it runs."),
+    "restore": Entry("services.commands.backup:restore", "Make a site of such a file, where there is none."),
     "logs": Entry("services.commands.logs:logs", "Show a service's log; -f follows it."),
     "token": Entry("services.commands.token:token", "Make an API token."),
     "link": Entry("services.commands.link:link", "Print a link that logs a person in, once."),
