@@ -29,7 +29,7 @@ RULES = ["a", "b", "c"]
 points = st.sampled_from(POINTS)
 values = st.integers(0, 4).map(float)
 qualities = st.sampled_from(["bad:timeout", "bad:sentinel", "uncertain:substituted"])
-passing = st.sampled_from([0, 1, 400, 1000, 2600, 3000])
+passing = st.sampled_from([0, 1, 400, 400, 700, 1000, 2600, 3000])
 
 
 def source(point: str) -> str:
@@ -273,7 +273,7 @@ class ProcessImage(RuleBasedStateMachine):
         assert int(ledger.get("queued", 0)) == self.image.queued
 
 
-@pytest.mark.parametrize("examples", [40])
+@pytest.mark.parametrize("examples", [100])
 def test_the_functions_do_what_the_design_says(redis_server: RedisServer, examples: int) -> None:
     with Connection(redis_server.url) as connection:
         connection.call("FUNCTION", "LOAD", "REPLACE", bundle.bundle().text)
