@@ -58,14 +58,16 @@ class ServiceAddress(Model):
 
 
 class InfluxSettings(Model):
-    """An InfluxDB that hissrv writes to besides its own store."""
+    """The InfluxDB that holds history once `url` is set; without it, the embedded store does."""
 
-    url: str | None = None
-    api: Literal["v2", "v1"] = "v2"
-    token: SecretStr | None = None
-    org: str = "voltage"
-    bucket: str = "ems_data"
-    database: str = "ems_data"
+    url: str | None = Field(None, pattern=r"^https?://[^/\s]+(/[^\s?#]*)?$")
+    api: Literal["v2", "v1"] = Field("v2", description="v2 for InfluxDB 2 and 3, v1 for InfluxDB 1")
+    token: SecretStr | None = Field(None, description="token; v1: user:password where the server asks for them")
+    org: str = Field("voltage", description="organization (v2)")
+    bucket: str = Field("ems_data", description="bucket (v2)")
+    database: str = Field("ems_data", description="database (v1), made where it is missing")
+    timeout_s: float = Field(30, gt=0, le=600, description="longest wait for an answer")
+    batch_lines: int = Field(5000, ge=1, le=100_000, description="lines of one write request")
 
 
 class Settings(Model):

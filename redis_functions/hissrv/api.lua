@@ -11,5 +11,6 @@ return {
   { name = "batch_collect", run = batches.collect },
   { name = "batch_acknowledge", run = batches.acknowledge },
   { name = "batch_fail", run = batches.fail },
+  { name = "dead_letter_resolve", run = batches.resolve },
   { name = "get_batch_status", run = batches.status, reads = true },
 }

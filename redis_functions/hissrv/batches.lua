@@ -16,6 +16,7 @@ M.OPEN_S = 86400
 M.DONE_S = 600
 M.MAX_DEAD_LETTERS = 1000
 M.MAX_DEAD_BYTES = 16384
+M.MAX_LETTERS = 200
 
 local function read_group(queue, group, consumer, from, count)
   if count <= 0 then
@@ -181,16 +182,16 @@ local function count(ns, counts)
   end
 end
 
--- How many of the samples that left the queue now the mappings left out. An entry leaves when the last
--- group acknowledged it, so what the store said before waits until then.
-local function left_out(ns, filtered, leaving)
+-- How many of the samples that left the queue now the mappings left out (`filtered`) or the store refused
+-- (`refused`). An entry leaves when the last group acknowledged it, so what the store said before waits until then.
+local function left_out(ns, name, samples, leaving)
   local size = keys.history_size(ns)
-  local waiting = filtered + tonumber(redis.call("HGET", size, "filtered") or "0")
+  local waiting = samples + tonumber(redis.call("HGET", size, name) or "0")
   local now = math.min(waiting, leaving)
   if waiting > now and tonumber(redis.call("HGET", size, "entries") or "0") > 0 then
-    redis.call("HSET", size, "filtered", string.format("%.0f", waiting - now))
+    redis.call("HSET", size, name, string.format("%.0f", waiting - now))
   else
-    redis.call("HDEL", size, "filtered")
+    redis.call("HDEL", size, name)
   end
   return now
 end
@@ -203,31 +204,77 @@ local function done(ns, batch, status, now)
   redis.call("EXPIRE", key, M.DONE_S)
 end
 
+local function post(ns, group, entry, reason, now, image, channel, samples, document)
+  redis.call(
+    "XADD", keys.dead_letters(ns), "*", "entry", entry, "group", group, "reason", reason,
+    "at_ms", string.format("%.0f", now), "image", image, "channel", channel,
+    "samples", samples, "document", string.sub(document, 1, M.MAX_DEAD_BYTES)
+  )
+end
+
+local function trim(ns)
+  if redis.call("XLEN", keys.dead_letters(ns)) > M.MAX_DEAD_LETTERS then
+    local gone = redis.call("XTRIM", keys.dead_letters(ns), "MAXLEN", M.MAX_DEAD_LETTERS)
+    redis.call("HINCRBY", keys.history_size(ns), "dead_letters_gone", gone)
+  end
+end
+
+local function letters_of(document)
+  local letters = document.letters or {}
+  if type(letters) ~= "table" or #letters > M.MAX_LETTERS then
+    errors.fail("INVALID", "letters must be a list of at most " .. M.MAX_LETTERS)
+  end
+  for i = 1, #letters do
+    local path = "letters[" .. (i - 1) .. "]."
+    if type(letters[i]) ~= "table" then
+      errors.fail("INVALID", path .. " must be an object")
+    end
+    for name, longest in pairs({ entry = 64, channel = 64, reason = 512, document = M.MAX_DEAD_BYTES }) do
+      if not args.text(letters[i][name], path .. name, longest) then
+        errors.fail("INVALID", path .. name .. " is missing")
+      end
+    end
+  end
+  return letters
+end
+
 --- Say that a batch took effect: its entries leave the queue once every group said so.
 --
 -- Twice is a repeat without effect, so a client that lost the reply calls again. `filtered`
--- samples are counted as dropped:mapping, the rest as written.
+-- samples are counted as dropped:mapping, `refused` ones (by the store, for good) as dead-lettered,
+-- the rest as written. `letters` are the dead letters of refused samples, at most 200.
 --
 -- KEYS[1]  batch
--- ARGV[1]  {filtered?, now_ms?}
+-- ARGV[1]  {filtered?, refused?, letters?: [{entry, channel, reason, document}], now_ms?}
 -- Returns  the batch
 -- Errors   NOTFOUND  no such batch, or it is older than a day: collect again
+--          INVALID   a letter is wrong
 --          STATE     the whole batch was dead-lettered
--- Writes   hissrv:batch:{id}, hissrv:queue, hissrv:queue:size, voltage:ledger
+-- Writes   hissrv:batch:{id}, hissrv:queue, hissrv:queue:size, hissrv:dead_letters, voltage:ledger
 -- Example  FCALL batch_acknowledge 1 1-1700000000000
 function M.acknowledge(ns, id, argv)
   local document = args.document(argv[1], true)
   local filtered = args.integer(document.filtered, "filtered", 0, 9007199254740991, 0)
+  local refused = args.integer(document.refused, "refused", 0, 9007199254740991, 0)
   local now = args.now(document.now_ms)
+  local letters = letters_of(document)
   local batch = load(ns, id)
   if batch.status == "failed" then
     errors.fail("STATE", "batch " .. id .. " was dead-lettered")
   end
   if batch.status == "collected" then
     local counts = settle(ns, batch.group, items_of(batch), "written")
-    counts["dropped:mapping"] = left_out(ns, filtered, counts.written)
+    counts["dropped:mapping"] = left_out(ns, "filtered", filtered, counts.written)
     counts.written = counts.written - counts["dropped:mapping"]
+    refused = left_out(ns, "refused", refused, counts.written)
+    counts.written = counts.written - refused
+    counts.dead_lettered = counts.dead_lettered + refused
     count(ns, counts)
+    for i = 1, #letters do
+      local letter = letters[i]
+      post(ns, batch.group, letter.entry, letter.reason, now, "0", letter.channel, 1, letter.document)
+    end
+    trim(ns)
     done(ns, batch, "written", now)
   end
   return encode(batch)
@@ -235,17 +282,10 @@ end
 
 local function dead_letter(ns, group, item, reason, now)
   local found = redis.call("XRANGE", keys.history_queue(ns), item.id, item.id)
-  if not found[1] then
-    return
-  end
-  redis.call(
-    "XADD", keys.dead_letters(ns), "*", "entry", item.id, "group", group, "reason", reason,
-    "at_ms", string.format("%.0f", now), "image", field(found[1], "i"), "channel", field(found[1], "c"),
-    "samples", item.samples, "document", string.sub(field(found[1], "d"), 1, M.MAX_DEAD_BYTES)
-  )
-  if redis.call("XLEN", keys.dead_letters(ns)) > M.MAX_DEAD_LETTERS then
-    local gone = redis.call("XTRIM", keys.dead_letters(ns), "MAXLEN", M.MAX_DEAD_LETTERS)
-    redis.call("HINCRBY", keys.history_size(ns), "dead_letters_gone", gone)
+  if found[1] then
+    local entry = found[1]
+    post(ns, group, item.id, reason, now, field(entry, "i"), field(entry, "c"), item.samples, field(entry, "d"))
+    trim(ns)
   end
 end
 
@@ -304,6 +344,34 @@ function M.fail(ns, id, argv)
     redis.call("HSET", key, "items", table.concat(left, "\n"))
   end
   return encode(batch)
+end
+
+--- Say that a dead letter is in the store after all: it goes, and its samples count as written.
+--
+-- `filtered` of them, left out by a mapping, count as dropped:mapping.
+--
+-- ARGV[1]  {id, filtered?}
+-- Returns  {id, samples}
+-- Errors   NOTFOUND  no such dead letter: it was resolved before, or newer ones took its place
+-- Writes   hissrv:dead_letters, voltage:ledger
+-- Example  FCALL dead_letter_resolve 0 '{"id":"1700000000000-0"}'
+function M.resolve(ns, _, argv)
+  local document = args.document(argv[1])
+  local id = args.text(document.id, "id", 64)
+  if not id or not string.find(id, "^%d+%-%d+$") then
+    errors.fail("INVALID", "id must be a dead letter's, as 1700000000000-0")
+  end
+  local filtered = args.integer(document.filtered, "filtered", 0, 9007199254740991, 0)
+  local found = redis.call("XRANGE", keys.dead_letters(ns), id, id)
+  if not found[1] then
+    errors.fail("NOTFOUND", "dead letter " .. id)
+  end
+  local samples = tonumber(field(found[1], "samples"))
+  filtered = math.min(filtered, samples)
+  redis.call("XDEL", keys.dead_letters(ns), id)
+  redis.call("HINCRBY", keys.ledger(ns), "dead_lettered", -samples)
+  count(ns, { written = samples - filtered, ["dropped:mapping"] = filtered })
+  return json.object({ "id", json.text(id), "samples", json.integer(samples) })
 end
 
 --- A batch, or without an id the queue: what waits, for whom, and how much was given up.

@@ -14,6 +14,7 @@ from libs.config.desired import Entry, read_desired
 from libs.errors import UnavailableError
 from libs.http import BACKGROUND
 from libs.http.metrics import METRICS
+from libs.influx.client import Server
 from libs.redis import client
 from libs.startup import Startup, functions_of
 from services.hissrv.consumer import Consumer, Maintenance
@@ -24,6 +25,7 @@ from services.hissrv.references import References
 from services.hissrv.settings import HissrvSettings
 from services.hissrv.store.contract import Store
 from services.hissrv.store.embedded import EmbeddedStore
+from services.hissrv.store.influx import InfluxStore
 
 _LOG = logging.getLogger(__name__)
 NAME: Final = "hissrv"
@@ -80,8 +82,14 @@ def create_app(settings: HissrvSettings) -> web.Application:
 
 
 def make_store(settings: HissrvSettings) -> Store:
-    """Return the store the settings ask for."""
-    options = settings.store
+    """Return the store the settings ask for: InfluxDB where its URL is set, else the embedded one."""
+    options, influx = settings.store, settings.influxdb
+    if influx.url:
+        token = influx.token.get_secret_value() if influx.token else ""
+        server = Server(
+            influx.url, influx.api, token, influx.org, influx.bucket, influx.database, timeout_s=influx.timeout_s
+        )
+        return InfluxStore(server, batch_lines=influx.batch_lines, memory_mb=options.memory_mb, threads=options.threads)
     return EmbeddedStore(
         settings.store_folder,
         window_ms=options.window_ms,

@@ -21,13 +21,14 @@ from services.hissrv.documents import decode
 from services.hissrv.functions import Batch, HistoryFunctions
 from services.hissrv.recording import Recorder
 from services.hissrv.settings import ConsumerSettings
-from services.hissrv.store.contract import Entry, Store
+from services.hissrv.store.contract import Entry, Refused, Store
 
 _LOG = logging.getLogger(__name__)
 WAIT_MS: Final = 1000
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 10.0
 MAINTAIN_S: Final = 5.0
+SHOWN: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +90,20 @@ class Consumer:
         if not work.batch.id:
             self._work = None
             return 0
+        bad: list[Refused] = []
         if work.entries:
             written = await self._store.write(work.entries, forget_before=work.batch.oldest)
             self.samples += written.samples
             self.repeated += written.repeated
+            bad = written.refused
+            for one in bad[:SHOWN]:
+                _LOG.error("the store refuses %s: %s", one.line, one.reason)
             self.last_write_ms = clock.now_ms()
         try:
             if work.refused:
                 await self._functions.fail(work.batch.id, work.refused)
             if len(work.refused) < len(work.batch.entries):
-                await self._functions.acknowledge(work.batch.id, work.filtered)
+                await self._functions.acknowledge(work.batch.id, work.filtered, bad)
         except (NotFoundError, InvalidError) as error:
             # Redis lost the batch (a restart, a lost reply): what is still queued comes again, known to the store.
             _LOG.warning("batch %s: %s; its entries come again", work.batch.id, error)
@@ -111,6 +116,7 @@ class Consumer:
         )
         if batch.token != self._token:
             self._recorder = Recorder(await self._functions.recorded())
+            self._store.label(self._recorder.label)
             self._token = batch.token
         entries: list[Entry] = []
         refused: dict[str, str] = {}

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import orjson
 
+from libs.errors import NotFoundError
 from libs.redis import keys
 from libs.redis.client import Client, execute
 from libs.redis.definitions import Definitions, Names
 from libs.redis.functions import Functions
 from services.hissrv.documents import QueueEntry
 from services.hissrv.recording import Mapping, parse_mappings
-from services.hissrv.store.contract import EntryId
+from services.hissrv.store.contract import EntryId, Refused
 
 _PAGE: Final = 1000
+# Samples of one batch that are kept as dead letters; all are counted.
+MAX_LETTERS: Final = 200
 # One function reads the list, and with a key one mapping.
 MAPPING: Final = Names("mapping", "configure_mapping", "mapping_list", "mapping_list", "mapping_delete")
 
@@ -61,9 +66,32 @@ class HistoryFunctions:
             [_entry(_text(entry_id), fields) for entry_id, fields in entries],
         )
 
-    async def acknowledge(self, batch: str, filtered: int) -> None:
-        """Say that a batch is in the store."""
-        await self._functions.call("batch_acknowledge", batch, {"filtered": filtered})
+    async def acknowledge(self, batch: str, filtered: int, refused: Sequence[Refused] = ()) -> None:
+        """Say that a batch is in the store, but for the samples it refused: those are dead-lettered."""
+        document: dict[str, Any] = {"filtered": filtered}
+        if refused:
+            letters = [_letter(one) for one in refused[:MAX_LETTERS]]
+            document |= {"refused": len(refused), "letters": letters}
+        await self._functions.call("batch_acknowledge", batch, document)
+
+    async def retried(self, letter: DeadLetter, filtered: int = 0) -> None:
+        """Say that a dead letter is in the store: it goes, and its samples count as written.
+
+        Raises:
+            NotFoundError: somebody else did, or it is too old.
+        """
+        await self._functions.call("dead_letter_resolve", None, {"id": letter.id, "filtered": filtered})
+
+    async def dead_letter(self, letter: str) -> DeadLetter:
+        """Return one dead letter.
+
+        Raises:
+            NotFoundError: there is none with that id.
+        """
+        key = self._functions.key(keys.key("dead_letters"))
+        for found, raw in await execute(self._functions.client, "XRANGE", key, letter, letter):
+            return _dead_letter(found, raw)
+        raise NotFoundError(f"dead letter {letter}")
 
     async def fail(self, batch: str, reasons: dict[str, str]) -> dict[str, Any]:
         """Dead-letter entries of a batch; returns the batch."""
@@ -94,13 +122,34 @@ class HistoryFunctions:
         key = self._functions.key(keys.key("dead_letters"))
         end = f"({before}" if before else "+"
         found = await execute(self._functions.client, "XREVRANGE", key, end, "-", "COUNT", limit)
-        letters = []
-        for letter, raw in found:
-            fields = dict(_pairs(raw))
-            document = fields.pop(b"document", b"")
-            texts = {_text(name): _text(value) for name, value in fields.items()}
-            letters.append(DeadLetter(_text(letter), texts, document))
-        return letters
+        return [_dead_letter(letter, raw) for letter, raw in found]
+
+
+def _dead_letter(letter: bytes, raw: Any) -> DeadLetter:
+    fields = dict(_pairs(raw))
+    document = fields.pop(b"document", b"")
+    return DeadLetter(_text(letter), {_text(name): _text(value) for name, value in fields.items()}, document)
+
+
+def _cut(text: str, size: int) -> str:
+    return text.encode()[:size].decode(errors="ignore")
+
+
+def _letter(refused: Refused) -> dict[str, str]:
+    """Return the dead letter of one sample; its document holds all that a retry needs."""
+    sample = {
+        "series": refused.series,
+        "at_ms": refused.at_ms,
+        "value": None if math.isnan(refused.value) else refused.value,
+        "quality": refused.quality,
+        "line": refused.line,
+    }
+    return {
+        "entry": str(refused.entry),
+        "channel": _cut(refused.series.split(":")[1], 64),
+        "reason": _cut(refused.reason, 512),
+        "document": _cut(orjson.dumps(sample).decode(), 16_384),
+    }
 
 
 def _pairs(fields: Any) -> list[tuple[bytes, bytes]]:

@@ -12,10 +12,18 @@ from libs import clock
 from libs.errors import InvalidError, LimitError
 from libs.http import USER, Json, Page, PageQuery, Reply, Role, Routes
 from services.hissrv.consumer import Consumer, Maintenance
-from services.hissrv.functions import DeadLetter, HistoryFunctions
+from services.hissrv.functions import MAX_LETTERS, DeadLetter, HistoryFunctions
 from services.hissrv.recording import Mapping
 from services.hissrv.references import References, Source
-from services.hissrv.schemas import HistoryAnswer, HistoryQuery, HistoryStatus, LatestQuery
+from services.hissrv.retry import retry
+from services.hissrv.schemas import (
+    HistoryAnswer,
+    HistoryQuery,
+    HistoryStatus,
+    LatestQuery,
+    RetriedLetters,
+    RetryLetters,
+)
 from services.hissrv.store.contract import GOOD, Aggregate, Latest, Point, Query, Store
 
 FUNCTIONS: Final = web.AppKey("functions", HistoryFunctions)
@@ -152,6 +160,17 @@ async def dead_letters(request: web.Request, query: PageQuery) -> Reply:
             {"items": [_letter(one) for one in found], "cursor": cursor}, default=str, option=orjson.OPT_NON_STR_KEYS
         )
     )
+
+
+@ROUTES.post("/api/history/dead-letters/retry", role=Role.ENGINEER, body=RetryLetters, reply=RetriedLetters)
+async def retry_dead_letters(request: web.Request, body: RetryLetters) -> Reply:
+    """Write dead letters once more: those named, else the newest 200."""
+    functions = request.app[FUNCTIONS]
+    ids = body.ids
+    if ids is None:
+        ids = [letter.id for letter in await functions.dead_letters(MAX_LETTERS, "")]
+    done, failed = await retry(functions, request.app[STORE], ids)
+    return RetriedLetters(retried=done, failed=failed)
 
 
 def _letter(letter: DeadLetter) -> dict[str, Any]:

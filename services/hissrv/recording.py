@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from pydantic import Field, ValidationError
 
 from libs.definitions import Definition
+from libs.influx.lines import DEFAULT, Label
 from libs.validation import Model
 
 _LOG = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Recording(NamedTuple):
     offset: float = 0.0
     every_ms: int = 0
     retention_days: int = 0
+    label: Label = DEFAULT
 
 
 class _Sample(Protocol):
@@ -96,8 +98,18 @@ class Recorder:
                     mapping.transform.offset,
                     mapping.interval_ms if mapping.sampling == "interval" else 0,
                     mapping.retention_days,
+                    Label(
+                        mapping.measurement,
+                        tuple(sorted(mapping.tags.items())),
+                        mapping.fields.get(ref) or mapping.fields.get(point) or "value",
+                    ),
                 )
         return None
+
+    def label(self, ref: str) -> Label:
+        """Return the measurement, tags and field a point is recorded under."""
+        recording = self.of(ref)
+        return recording.label if recording else DEFAULT
 
     def due(self, sample: _Sample) -> bool:
         """Say whether sampling takes a sample: one good one an interval, and every change to or from good."""

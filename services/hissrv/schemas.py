@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, model_validator
 
@@ -59,6 +59,19 @@ class LatestQuery(PageQuery):
     """Which series; all when none is named."""
 
     ref: list[Ref] = Field([], max_length=1000)
+
+
+class RetryLetters(Model):
+    """Which dead letters to write once more; the newest 200 when none is named."""
+
+    ids: list[Annotated[str, Field(pattern=r"^\d{1,15}-\d{1,15}$")]] | None = Field(None, max_length=200)
+
+
+class RetriedLetters(Model):
+    """Those that are in the store now, and why the others are not."""
+
+    retried: list[str]
+    failed: dict[str, str]
 
 
 class HistoryStatus(Model):

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from pydantic import Field
 
-from libs.config import Settings
+from libs.config import InfluxSettings, Settings
 from libs.validation import Id, Model
 
 
 class StoreSettings(Model):
-    """The embedded store."""
+    """The embedded store, the one that is used without an InfluxDB; memory and threads serve both."""
 
     folder: Path | None = Field(None, description="where it keeps its files; without it <data_dir>/history")
     window_ms: int = Field(600_000, ge=1000, le=86_400_000, description="age at which the open window is compacted")
@@ -38,6 +38,7 @@ class HissrvSettings(Settings):
     """All settings of hissrv."""
 
     store: StoreSettings = StoreSettings()
+    influxdb: InfluxSettings = InfluxSettings()
     consumer: ConsumerSettings = ConsumerSettings()
 
     @property

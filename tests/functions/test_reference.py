@@ -14,7 +14,7 @@ from services.commands import reference
 
 FUNCTIONS = list(reference.functions())
 # Ids that only a running system gives.
-UNKNOWN = {"batch_acknowledge", "batch_fail", "forward_complete"}
+UNKNOWN = {"batch_acknowledge", "batch_fail", "dead_letter_resolve", "forward_complete"}
 BEFORE = (
     "channel_upsert", "channel_claim", "comsrv_ingest", "template_upsert", "model_upsert", "rule_upsert",
     "alarm_define", "store_alarm", "configure_mapping", "command_submit", "job_submit", "job_claim",

@@ -1,7 +1,7 @@
 """What a history store promises: the one interface hissrv knows.
 
     EmbeddedStore   files of this machine (services/hissrv/store/embedded.py)
-    InfluxStore     an InfluxDB server (a later issue)
+    InfluxStore     an InfluxDB server (services/hissrv/store/influx.py)
 
 A store raises `UnavailableError` when it can't take or give data now: hissrv
 keeps the queue entries and comes again. Nothing else leaves a store but
@@ -10,11 +10,14 @@ keeps the queue entries and comes again. Nothing else leaves a store but
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from libs.influx.lines import Label
 
 GOOD: Final = 192
 UNCERTAIN: Final = 64
@@ -151,11 +154,24 @@ class Latest(NamedTuple):
     point: Point
 
 
+class Refused(NamedTuple):
+    """A sample the store will never take, as it was to be written, and why."""
+
+    entry: EntryId
+    series: str
+    at_ms: int
+    value: float
+    quality: str
+    line: str
+    reason: str
+
+
 class Written(NamedTuple):
-    """Outcome of a write: samples taken, and entries that were there before."""
+    """Outcome of a write: samples taken, entries that were there before, samples refused for good."""
 
     samples: int
     repeated: int
+    refused: list[Refused] = []  # noqa: RUF012 - nobody adds to it
 
 
 class StoreStatus(NamedTuple):
@@ -178,8 +194,12 @@ class Store(Protocol):
         """Make it ready; finish or undo what a crash interrupted."""
         ...
 
+    def label(self, of: Callable[[str], Label]) -> None:
+        """Take what the mappings say about a series; a store without measurements and tags ignores it."""
+        ...
+
     async def write(self, entries: list[Entry], *, forget_before: EntryId | None = None) -> Written:
-        """Keep the entries durably before returning: all of them or none.
+        """Keep the entries durably before returning: all of them or none, but for what is refused for good.
 
         An entry whose id was written before is left out, so a redelivery doubles
         nothing. Ids before `forget_before` never come again (the queue's oldest).

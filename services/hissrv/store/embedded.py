@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from libs import clock
 from libs.errors import LimitError, UnavailableError
+from libs.influx.lines import Label
 from services.hissrv.store import compact, duck, read
 from services.hissrv.store.contract import (
     Entry,
@@ -122,6 +123,9 @@ class EmbeddedStore:
             _LOG.error("history files are missing and leave the catalog: %s", ", ".join(lost))
             window.switch(add=[], remove=lost)
         shutil.rmtree(self._parquet / "spill", ignore_errors=True)
+
+    def label(self, of: Callable[[str], Label]) -> None:
+        """Measurement, tags and field names are InfluxDB's; here a series is its reference."""
 
     async def write(self, entries: list[Entry], *, forget_before: EntryId | None = None) -> Written:
         """See `Store.write`."""

@@ -72,6 +72,29 @@ async def test_collect_acknowledge(functions: Functions) -> None:
         await functions.call("batch_fail", batch, {"reason": "late"})
 
 
+async def test_refused_samples(functions: Functions) -> None:
+    """Samples the store refused are dead letters, counted once; one that is written later counts as written."""
+    await fill(functions, 2)
+    batch, entries = await collect(functions)
+    letter = {"entry": entries[0], "channel": "1001", "reason": "type conflict", "document": "{}"}
+    for wrong in ({**letter, "reason": 5}, {"entry": "1-1"}, "text"):
+        with pytest.raises(InvalidError, match=r"letters\[0\]"):
+            await functions.call("batch_acknowledge", batch, {"refused": 1, "letters": [wrong]})
+    for _ in range(2):
+        await functions.call("batch_acknowledge", batch, {"refused": 1, "letters": [letter]})
+        assert await counters(functions) == {"queued": 4, "written": 3, "dead_lettered": 1}
+    await balance(functions)
+    ((found, _),) = await execute(functions.client, "XRANGE", functions.key("hissrv:dead_letters"), "-", "+")
+    assert await functions.json("dead_letter_resolve", None, {"id": found.decode()}) == {
+        "id": found.decode(), "samples": 1,
+    }  # fmt: skip
+    assert await counters(functions) == {"queued": 4, "written": 4}
+    with pytest.raises(NotFoundError):
+        await functions.call("dead_letter_resolve", None, {"id": found.decode()})
+    with pytest.raises(InvalidError):
+        await functions.call("dead_letter_resolve", None, {"id": "x"})
+
+
 async def test_document_is_untouched(functions: Functions) -> None:
     """A msgpack document arrives byte for byte."""
     document = bytes(range(256))

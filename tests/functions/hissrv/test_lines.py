@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import orjson
 import pytest
 
 from libs.errors import InvalidError, LimitError, NotFoundError
 from libs.redis.functions import Functions
 
-# Points and their line; the hot path of hissrv passes the same vectors when it writes lines itself.
-VECTORS = [
-    (
-        {"source": "comsrv:1001:T:1", "at_ms": 1790000000123, "value": "23.456789"},
-        "telemetry,channel=1001,point=1,service=comsrv,type=T value=23.456789,quality=192i 1790000000123",
-    ),
-    (
-        {"source": "comsrv:1001:S:2", "at_ms": 1790000000123, "value": 1},
-        "telemetry,channel=1001,point=2,service=comsrv,type=S value=1.000000,quality=192i 1790000000123",
-    ),
-    (
-        {"source": "comsrv:1001:T:1", "at_ms": 0, "quality": "bad:timeout"},
-        "telemetry,channel=1001,point=1,service=comsrv,type=T quality=0i 0",
-    ),
-    (
-        {
-            "source": "modsrv:pv1:active_power",
-            "at_ms": 1790000000123,
-            "value": -0.0,
-            "quality": "uncertain:substituted",
-        },
-        "telemetry,model=pv1,point=active_power,service=modsrv value=0.000000,quality=64i 1790000000123",
-    ),
-]
+# The same file holds the vectors of hissrv's own encoder (libs/influx/lines.py).
+VECTORS: list[dict[str, Any]] = orjson.loads((Path(__file__).parents[2] / "vectors/line_protocol.json").read_bytes())
 
 
 async def convert(functions: Functions, *points: object, mapping: str | None = None) -> list[str]:
@@ -39,9 +21,12 @@ async def convert(functions: Functions, *points: object, mapping: str | None = N
     return reply.decode().splitlines()
 
 
-async def test_vectors(functions: Functions) -> None:
-    """Each vector's line, byte for byte."""
-    assert await convert(functions, *[point for point, _ in VECTORS]) == [line for _, line in VECTORS]
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
+async def test_vectors(functions: Functions, vector: dict[str, Any]) -> None:
+    """Each vector's lines, byte for byte."""
+    if vector["mapping"]:
+        await functions.call("configure_mapping", "m1", vector["mapping"])
+    assert await convert(functions, *vector["points"], mapping="m1" if vector["mapping"] else None) == vector["lines"]
     assert await convert(functions) == []
 
 

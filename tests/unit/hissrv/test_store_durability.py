@@ -89,7 +89,7 @@ async def test_killed_in_compaction(tmp_path: Path, step: str) -> None:
     store.window.close_due(0, force=True)
     await store.maintain(10 * 86_400_000)
     assert await values(store) == expected
-    assert (await store.write(entries(0, 20))) == (0, 20), "a redelivery after compaction is known"
+    assert (await store.write(entries(0, 20))) == (0, 20, []), "a redelivery after compaction is known"
     assert [one.point.value for one in await store.latest(None, limit=10)] == [19.0] * 5
     status = await store.status()
     assert (status.files, status.open_points) == (1, 0)
@@ -101,11 +101,11 @@ async def test_redelivery_in_one_write(tmp_path: Path) -> None:
     """An entry counts once, in the same write or a later one, until the queue can't bring it again."""
     store = EmbeddedStore(tmp_path)
     await store.open()
-    assert await store.write(entries(0, 3) + entries(1, 3)) == (20, 2)
-    assert await store.write(entries(2, 3), forget_before=EntryId(1, 3)) == (5, 2)
-    assert await store.write(entries(0, 1)) == (0, 1), "remembered for an hour, for a Redis that lost its last seconds"
+    assert await store.write(entries(0, 3) + entries(1, 3)) == (20, 2, [])
+    assert await store.write(entries(2, 3), forget_before=EntryId(1, 3)) == (5, 2, [])
+    assert await store.write(entries(0, 1)) == (0, 1, []), "known for an hour: a Redis may lose its last seconds"
     store.window.write([], EntryId(1, 3), clock.now_ms() + REMEMBER_MS + 60_000)
-    assert await store.write(entries(0, 5)) == (15, 2)
+    assert await store.write(entries(0, 5)) == (15, 2, [])
     await store.close()
 
 
@@ -117,7 +117,7 @@ async def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="entry 2-0"):
         await store.write([*entries(0, 2), bad])
     assert await store.latest(None, limit=10) == []
-    assert await store.write(entries(0, 2)) == (10, 0)
+    assert await store.write(entries(0, 2)) == (10, 0, [])
     await store.close()
 
 
