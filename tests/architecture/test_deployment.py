@@ -102,6 +102,22 @@ def test_every_service_is_a_container_under_its_name(compose: dict[str, Any]):
         assert service["command"] == ["serve", name]
 
 
+def test_every_key_is_one_of_the_compose_specification(raw: dict[str, Any]):
+    """So that a slip of the pen (mem_limits, read-only) is not a limit that is silently absent."""
+    assert set(raw) - {key for key in raw if key.startswith("x-")} == {"name", "services", "networks", "secrets"}
+    known = {
+        "image", "build", "container_name", "command", "environment", "volumes", "secrets", "networks", "ports",
+        "depends_on", "healthcheck", "user", "read_only", "cap_drop", "security_opt", "tmpfs", "pids_limit",
+        "mem_limit", "restart", "logging", "stop_grace_period",
+    }  # fmt: skip
+    for name, service in raw["services"].items():
+        assert set(service) <= known, name
+        if "healthcheck" in service:
+            assert set(service["healthcheck"]) == {"test", "interval", "timeout", "retries", "start_period"}, name
+            assert service["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}, name
+        assert set(service["networks"]) <= set(raw["networks"]), name
+
+
 def test_commands_exist(compose: dict[str, Any]):
     dockerfile = (ROOT / "Dockerfile").read_text()
     assert 'ENTRYPOINT ["voltage"]' in dockerfile

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import shlex
 import shutil
 import ssl
 import subprocess
@@ -208,6 +210,21 @@ def test_keys_are_the_owners_alone_and_renewal_keeps_the_authority(started: Entr
     assert (folder / "ca.crt").read_text() == before[0]
     assert (folder / "server/server.crt").read_text() != before[1]
     run(["openssl", "verify", "-x509_strict", "-CAfile", str(folder / "ca.crt"), str(folder / "server/server.crt")], {})
+
+
+def test_the_systemd_unit_runs_this_configuration(site: Site, started: Entry, tmp_path: Path):
+    """And the template leaves nothing unfilled."""
+    conf = started.folder / "nginx.conf"
+    written = site.voltage("install-service", "--directory", str(tmp_path), "--nginx", str(conf))
+    assert written.returncode == 0, written.stderr
+    unit = (tmp_path / "voltage-nginx.service").read_text()
+    command = shlex.split(
+        next(line for line in unit.splitlines() if line.startswith("ExecStart="))[len("ExecStart=") :]
+    )
+    run([*command, "-t"], dict(os.environ))
+    assert "AmbientCapabilities=CAP_NET_BIND_SERVICE" in unit
+    assert f"ReadWritePaths={started.folder}" in unit
+    assert re.findall(r"\$\{NGINX_[A-Z_]+\}", conf.read_text()) == []
 
 
 async def test_a_gateway_that_is_away_is_a_503_problem(tmp_path: Path):
