@@ -25,6 +25,7 @@ class KeySpec(NamedTuple):
 KEYS: Final[tuple[KeySpec, ...]] = (
     # Everything that belongs to no single service.
     KeySpec("schema", "voltage:schema", "string", "voltage", "schema number of all keys"),
+    KeySpec("migrations", "voltage:migrations", "hash", "voltage", "schema number -> how the keys came to it, JSON"),
     KeySpec("image", "voltage:image", "string", "voltage", "number of the last accepted call"),
     KeySpec(
         "generation", "voltage:generation", "string", "voltage", "random token, new at each change of a definition"
@@ -126,7 +127,7 @@ CHANNELS: Final[tuple[KeySpec, ...]] = (
 )
 
 BY_NAME: Final[dict[str, KeySpec]] = {spec.name: spec for spec in KEYS + CHANNELS}
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 LUA_PATH: Final = Path(__file__).parents[2] / "redis_functions" / "lib" / "keys.lua"
 _FIELD: Final = re.compile(r"\{(\w+)\}")
 

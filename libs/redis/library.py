@@ -7,8 +7,8 @@ from typing import NamedTuple
 import orjson
 
 from libs.errors import StateError, UnavailableError
-from libs.redis import bundle, keys
-from libs.redis.client import Client, execute, translated
+from libs.redis import bundle, keys, migrations
+from libs.redis.client import Client, execute
 
 
 class Version(NamedTuple):
@@ -37,13 +37,10 @@ async def load(client: Client, namespace: str = "") -> Version:
         StateError: the keys were written by a newer version than this one.
     """
     built = bundle.bundle()
-    prefix = keys.prefix(namespace)
+    # First of all: functions of this version would not know keys of a newer one.
+    await migrations.stored(client, namespace)
     await execute(client, "FUNCTION", "LOAD", "REPLACE", built.text)
-    with translated():
-        stored = await client.get(prefix + keys.key("schema"))
-        if stored is not None and int(stored) > keys.SCHEMA:
-            raise StateError(f"the keys have schema {int(stored)}, newer than {keys.SCHEMA}; run a newer voltage")
-        await client.set(prefix + keys.key("schema"), keys.SCHEMA)
+    await migrations.migrate(client, namespace)
     return Version(bundle.API, built.digest)
 
 
@@ -58,8 +55,7 @@ async def check(client: Client, namespace: str = "") -> Version:
         raise StateError("Redis has no function library; run: voltage functions load")
     if found.api != bundle.API:
         raise StateError(f"Redis has function api {found.api}, this is api {bundle.API}; run: voltage functions load")
-    with translated():
-        stored = await client.get(keys.prefix(namespace) + keys.key("schema"))
-    if stored is not None and int(stored) > keys.SCHEMA:
-        raise StateError(f"the keys have schema {int(stored)}, newer than {keys.SCHEMA}; run a newer voltage")
+    schema = await migrations.stored(client, namespace)
+    if schema is not None and schema < keys.SCHEMA:
+        raise StateError(f"the keys have schema {schema}, this is schema {keys.SCHEMA}; run: voltage functions load")
     return found

@@ -1,11 +1,16 @@
 -- Generated from libs/redis/keys.py by `python -m libs.redis.keys`; do not edit.
 local M = {}
 
-M.SCHEMA = 1
+M.SCHEMA = 2
 
 -- string: schema number of all keys.
 function M.schema(ns)
   return ns .. "voltage:schema"
+end
+
+-- hash: schema number -> how the keys came to it, JSON.
+function M.migrations(ns)
+  return ns .. "voltage:migrations"
 end
 
 -- string: number of the last accepted call.

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from libs.config.settings import Shared
-from libs.redis import bundle
+from libs.redis import bundle, keys
 from services.cli import voltage
 from services.commands import doctor_redis, doctor_site
 from services.commands.findings import Finding, level, run_check
@@ -111,7 +111,7 @@ def test_schema_and_clock_are_compared(site: Site):
     with Connection(site.redis_url()) as connection:
         connection.call("SET", "voltage:schema", "99")
         assert one(doctor_redis.check_schema, site).state == "error"
-        connection.call("SET", "voltage:schema", "1")
+        connection.call("SET", "voltage:schema", str(keys.SCHEMA))
         assert one(doctor_redis.check_schema, site).state == "ok"
         assert one(doctor_redis.check_clock, site).state == "ok"
         connection.call("HSET", "voltage:clock", "last", "9999999999999")

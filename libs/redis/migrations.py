@@ -1,0 +1,94 @@
+"""Steps that bring keys of an older version up to this one, each from one schema number to the next.
+
+A step is safe to run again from its beginning: a loader may be killed in the
+middle, or two may run at once. It takes keys of the number before and leaves
+keys of its own; the number is written after it, so that a step counts only
+when it is done. It runs after the new functions are loaded: what they write
+meanwhile has the new form already.
+
+To add one: write the step, append it to `MIGRATIONS`, raise `keys.SCHEMA`, run
+`python -m libs.redis.keys`, and test it on keys written out as the version
+before wrote them.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from libs.clock import now_ms
+from libs.errors import StateError
+from libs.redis import keys
+from libs.redis.client import Client, translated
+
+FIRST: Final = 1
+
+
+class Migration(NamedTuple):
+    """One step: the schema it leads to, what it does in words, and the work on a prefix."""
+
+    schema: int
+    name: str
+    run: Callable[[Client, str], Awaitable[None]]
+
+
+async def _begin_record(client: Client, prefix: str) -> None:
+    """Begin the record of migrations with the schema that these keys had without one.
+
+    With the number alone nobody could tell a site that was always of schema 5
+    from one that came there over four steps, which is what one asks first when
+    old keys look odd.
+    """
+    entry = orjson.dumps({"name": "as first written", "at_ms": None, "voltage": None})
+    await client.hsetnx(prefix + keys.key("migrations"), str(FIRST), entry)
+
+
+MIGRATIONS: Final = (Migration(2, "migrations are recorded", _begin_record),)
+
+
+async def stored(client: Client, namespace: str = "") -> int | None:
+    """Return the schema number of a namespace's keys; None where nothing was written yet.
+
+    Raises:
+        StateError: a newer version wrote them.
+    """
+    with translated():
+        found = await client.get(keys.prefix(namespace) + keys.key("schema"))
+    if found is not None and int(found) > keys.SCHEMA:
+        raise StateError(f"the keys have schema {int(found)}, newer than {keys.SCHEMA}; run a newer voltage")
+    return None if found is None else int(found)
+
+
+async def migrate(client: Client, namespace: str = "") -> list[str]:
+    """Bring a namespace's keys to the present schema, step by step; return what was done.
+
+    Raises:
+        StateError: a newer version wrote them.
+    """
+    prefix = keys.prefix(namespace)
+    schema = await stored(client, namespace)
+    done: list[str] = []
+    with translated():
+        if schema is None:
+            # Nothing is there to be migrated; of two first loaders both write the same.
+            await client.set(prefix + keys.key("schema"), keys.SCHEMA)
+            return done
+        for step in MIGRATIONS:
+            if step.schema <= schema:
+                continue
+            await step.run(client, prefix)
+            await _record(client, prefix, step)
+            done.append(f"{step.schema}: {step.name}")
+    return done
+
+
+async def _record(client: Client, prefix: str, step: Migration) -> None:
+    """Write the number and the record of a step together."""
+    entry = {"name": step.name, "at_ms": now_ms(), "voltage": importlib.metadata.version("voltageems")}
+    pipeline: Any = client.pipeline(transaction=True)
+    pipeline.set(prefix + keys.key("schema"), step.schema)
+    pipeline.hset(prefix + keys.key("migrations"), str(step.schema), orjson.dumps(entry))
+    await pipeline.execute()

@@ -1,0 +1,73 @@
+"""Keys of an older version come up to this one, in order, each step once; keys of a newer one are left alone."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import orjson
+import pytest
+
+from libs.errors import StateError
+from libs.redis import keys, library, migrations
+from libs.redis.client import Client, execute
+from tests.support.audit import strangers
+
+# As version 1 wrote them.
+VERSION_1 = (
+    ("SET", "voltage:schema", "1"),
+    ("SET", "voltage:image", "41"),
+    ("HSET", "comsrv:1001:T", "1", "1.500000"),
+    ("HSET", "comsrv:1001:T:ts", "1", "1700000000000"),
+)
+
+
+def test_the_steps_lead_from_the_first_schema_to_this_one():
+    numbers = [migrations.FIRST, *(step.schema for step in migrations.MIGRATIONS)]
+    assert all(after == before + 1 for before, after in pairwise(numbers))
+    assert numbers[-1] == keys.SCHEMA
+
+
+@pytest.mark.parametrize("prefix", ["", "{plant7}:"])
+async def test_keys_of_version_1_are_migrated_and_the_record_says_so(redis: Client, prefix: str):
+    for command, key, *rest in VERSION_1:
+        await execute(redis, command, prefix + key, *rest)
+    namespace = prefix.strip("{}:")
+    with pytest.raises(StateError, match="schema 1, this is schema 2; run: voltage functions load"):
+        await library.check(redis, namespace)
+    await library.load(redis, namespace)
+    await library.check(redis, namespace)
+    assert await execute(redis, "GET", prefix + "voltage:schema") == b"2"
+    record = await execute(redis, "HGETALL", prefix + "voltage:migrations")
+    assert orjson.loads(record[b"1"])["name"] == "as first written"
+    assert orjson.loads(record[b"2"])["at_ms"] > 1_700_000_000_000
+    assert await execute(redis, "HGET", prefix + "comsrv:1001:T", "1") == b"1.500000"
+    assert await strangers(redis) == []
+    # Once is once.
+    assert await migrations.migrate(redis, namespace) == []
+    assert await execute(redis, "HGETALL", prefix + "voltage:migrations") == record
+
+
+async def test_a_step_that_was_cut_short_is_done_again(redis: Client):
+    await execute(redis, "SET", "voltage:schema", "1")
+    await migrations.MIGRATIONS[0].run(redis, "")
+    assert await migrations.migrate(redis) == ["2: migrations are recorded"]
+
+
+async def test_new_keys_need_no_migration(redis: Client):
+    await execute(redis, "FLUSHALL")
+    assert await migrations.migrate(redis) == []
+    assert await execute(redis, "GET", "voltage:schema") == str(keys.SCHEMA).encode()
+    assert await execute(redis, "EXISTS", "voltage:migrations") == 0
+
+
+async def test_keys_of_a_newer_version_keep_their_functions(redis: Client):
+    other = '#!lua name=voltage\nredis.register_function{function_name="newer", callback=function() return 1 end}\n'
+    await execute(redis, "FUNCTION", "LOAD", "REPLACE", other)
+    await execute(redis, "SET", "voltage:schema", "99")
+    try:
+        with pytest.raises(StateError, match="newer than"):
+            await library.load(redis)
+        assert await execute(redis, "FCALL", "newer", 0) == 1
+    finally:
+        await execute(redis, "DEL", "voltage:schema")
+        await library.load(redis)
