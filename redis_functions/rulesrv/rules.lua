@@ -238,7 +238,7 @@ end
 
 local function simulated_of(document)
   local simulated = {}
-  for ref, value in pairs(document.values or {}) do
+  for ref, value in pairs(args.object(document.values, "values")) do
     if not conditions.is_reference(ref) then
       errors.fail("INVALID", "values has a key that is no reference: " .. tostring(ref))
     end
