@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from libs import clock
+from libs.http.tokens import Role
 from libs.influx.client import Server
 from libs.redis import client
 from libs.redis.client import execute
 from libs.redis.functions import Functions
+from services.hissrv.app import create_app
 from services.hissrv.consumer import Consumer
 from services.hissrv.functions import HistoryFunctions
 from services.hissrv.retry import retry
-from services.hissrv.settings import ConsumerSettings
+from services.hissrv.settings import ConsumerSettings, HissrvSettings
 from services.hissrv.store.contract import Query
 from services.hissrv.store.influx import InfluxStore
 from tests.integration.hissrv.support import Channel, section
 from tests.support.influx import InfluxServer
 from tests.support.servers import RedisServer
+from tests.support.service import running
+from tests.support.wait import wait_until
 
 REFS = ["comsrv:1001:T:1", "comsrv:1001:T:2"]
 
@@ -72,3 +78,38 @@ async def test_refused_and_retried(functions: Functions, redis_server: RedisServ
     found = await store.query(Query(REFS, 0, 10_000, 10_000))
     for ref in REFS:
         assert [(point.at_ms, point.value) for point in found[ref]] == [(1000, 1000.0), (2000, 2000.0)]
+
+
+async def test_service(
+    functions: Functions, redis_server: RedisServer, influx_server: InfluxServer, tmp_path: Path
+) -> None:
+    """Configured with a URL the service writes there, is ready only while it can, and retries by request."""
+    influx = {"url": influx_server.url, "api": "v1", "database": f"service_{clock.now_ms()}"}
+    settings = HissrvSettings.model_validate(
+        {"redis": {"url": redis_server.url}, "data_dir": tmp_path, "config_dir": tmp_path, "influxdb": influx}
+    )
+    channel = Channel(functions)
+    await channel.claim()
+    now_ms = clock.now_ms()
+    async with running(create_app, settings) as service:
+        await channel.send(now_ms, section("T", {"1": 5}))
+
+        async def written() -> bool:
+            status = (await service.get("/api/history/status")).body
+            return bool(status["consumer"]["samples"] == 1 and status["store"]["kind"] == "influxdb v1")
+
+        await wait_until(written, "the sample is written")
+        body = {"series": [REFS[0]], "start": now_ms - 1000, "end": now_ms + 1000}
+        answer = await service.ask("POST", "/api/history/query", body)
+        assert answer.body["series"][0]["points"] == [[now_ms, 5.0, 192]]
+        path = "/api/history/dead-letters/retry"
+        assert (await service.ask("POST", path, {}, Role.OPERATOR)).status == 403
+        assert (await service.ask("POST", path, {"ids": ["x"]})).status == 422
+        answer = await service.ask("POST", path, {"ids": ["1-1"]})
+        assert (answer.status, list(answer.body["failed"])) == (200, ["1-1"])
+        influx_server.stop()
+        try:
+            assert (await service.get("/health")).status == 503
+        finally:
+            influx_server.start()
+        await wait_until(service.ready, "it is ready again")
