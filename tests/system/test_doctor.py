@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from tests.support.processes import Site
+from tests.support.wait import wait_until
 
 RULE = """
 rules:
@@ -48,3 +53,23 @@ def test_it_recognises_the_rows_of_the_troubleshooting_table(tmp_path: Path):
     assert any("channel 1001" in text and "no new data in Redis" in text for text in details)
     assert any("rule lost" in text and "comsrv:9999:T:1" in text for text in details)
     assert all(finding["remedy"] for finding in found if finding["state"] != "ok")
+
+
+async def test_a_store_that_is_away_is_the_row_of_missing_history(tmp_path: Path):
+    site = Site(tmp_path, VOLTAGE_INFLUXDB_URL="http://127.0.0.1:1")
+    up = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.cli", "up", env=site.environ, cwd=tmp_path, stdout=subprocess.DEVNULL
+    )
+    try:
+
+        async def history() -> list[dict[str, Any]]:
+            # At first hissrv itself does not answer yet.
+            found = doctor(site)[1]
+            return [one for one in found if one["check"] == "history" and "InfluxDB http" in one["detail"]]
+
+        (finding,) = await wait_until(history, "doctor finds the store", timeout_s=40)
+    finally:
+        up.send_signal(signal.SIGINT)
+        await up.wait()
+    assert finding["state"] == "error"
+    assert "VOLTAGE_INFLUXDB_URL" in finding["remedy"]
