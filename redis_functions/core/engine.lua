@@ -199,9 +199,10 @@ function M.inputs(watcher)
       good = false
     end
     if i <= MAX_INPUTS then
-      parts[i] = '{"ref":"' .. watcher.leaves[i].source .. '","value":' .. (slot.text or "null") .. ',"quality":'
-        .. cjson.encode(slot.quality or (slot.value ~= nil and "good") or "missing")
-        .. ',"at_ms":' .. (slot.at and string.format("%.0f", slot.at) or "null") .. "}"
+      -- A quality is words and underscores: it needs no escaping.
+      parts[i] = '{"ref":"' .. watcher.leaves[i].source .. '","value":' .. (slot.text or "null") .. ',"quality":"'
+        .. (slot.quality or (slot.value ~= nil and "good") or "missing")
+        .. '","at_ms":' .. (slot.at and string.format("%.0f", slot.at) or "null") .. "}"
     end
   end
   return "[" .. table.concat(parts, ",") .. "]", good
