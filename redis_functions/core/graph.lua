@@ -323,6 +323,17 @@ local function each(ns, index_key, key_of, take)
   end
 end
 
+-- A stored definition that does not compile (edited by hand, or by an older version) watches nothing;
+-- it must not stop the values.
+local function put_stored(graph, compile, text)
+  local ok, watcher, problems = pcall(function()
+    return compile(args.document(text))
+  end)
+  if ok and watcher and #problems == 0 then
+    M.put_watcher(graph, watcher)
+  end
+end
+
 local function build(ns)
   local graph = { ns = ns, owners = {}, models = {}, watchers = {}, named = {}, calcs = {}, fresh = {}, building = true }
   each(ns, keys.models(ns), keys.model_expansion, function(id, text)
@@ -333,10 +344,10 @@ local function build(ns)
     M.put_programs(graph, channels[i], stored_programs(ns, channels[i]))
   end
   each(ns, keys.rules(ns), keys.rule, function(_, text)
-    M.put_watcher(graph, (rule_compile.compile(args.document(text))))
+    put_stored(graph, rule_compile.compile, text)
   end)
   each(ns, keys.definitions(ns), keys.definition, function(_, text)
-    M.put_watcher(graph, (alarm_compile.compile(args.document(text))))
+    put_stored(graph, alarm_compile.compile, text)
   end)
   graph.building = nil
   M.load_fresh(graph)

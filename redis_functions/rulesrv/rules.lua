@@ -21,6 +21,15 @@ local function stored(ns, id)
   return redis.call("GET", keys.rule(ns, id)) or errors.fail("NOTFOUND", "rule " .. id)
 end
 
+local function compiled(graph, ns, id)
+  local watcher = graph.watchers["rule:" .. id]
+  if not watcher then
+    stored(ns, id)
+    errors.fail("STATE", "rule " .. id .. " as it is stored can't be compiled; store it anew")
+  end
+  return watcher
+end
+
 local function unwatch(ns, watcher)
   for i = 1, #watcher.leaves do
     redis.call("SREM", keys.watch(ns, watcher.leaves[i].source), watcher.name)
@@ -218,10 +227,7 @@ local function evaluate(ctx, watcher, simulated)
 end
 
 local function watcher_of(graph, ns, id)
-  local watcher = graph.watchers["rule:" .. id]
-  if not watcher then
-    stored(ns, id)
-  end
+  local watcher = compiled(graph, ns, id)
   if not watcher.leaves[1].slot then
     -- A rule that is off is not wired; for a look its points are resolved without watching them.
     for i = 1, #watcher.leaves do
@@ -350,10 +356,7 @@ function M.stats(ns, id)
   local graph = graphs.open(ns)
   if id then
     id = args.id(id, "rule")
-    local watcher = graph.watchers["rule:" .. id]
-    if not watcher then
-      stored(ns, id)
-    end
+    local watcher = compiled(graph, ns, id)
     return json.object({
       "rule", json.text(id), "enabled", watcher.enabled and "true" or "false", "active", watcher.active and "true" or "false",
       "result", truth_json(watcher.truth), "count", watcher.count,

@@ -69,6 +69,20 @@ async def test_a_value_written_beside_the_functions_is_seen_after_the_next_accep
     assert await evaluated(site.functions) is True
 
 
+@pytest.mark.parametrize("text", ["{", '{"id":"r1"}', '{"id":"r1","name":"x","conditions":[],"colour":"red"}'])
+async def test_a_rule_edited_beside_the_functions_stops_no_value(site: Site, text: str) -> None:
+    await site.functions.call("rule_upsert", "r1", RULE)
+    await execute(site.functions.client, "SET", "rulesrv:rule:r1", text)
+    await execute(site.functions.client, "DEL", "voltage:generation")
+    await site.put({1: 50})
+    assert await site.hash("comsrv:1001:T") == {"1": "50.000000"}
+    for name in ("rule_evaluate", "rule_stats"):
+        with pytest.raises(StateError, match="store it anew"):
+            await site.functions.read(name, "r1")
+    await site.functions.call("rule_upsert", "r1", RULE)
+    assert await evaluated(site.functions) is True
+
+
 async def test_a_defect_is_INTERNAL_with_the_file_and_the_line(site: Site) -> None:  # noqa: N802 - the code as it reads
     await execute(site.functions.client, "SET", "voltage:timers", "no sorted set")
     with pytest.raises(InternalError) as caught:
