@@ -44,8 +44,6 @@ def columns(query: Query) -> str:
     """Return the SQL of a Bucket's fields after `start_ms`, over columns v (NULL unless good), at_ms, arrival."""
     need: dict[str, str] = dict.fromkeys(Bucket._fields[3:], "NULL")
     match query.aggregate:
-        case Aggregate.MEAN:
-            need["value"] = "avg(v)"
         case Aggregate.MIN | Aggregate.MAX | Aggregate.SUM | Aggregate.COUNT:
             need["value"] = f"{query.aggregate}(v)"
         case Aggregate.FIRST:
@@ -55,13 +53,14 @@ def columns(query: Query) -> str:
         case Aggregate.DELTA:
             need["first"] = "arg_min(v, (at_ms, arrival))"
             need["last"] = "arg_max(v, (at_ms, arrival))"
-        case Aggregate.INTEGRAL:
+        case Aggregate.MEAN | Aggregate.INTEGRAL:
+            need["value"] = "avg(v)"
             need["first_at_ms"] = "min(at_ms)"
             need["inner"] = "sum(v * span_ms)"
             need["covered_ms"] = "sum(span_ms) FILTER (v IS NOT NULL)"
         case None:
             raise AssertionError("raw points have no buckets")
-    if query.fill is Fill.PREVIOUS or query.aggregate is Aggregate.INTEGRAL:
+    if query.fill is Fill.PREVIOUS or query.aggregate.timed:
         need["held"] = "arg_max(coalesce(v, 'nan'::DOUBLE), (at_ms, arrival))"
     return ", ".join(["count(*)", "count(v)", *need.values()])
 
@@ -74,7 +73,7 @@ def bucket_start(query: Query, at_ms: int) -> int:
 def finish(query: Query, buckets: list[Bucket], carry: Carry) -> list[Point]:
     """Return the points of one series from its buckets in time order."""
     points = list(
-        _integrals(query, buckets, carry) if query.aggregate is Aggregate.INTEGRAL else _values(query, buckets, carry)
+        _held(query, buckets, carry) if query.aggregate and query.aggregate.timed else _values(query, buckets, carry)
     )
     if query.order is Order.DESC:
         points.reverse()
@@ -120,7 +119,7 @@ def _values(query: Query, buckets: list[Bucket], carry: Carry) -> Iterator[Point
         held = bucket.held
 
 
-def _integrals(query: Query, buckets: list[Bucket], carry: Carry) -> Iterator[Point]:
+def _held(query: Query, buckets: list[Bucket], carry: Carry) -> Iterator[Point]:
     held = carry.held
     for start_ms, bucket in _grid(query, buckets):
         begin = max(start_ms, query.start_ms)
@@ -134,6 +133,10 @@ def _integrals(query: Query, buckets: list[Bucket], carry: Carry) -> Iterator[Po
             held = bucket.held
         if covered:
             share = covered / (finish_ms - begin)
-            yield Point(start_ms, total / 1000, _quality(share), share=share)
+            value = total / covered if query.aggregate is Aggregate.MEAN else total / 1000
+            yield Point(start_ms, value, _quality(share), share=share)
+        elif bucket is not None and bucket.good and query.aggregate is Aggregate.MEAN:
+            # Samples of this very instant: nothing has held yet, so they weigh the same.
+            yield Point(start_ms, bucket.value, UNCERTAIN, share=0.0)
         elif bucket is not None:
             yield Point(start_ms, None, BAD, share=0.0)

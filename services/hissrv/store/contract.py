@@ -73,14 +73,14 @@ class Entry(NamedTuple):
 class Aggregate(StrEnum):
     """How the good samples of an interval become one value.
 
-    mean, min, max, sum, count: over the samples as they are recorded. `mean` is
-        the plain mean of the samples, so that it agrees with the raw points; the
-        time-weighted mean is `integral` over the covered time.
+    min, max, sum, count: over the samples as they are recorded.
+    mean: weighted by time, as samples are recorded on change: a value holds until
+        the next sample, and a sample that is not good ends it. The plain mean of
+        the samples would let a value that moved for a second outweigh the minute.
     first, last: the oldest and the newest good sample.
     delta: the newest good value less the last good value before the interval (or
         the interval's first where there is none before), so deltas add up.
-    integral: value times seconds. A value holds until the next sample; a sample
-        that is not good ends it.
+    integral: value times seconds, values held as for the mean.
     """
 
     MEAN = "mean"
@@ -92,6 +92,11 @@ class Aggregate(StrEnum):
     LAST = "last"
     DELTA = "delta"
     INTEGRAL = "integral"
+
+    @property
+    def timed(self) -> bool:
+        """True for the aggregates that weigh a value by how long it held."""
+        return self in {Aggregate.MEAN, Aggregate.INTEGRAL}
 
 
 class Fill(StrEnum):
@@ -137,7 +142,7 @@ class Point(NamedTuple):
     """A raw sample or an interval (its start, its value, its worst quality).
 
     An interval is good when all its samples are, bad when none is, else uncertain;
-    `share` is the share of good samples, of covered time for integrals.
+    `share` is the share of good samples, of covered time for means and integrals.
     """
 
     at_ms: int

@@ -157,7 +157,11 @@ class InfluxStore:
         if query.aggregate is not None and len(inside) > influx_read.MAX_SAMPLES:
             raise LimitError(f"{ref} has more than {influx_read.MAX_SAMPLES} samples there; ask for a shorter range")
         before = []
-        if query.fill is Fill.PREVIOUS or query.aggregate in {Aggregate.DELTA, Aggregate.INTEGRAL}:
+        if (
+            query.fill is Fill.PREVIOUS
+            or query.aggregate is Aggregate.DELTA
+            or (query.aggregate and query.aggregate.timed)
+        ):
             before = influx_read.rows(await self._ask(influx_read.before(query, ref, label, good=False)))
             # Only delta asks for the last good value behind a bad one.
             if query.aggregate is Aggregate.DELTA and before and before[0][2] != GOOD:

@@ -20,7 +20,7 @@ MAX_SAMPLES: Final = 2_000_000
 IDENTITY: Final = ("service", "channel", "model", "type", "point")
 _EXACT: Final = frozenset(
     {
-        Aggregate.MEAN, Aggregate.MIN, Aggregate.MAX, Aggregate.SUM, Aggregate.COUNT, Aggregate.FIRST, Aggregate.LAST,
+        Aggregate.MIN, Aggregate.MAX, Aggregate.SUM, Aggregate.COUNT, Aggregate.FIRST, Aggregate.LAST,
     }
 )  # fmt: skip
 
@@ -74,7 +74,7 @@ def buckets(query: Query, ref: str, label: Label) -> tuple[str, str]:
     """Return the statements for the good values and the sample counts by interval."""
     group = f" GROUP BY time({query.interval_ms}ms) fill(none)" if query.interval_ms else ""
     value, where = name(label.field), f"{source(ref, label)} AND {_between(query)}"
-    aggregate = f"{(query.aggregate or Aggregate.MEAN).value}({value})"
+    aggregate = f"{query.aggregate}({value})"
     return (
         f'SELECT {aggregate}, count({value}) AS good {where} AND "quality" = 192{group}',
         f'SELECT count("quality") AS samples {where}{group}',

@@ -66,7 +66,9 @@ def _rows(
 
 
 def _needs_carry(query: Query) -> bool:
-    return query.fill is Fill.PREVIOUS or query.aggregate in {Aggregate.DELTA, Aggregate.INTEGRAL}
+    return query.fill is Fill.PREVIOUS or (
+        query.aggregate is not None and (query.aggregate.timed or query.aggregate is Aggregate.DELTA)
+    )
 
 
 class Answer:
@@ -133,7 +135,7 @@ class Answer:
             f"FROM {source} WHERE series IN (SELECT unnest($refs)) AND at_ms >= $start AND at_ms < $end"
         )
         step = {"step": query.interval_ms} if query.interval_ms else {}
-        if query.aggregate is Aggregate.INTEGRAL:
+        if query.aggregate is not None and query.aggregate.timed:
             edge = "least(bucket + $step, $edge)" if query.interval_ms else "$edge"
             samples = (
                 "SELECT *, greatest(0, least($edge, coalesce(lead(at_ms) OVER ("  # noqa: S608 - constants

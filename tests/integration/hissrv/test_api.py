@@ -95,7 +95,7 @@ async def api(redis_server: RedisServer, functions: Functions, tmp_path: Path) -
 
 
 async def test_means_agree_with_raw_points(api: Api, channel: Channel) -> None:
-    """One-minute means are the means of the raw points, and say how many were good."""
+    """One-minute means weigh the raw points by how long each held, and say how much of the minute was good."""
     for number in range(6):
         await channel.send(START_MS + number * 20_000, section("T", {"1": number}))
     await channel.send(START_MS + 110_000, section("T", {}, {"1": "bad:timeout"}))
@@ -108,8 +108,8 @@ async def test_means_agree_with_raw_points(api: Api, channel: Channel) -> None:
     assert raw["reasons"] == [[START_MS + 110_000, "bad:timeout"]]
     assert (raw["unit"], raw["shares"]) == ("kW", [])
     (mean,) = await api.query("comsrv:1001:T:1", interval="1m")
-    assert mean["points"] == [[START_MS, 1.0, 192], [START_MS + MINUTE_MS, 4.0, 64]]
-    assert mean["shares"] == [1.0, 0.75]
+    assert mean["points"] == [[START_MS, 1.0, 192], [START_MS + MINUTE_MS, (20 * 3 + 20 * 4 + 10 * 5) / 50, 64]]
+    assert mean["shares"] == pytest.approx([1.0, 50 / 60])
     (integral,) = await api.query("comsrv:1001:T:1", aggregate="integral")
     assert integral["points"] == [[START_MS, 20 * (1 + 2 + 3 + 4) + 10 * 5, 64]]
     (newest,) = await api.query("comsrv:1001:T:1", order="desc", limit=2)

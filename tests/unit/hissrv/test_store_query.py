@@ -83,22 +83,33 @@ def oracle(history: list[Sample], query: Query) -> list[Point]:
     return (points[::-1] if query.order is Order.DESC else points)[: query.limit]
 
 
+def held_bucket(
+    ordered: list[Sample], query: Query, begin: int, label: int, end: int, good: list[float] | None
+) -> list[Point]:
+    """Return the point of an aggregate that weighs by time: what held at each millisecond of the interval."""
+    held = [
+        next((s.value if s.good else math.nan for s in reversed(ordered) if s.at_ms <= ms), math.nan)
+        for ms in range(begin, end)
+    ]
+    covered = [value for value in held if not math.isnan(value)]
+    mean = query.aggregate is Aggregate.MEAN
+    if not covered and good and mean:
+        return [Point(label, float(np.mean(good)), 64, share=0.0)]
+    if not covered:
+        return [] if good is None else [Point(label, None, 0, share=0.0)]
+    share = len(covered) / len(held)
+    value = float(np.mean(covered)) if mean else sum(covered) / 1000
+    return [Point(label, value, 192 if share == 1 else 64, share=share)]
+
+
 def bucket(ordered: list[Sample], query: Query, begin: int, label: int, end: int) -> list[Point]:
     """Return the point of one interval, or none."""
     end = min(end, query.end_ms)
     rows = [sample for sample in ordered if begin <= sample.at_ms < end]
     before = [sample for sample in ordered if sample.at_ms < begin]
     good = [sample.value for sample in rows if sample.good]
-    if query.aggregate is Aggregate.INTEGRAL:
-        held = [
-            next((s.value if s.good else math.nan for s in reversed(ordered) if s.at_ms <= ms), math.nan)
-            for ms in range(begin, min(end, query.now_ms))
-        ]
-        covered = [value for value in held if not math.isnan(value)]
-        if not covered:
-            return [Point(label, None, 0, share=0.0)] if rows else []
-        share = len(covered) / len(held)
-        return [Point(label, sum(covered) / 1000, 192 if share == 1 else 64, share=share)]
+    if query.aggregate in {Aggregate.MEAN, Aggregate.INTEGRAL}:
+        return held_bucket(ordered, query, begin, label, min(end, query.now_ms), good if rows else None)
     if not rows:
         last_good = bool(before) and before[-1].good
         if query.fill is Fill.NONE or label >= query.now_ms:
@@ -109,7 +120,6 @@ def bucket(ordered: list[Sample], query: Query, begin: int, label: int, end: int
     share = len(good) / len(rows)
     quality = 192 if share == 1 else 64 if share else 0
     reduce: dict[Aggregate, Callable[[list[float]], float]] = {
-        Aggregate.MEAN: lambda values: float(np.mean(values)),
         Aggregate.MIN: min,
         Aggregate.MAX: max,
         Aggregate.SUM: sum,
@@ -120,7 +130,7 @@ def bucket(ordered: list[Sample], query: Query, begin: int, label: int, end: int
     }
     empty = 0.0 if query.aggregate is Aggregate.COUNT else None
     return [
-        Point(label, float(reduce[query.aggregate or Aggregate.MEAN](good)) if good else empty, quality, share=share)
+        Point(label, float(reduce[query.aggregate or Aggregate.MIN](good)) if good else empty, quality, share=share)
     ]
 
 
