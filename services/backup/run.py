@@ -44,7 +44,7 @@ class Restored:
 
 def history_folder(site: Site, config_dir: Path | None = None) -> Path:
     """Return where hissrv keeps its files."""
-    environ = os.environ | site.environment()
+    environ = site.environment()
     if config_dir is not None:
         environ = environ | {"VOLTAGE_CONFIG_DIR": str(config_dir)}
     return load(HissrvSettings, "hissrv", environ).settings.store_folder.absolute()
