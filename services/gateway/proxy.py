@@ -1,9 +1,10 @@
-"""Calls of services, passed on as they come: streamed both ways, bounded, over kept connections."""
+"""Calls of services, passed on as they come: answers streamed, both ways bounded, over kept connections."""
 
 from __future__ import annotations
 
+import io
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import aiohttp
@@ -43,31 +44,21 @@ class Proxy:
             UnavailableError: the service is away or silent; says whether the call may have had an effect.
             web.HTTPRequestEntityTooLarge: the body is over the limit.
         """
-        limit = self._settings.max_body_bytes
-        if (request.content_length or 0) > limit:
-            raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=request.content_length or 0)
+        # Read whole, which the application's limit bounds: a body that is refused half-way, or whose
+        # sender goes away, never reaches a service as half a call.
+        body = await request.read()
         try:
             upstream = await self._session.request(
                 request.method,
                 URL(address + request.raw_path, encoded=True),
                 headers=_kept(request.headers, NOT_FORWARDED),
-                data=_bounded(request, limit) if request.body_exists else None,
+                data=io.BytesIO(body) if body else None,
                 allow_redirects=False,
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _away(request, service, error) from None
         async with upstream:
             return await _answer(request, service, upstream)
-
-
-async def _bounded(request: web.Request, limit: int) -> AsyncIterator[bytes]:
-    """Yield the body as it comes; one without a length is counted on the way."""
-    size = 0
-    async for chunk in request.content.iter_any():
-        size += len(chunk)
-        if size > limit:
-            raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=size)
-        yield chunk
 
 
 def _kept(headers: Mapping[str, str], without: frozenset[str]) -> CIMultiDict[str]:
