@@ -166,8 +166,11 @@ def _is_json(reply: aiohttp.ClientResponse) -> bool:
 def _children(parent: int) -> Iterable[int]:
     tasks = Path(f"/proc/{parent}/task")
     for task in tasks.iterdir() if tasks.exists() else ():
-        for word in (task / "children").read_text().split():
-            yield int(word)
+        try:
+            words = (task / "children").read_text().split()
+        except FileNotFoundError:
+            continue  # The thread ended since it was listed.
+        yield from map(int, words)
 
 
 def _named(pids: Iterable[int]) -> Iterable[tuple[str, int]]:

@@ -213,7 +213,8 @@ async def test_a_message_the_broker_never_takes(
             assert status["failed"] >= 10
             (letter,) = (await service.get("/api/networks/cloud/dead-letters")).body["items"]
             assert letter["reason"] == "the broker broke off 10 sessions at this message"
-            assert [payload for _, payload in heard.messages()] == ["1", "3"]
+            # Quality of service 1: what a broken session had sent may come twice.
+            assert list(dict.fromkeys(payload for _, payload in heard.messages())) == ["1", "3"]
     finally:
         await heard.stop()
         made.kill()
