@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 from libs.services import SIMULATOR_OFFSET
 from tests.support.processes import Site, free_port_base
@@ -52,6 +53,11 @@ async def test_a_paused_comsrv_that_resumes_writes_nothing_older(own_site: Calla
         def epoch() -> int:
             return int(redis.call("HGET", "comsrv:1001:status", "epoch") or 0)
 
+        def counter() -> tuple[float, int]:
+            """Return the meter's imported energy, which only grows, and its instant."""
+            values = (redis.call("HGET", f"comsrv:1001:T{key}", "11") or 0 for key in ("", ":ts"))
+            return float(next(values)), int(next(values))
+
         def seen() -> int:
             instants = redis.call("HGETALL", "comsrv:1001:seen")[1::2]
             return max(map(int, instants), default=0)
@@ -72,14 +78,17 @@ async def test_a_paused_comsrv_that_resumes_writes_nothing_older(own_site: Calla
                 # The lease is 3 s; the standby asks at least once a second.
                 await wait_until(taken_over, "the second took over", 10)
                 os.kill(first.pid, signal.SIGCONT)
-                latest, instants = seen(), []
+                latest, instants, energies = seen(), [], []
 
                 async def goes_on() -> bool:
                     instants.append(seen())
+                    energies.append(counter())
                     return instants[-1] > latest + 3000
 
                 await wait_until(goes_on, "the second polls on, the first has been running again for 3 s")
                 assert instants == sorted(instants), "an older instant was written over a newer one"
+                assert all(a[0] <= b[0] and a[1] <= b[1] for a, b in pairwise(energies)), energies
                 assert epoch() == held + 1, "the one that was paused took the channel back"
                 assert first.poll() is None
+                assert "channel 1001: standby" in (site.folder / "first.log").read_text()
                 assert second.poll() is None
