@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from libs.http import Role
 from libs.http.tokens import signing_key
 from libs.redis import client, library
-from libs.redis.client import execute
+from libs.redis.client import Client, execute
 from libs.redis.functions import Functions
 from services.gateway.app import create_app
 from services.gateway.settings import GatewaySettings
@@ -188,3 +188,20 @@ async def test_redis_lost_and_back_is_said_and_ends_in_a_fresh_snapshot(tmp_path
             await watcher.close()
         await redis.aclose()
         server.stop()
+
+
+async def test_a_namespace_sees_its_own_points_only(redis_server: RedisServer, redis: Client, tmp_path: Path) -> None:
+    plant, other = Channel(Functions(redis, "plant7")), Channel(Functions(redis))
+    await plant.claim()
+    await other.claim()
+    await plant.send({"1": 7})
+    settings = GatewaySettings.model_validate(
+        {"data_dir": tmp_path, "redis": {"url": redis_server.url}, "namespace": "plant7"}
+    )
+    async with TestClient(TestServer(create_app(settings))) as http:
+        watcher = await Gateway(http, signing_key(settings)).stream("comsrv:1001:*", "alarms", "commands", "rules")
+        await watcher.until("snapshot")
+        await other.send({"1": 1})
+        await watcher.until_number(await plant.send({"2": 8}))
+        assert watcher.points == {"comsrv:1001:T:1": (7, "good"), "comsrv:1001:T:2": (8, "good")}
+        await watcher.close()
