@@ -2,7 +2,7 @@
 
 One way for every server, ours or another's: a transaction of DUMP. The server
 works it off in one go, so no reader's promise is broken: no value without its
-alarm. It costs the server about 1 ms for 5 MB of keys, and its own size in
+alarm. It holds the server up while the keys are dumped, and costs their size in
 memory until the answers are read. An RDB file would need its file system, and
 would hold what others keep there.
 """
