@@ -91,6 +91,8 @@ async def session(started: Entry) -> AsyncIterator[aiohttp.ClientSession]:
         # Also lets the requests of the test before leave the limit.
         await wait_until(answers, "nginx answers for the gateway")
         yield opened
+    # aiohttp's manual ("Graceful shutdown"): a TLS transport is closed a moment after its session.
+    await asyncio.sleep(0.1)
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -1,6 +1,6 @@
 /** A set-point in two steps: enter and review, then confirm; then its way through the ledger. */
 import { useSignal, useSignalEffect } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { api, atLeast } from "./auth";
 import { formatInstant, formatQuality, formatValue, parseNumber, showValue } from "./format";
 import type { Command } from "./model";
@@ -116,7 +116,8 @@ interface Question {
 
 function Confirm({ question, busy, onConfirm, onCancel }: Question) {
   const cancel = useRef<HTMLButtonElement>(null);
-  useEffect(() => cancel.current?.focus(), []);
+  // Before the paint: Escape must find it from the first moment it is seen.
+  useLayoutEffect(() => cancel.current?.focus(), []);
   return (
     <div
       class="confirm"
