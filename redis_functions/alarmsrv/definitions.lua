@@ -65,13 +65,8 @@ end
 -- Writes   alarmsrv:definition:{id} and its state, alarmsrv:definitions, its alarm
 -- Example  FCALL alarm_define 1 hot '{"source":"comsrv:1001:T:1","detector":"Hi","limit":80,"level":"Major"}'
 function M.define(ns, id, argv)
-  id = args.id(id, "definition")
-  local document = args.document(argv[1])
-  if document.id ~= nil and document.id ~= id then
-    errors.fail("INVALID", "id " .. tostring(document.id) .. " is not the key's definition " .. id)
-  end
-  local text = json.with_id(argv[1], document, id)
-  document.id = id
+  local document, text = args.definition(id, "definition", argv[1])
+  id = document.id
   local watcher, problems = compile.compile(document)
   errors.fail_all(problems)
   local ctx = call.begin(ns, argv[2])

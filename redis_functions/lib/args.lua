@@ -1,5 +1,6 @@
 -- Arguments: what a person types, checked before anything is written.
 local errors = require("lib.errors")
+local json = require("lib.json")
 local numbers = require("lib.numbers")
 
 local M = {}
@@ -146,6 +147,18 @@ function M.object(value, what)
     errors.fail("INVALID", what .. " must be an object")
   end
   return value
+end
+
+--- A definition that is stored under an id: its document, with the id in it, and the text to keep.
+function M.definition(id, what, text)
+  id = M.id(id, what)
+  local document = M.document(text)
+  if document.id ~= nil and document.id ~= id then
+    errors.fail("INVALID", "id " .. tostring(document.id) .. " is not the key's " .. what .. " " .. id)
+  end
+  local kept = json.with_id(text, document, id)
+  document.id = id
+  return document, kept
 end
 
 --- A finite number, or INVALID naming the field.

@@ -48,13 +48,8 @@ end
 --          modsrv:reverse:{ch}, modsrv:{id}:measurement with :ts and :q, modsrv:{id}:action
 -- Example  FCALL model_upsert 1 model_001 '{"name":"Feeder","mapping":{"channel":1001,"data":{"power":1},"action":{"limit":"A:1"}}}'
 function M.upsert(ns, id, argv)
-  id = args.id(id, "model")
-  local document = args.document(argv[1])
-  if document.id ~= nil and document.id ~= id then
-    errors.fail("INVALID", "id " .. tostring(document.id) .. " is not the key's model " .. id)
-  end
-  local text = json.with_id(argv[1], document, id)
-  document.id = id
+  local document, text = args.definition(id, "model", argv[1])
+  id = document.id
   local spec, problems = compile.model(document)
   errors.fail_all(problems)
   local ctx = call.begin(ns, argv[2])

@@ -57,14 +57,10 @@ end
 -- Writes   modsrv:template:{id}, modsrv:templates, and of its models what model_upsert writes
 -- Example  FCALL template_upsert 1 meter '{"name":"Meter","data_points":{"active_power":{"base_id":1,"unit":"kW"}}}'
 function M.upsert(ns, id, argv)
-  id = args.id(id, "template")
-  local document = args.document(argv[1])
-  if document.id ~= nil and document.id ~= id then
-    errors.fail("INVALID", "id " .. tostring(document.id) .. " is not the key's template " .. id)
-  end
+  local document, text = args.definition(id, "template", argv[1])
+  id = document.id
   local template, problems = compile.template(document)
   errors.fail_all(problems)
-  local text = json.with_id(argv[1], document, id)
   local ctx = call.begin(ns, argv[2])
   if redis.call("SISMEMBER", keys.templates(ns), id) == 0 and redis.call("SCARD", keys.templates(ns)) >= MAX_TEMPLATES then
     errors.fail("LIMIT", "there are " .. MAX_TEMPLATES .. " templates")

@@ -72,13 +72,8 @@ end
 -- Writes   rulesrv:rule:{id}, rulesrv:rules, rulesrv:watch:{source}
 -- Example  FCALL rule_upsert 1 r1 '{"name":"hot","conditions":[{"source":"comsrv:1001:T:1","operator":">","value":80}]}'
 function M.upsert(ns, id, argv)
-  id = args.id(id, "rule")
-  local document = args.document(argv[1])
-  if document.id ~= nil and document.id ~= id then
-    errors.fail("INVALID", "id " .. tostring(document.id) .. " is not the key's rule " .. id)
-  end
-  local text = json.with_id(argv[1], document, id)
-  document.id = id
+  local document, text = args.definition(id, "rule", argv[1])
+  id = document.id
   local watcher, problems = compile.compile(document)
   errors.fail_all(problems)
   local ctx = call.begin(ns)
