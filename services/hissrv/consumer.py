@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from dataclasses import dataclass
 from typing import Final
 
 from libs import clock
-from libs.errors import InvalidError, NotFoundError, VoltageError
+from libs.errors import InvalidError, VoltageError
 from libs.redis.client import Client
+from libs.redis.queue import QueueReader, acknowledged
 from services.hissrv.documents import decode
 from services.hissrv.functions import Batch, HistoryFunctions
 from services.hissrv.recording import Recorder
@@ -24,9 +24,6 @@ from services.hissrv.settings import ConsumerSettings
 from services.hissrv.store.contract import Entry, Refused, Store
 
 _LOG = logging.getLogger(__name__)
-WAIT_MS: Final = 1000
-FIRST_PAUSE_S: Final = 0.2
-LONGEST_PAUSE_S: Final = 10.0
 MAINTAIN_S: Final = 5.0
 SHOWN: Final = 10
 
@@ -41,46 +38,29 @@ class _Work:
     filtered: int
 
 
-class Consumer:
-    """Takes batches one at a time. `problem` is None while all goes well."""
+class Consumer(QueueReader):
+    """Takes batches to the store."""
 
     def __init__(
         self, functions: HistoryFunctions, blocking: Client, store: Store, settings: ConsumerSettings, name: str
     ) -> None:
+        super().__init__(
+            "history",
+            blocking,
+            functions.queue,
+            batch_entries=settings.batch_entries,
+            linger_ms=settings.linger_ms,
+        )
         self._functions = functions
-        self._blocking = blocking
         self._store = store
         self._settings = settings
         self._name = name
         self._work: _Work | None = None
         self._token: str | None = None
         self._recorder = Recorder([])
-        self._last = "$"
-        self.problem: str | None = None
         self.samples = 0
         self.repeated = 0
         self.last_write_ms: int | None = None
-
-    async def run(self) -> None:
-        """Consume until cancelled; what goes wrong is shown, tried again, and never ends the loop."""
-        pause_s = FIRST_PAUSE_S
-        while True:
-            try:
-                taken = await self.step()
-                if not taken:
-                    await self._functions.wait(self._blocking, self._last, WAIT_MS)
-            except VoltageError as error:
-                if self.problem is None:
-                    _LOG.warning("history waits: %s", error)
-                self.problem = str(error)
-                await asyncio.sleep(pause_s * random.uniform(0.7, 1.3))  # noqa: S311 - spreads retries
-                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-                continue
-            if self.problem is not None:
-                _LOG.info("history goes on")
-            self.problem, pause_s = None, FIRST_PAUSE_S
-            if taken < self._settings.batch_entries:
-                await asyncio.sleep(self._settings.linger_ms / 1000)
 
     async def step(self) -> int:
         """Take one batch through to its acknowledgement; returns its entries."""
@@ -99,16 +79,15 @@ class Consumer:
             for one in bad[:SHOWN]:
                 _LOG.error("the store refuses %s: %s", one.line, one.reason)
             self.last_write_ms = clock.now_ms()
-        try:
-            if work.refused:
-                await self._functions.fail(work.batch.id, work.refused)
-            if len(work.refused) < len(work.batch.entries):
-                await self._functions.acknowledge(work.batch.id, work.filtered, bad)
-        except (NotFoundError, InvalidError) as error:
-            # Redis lost the batch (a restart, a lost reply): what is still queued comes again, known to the store.
-            _LOG.warning("batch %s: %s; its entries come again", work.batch.id, error)
+        await acknowledged(work.batch.id, self._acknowledge(work, bad))
         self._work = None
         return len(work.batch.entries)
+
+    async def _acknowledge(self, work: _Work, bad: list[Refused]) -> None:
+        if work.refused:
+            await self._functions.fail(work.batch.id, work.refused)
+        if len(work.refused) < len(work.batch.entries):
+            await self._functions.acknowledge(work.batch.id, work.filtered, bad)
 
     async def _collect(self) -> _Work:
         batch = await self._functions.collect(
@@ -130,8 +109,7 @@ class Consumer:
             else:
                 entries.append(decoded.entry)
                 filtered += decoded.filtered
-        if batch.entries:
-            self._last = str(max(entry.id for entry in batch.entries))
+        self.taken(batch.entries)
         return _Work(batch, entries, refused, filtered)
 
 

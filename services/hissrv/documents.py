@@ -1,34 +1,17 @@
-"""Queue entries become samples: what comsrv_ingest took, msgpack or JSON, to parts of a store's entry."""
+"""Queue entries become entries of the store: the samples that are recorded, by instant and retention."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import NamedTuple
 
-import msgpack
 import numpy as np
-import orjson
 
 from libs.errors import InvalidError
+from libs.redis.queue import QueueEntry, samples_of
 from services.hissrv.recording import Recorder, Recording
-from services.hissrv.store.contract import Entry, EntryId, Part
-
-MAX_INSTANT: Final = 2**53
-# A document names its producer only where that is not comsrv.
-_SERVICE: Final = "comsrv"
-_JSON_START: Final = b"{"
-_KINDS: Final = frozenset("TSCA")
-
-
-class QueueEntry(NamedTuple):
-    """An entry of hissrv:queue: image number, channel, samples it was counted with, the document."""
-
-    id: EntryId
-    image: int
-    channel: str
-    samples: int
-    document: bytes
+from services.hissrv.store.contract import Entry, Part
 
 
 class Decoded(NamedTuple):
@@ -38,7 +21,7 @@ class Decoded(NamedTuple):
     filtered: int
 
 
-class _Sample(NamedTuple):
+class _Recorded(NamedTuple):
     at_ms: int
     ref: str
     value: float
@@ -52,65 +35,28 @@ def decode(entry: QueueEntry, recorder: Recorder) -> Decoded:
     Raises:
         InvalidError: the document can't be read; the message is the dead letter's reason.
     """
-    try:
-        document = _parse(entry.document)
-        service = str(document.get("service") or _SERVICE)
-        prefix = f"{service}:{document.get('channel', entry.channel)}:"
-        samples = [sample for sample in _samples(document, prefix, recorder) if recorder.due(sample)]
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
-        raise InvalidError(f"unreadable document: {type(error).__name__}: {error}"[:500]) from error
+    samples = [sample for sample in _recorded(entry, recorder) if recorder.due(sample)]
     return Decoded(Entry(entry.id, _parts(samples)), max(0, entry.samples - len(samples)))
 
 
-def _parse(document: bytes) -> dict[str, Any]:
-    parsed = orjson.loads(document) if document.startswith(_JSON_START) else msgpack.unpackb(document)
-    if not isinstance(parsed, dict):
-        raise TypeError(f"a {type(parsed).__name__} instead of an object")
-    return parsed
+def _recorded(entry: QueueEntry, recorder: Recorder) -> Iterator[_Recorded]:
+    for ref, at_ms, value, quality in samples_of(entry):
+        if recording := recorder.of(ref):
+            yield _Recorded(at_ms, recording.ref, _value(value, recording), quality, recording)
 
 
-def _instant(value: Any) -> int:
-    if isinstance(value, bool) or not 0 <= (at_ms := int(value)) <= MAX_INSTANT:
-        raise ValueError(f"no instant: {value!r}")
-    return at_ms
-
-
-def _value(text: Any, recording: Recording) -> float:
-    value = float(text) * recording.scale + recording.offset
+def _value(raw: float | None, recording: Recording) -> float:
+    if raw is None:
+        return math.nan
+    value = raw * recording.scale + recording.offset
     if not math.isfinite(value):
-        raise ValueError(f"value {text!r} is not finite")
+        raise InvalidError(f"value {raw!r} of {recording.ref} is not finite after its mapping's transform")
     return value
 
 
-def _samples(document: dict[str, Any], prefix: str, recorder: Recorder) -> Iterator[_Sample]:
-    """Yield the recorded samples: sections at the document's instant, then events at their own."""
-    for section in document.get("sections") or ():
-        kind = section["type"]
-        if kind not in _KINDS:
-            continue
-        at_ms = _instant(document["at_ms"])
-        # Redis writes an empty table as a list or as an object.
-        quality = dict(section.get("quality") or {})
-        ids = list(section.get("ids") or ())
-        for point, text in zip(ids, section.get("values") or (), strict=True):
-            if recording := recorder.of(f"{prefix}{kind}:{point}"):
-                yield _Sample(
-                    at_ms, recording.ref, _value(text, recording), str(quality.pop(str(point), "")), recording
-                )
-            else:
-                quality.pop(str(point), None)
-        for point, text in quality.items():
-            if recording := recorder.of(f"{prefix}{kind}:{point}"):
-                yield _Sample(at_ms, recording.ref, math.nan, str(text), recording)
-    for kind, point, at_ms, text, *rest in document.get("events") or ():
-        if kind in _KINDS and (recording := recorder.of(f"{prefix}{kind}:{point}")):
-            quality_text = str(rest[0] or "") if rest else ""
-            yield _Sample(_instant(at_ms), recording.ref, _value(text, recording), quality_text, recording)
-
-
-def _parts(samples: list[_Sample]) -> list[Part]:
+def _parts(samples: list[_Recorded]) -> list[Part]:
     """Group samples by instant and retention; a series that comes twice at an instant opens another part."""
-    groups: dict[tuple[int, int, int], list[_Sample]] = {}
+    groups: dict[tuple[int, int, int], list[_Recorded]] = {}
     seen: dict[tuple[int, str], int] = {}
     for sample in samples:
         turn = seen.get((sample.at_ms, sample.ref), 0)

@@ -10,12 +10,12 @@ import orjson
 
 from libs.errors import NotFoundError
 from libs.redis import keys
-from libs.redis.client import Client, execute
+from libs.redis.client import execute
 from libs.redis.definitions import Definitions, Names
 from libs.redis.functions import Functions
-from services.hissrv.documents import QueueEntry
+from libs.redis.queue import EntryId, QueueEntry, pairs
 from services.hissrv.recording import Mapping, parse_mappings
-from services.hissrv.store.contract import EntryId, Refused
+from services.hissrv.store.contract import Refused
 
 _PAGE: Final = 1000
 # Samples of one batch that are kept as dead letters; all are counted.
@@ -50,7 +50,7 @@ class HistoryFunctions:
 
     def __init__(self, functions: Functions) -> None:
         self._functions = functions
-        self._queue = functions.key(keys.key("history_queue"))
+        self.queue = functions.key(keys.key("history_queue"))
         self.mappings = Definitions(functions, MAPPING)
 
     async def collect(self, consumer: str, *, limit: int, idle_ms: int) -> Batch:
@@ -63,7 +63,7 @@ class HistoryFunctions:
             _text(batch),
             EntryId.parse(_text(oldest)) if oldest else None,
             _text(token),
-            [_entry(_text(entry_id), fields) for entry_id, fields in entries],
+            [QueueEntry.parse(entry_id, fields) for entry_id, fields in entries],
         )
 
     async def acknowledge(self, batch: str, filtered: int, refused: Sequence[Refused] = ()) -> None:
@@ -98,10 +98,6 @@ class HistoryFunctions:
         document: dict[str, Any] = await self._functions.json("batch_fail", batch, {"entries": reasons})
         return document
 
-    async def wait(self, blocking: Client, after: str, timeout_ms: int) -> None:
-        """Return when the queue has an entry after the one given (`$`: from now), or after the time-out."""
-        await execute(blocking, "XREAD", "BLOCK", timeout_ms, "COUNT", 1, "STREAMS", self._queue, after)
-
     async def status(self) -> dict[str, Any]:
         """Return the queue's state."""
         document: dict[str, Any] = await self._functions.read_json("get_batch_status", None)
@@ -126,7 +122,7 @@ class HistoryFunctions:
 
 
 def _dead_letter(letter: bytes, raw: Any) -> DeadLetter:
-    fields = dict(_pairs(raw))
+    fields = dict(pairs(raw))
     document = fields.pop(b"document", b"")
     return DeadLetter(_text(letter), {_text(name): _text(value) for name, value in fields.items()}, document)
 
@@ -150,20 +146,3 @@ def _letter(refused: Refused) -> dict[str, str]:
         "reason": _cut(refused.reason, 512),
         "document": _cut(orjson.dumps(sample).decode(), 16_384),
     }
-
-
-def _pairs(fields: Any) -> list[tuple[bytes, bytes]]:
-    if isinstance(fields, dict):
-        return list(fields.items())
-    return list(zip(fields[::2], fields[1::2], strict=True))
-
-
-def _entry(entry_id: str, fields: list[bytes]) -> QueueEntry:
-    found = dict(_pairs(fields))
-    return QueueEntry(
-        EntryId.parse(entry_id),
-        int(found.get(b"i", b"0")),
-        _text(found.get(b"c", b"")),
-        int(found.get(b"n", b"0")),
-        found.get(b"d", b""),
-    )

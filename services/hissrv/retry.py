@@ -9,10 +9,11 @@ import numpy as np
 import orjson
 
 from libs.errors import InvalidError, NotFoundError, StateError
-from services.hissrv.documents import QueueEntry, decode
+from libs.redis.queue import EntryId, QueueEntry
+from services.hissrv.documents import decode
 from services.hissrv.functions import DeadLetter, HistoryFunctions
 from services.hissrv.recording import Recorder
-from services.hissrv.store.contract import Entry, EntryId, Part, Store
+from services.hissrv.store.contract import Entry, Part, Store
 
 _GROUP: Final = "hissrv"
 # A refused sample's letter gets an id of its own: the entry's was written with its other samples.

@@ -18,11 +18,11 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from libs.clock import now_ms
 from libs.errors import UnavailableError
+from libs.redis.queue import EntryId
 from services.netsrv.router import ANSWERS, VALUES, Message
 
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
-EntryId = tuple[int, int]
 
 # What a message costs beside its payload and target.
 ROW_BYTES: Final = 64

@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from libs.points import KINDS
 from libs.redis import keys
-from libs.redis.client import Client, execute, translated
+from libs.redis.client import translated
 from libs.redis.definitions import Definitions, Names
 from libs.redis.functions import Functions
+from libs.redis.queue import QueueEntry, Sample
 from libs.validation import problems_of
-from services.netsrv.documents import GOOD, QueueEntry, Sample
 from services.netsrv.schemas import Network, Route
 
 _PAGE: Final = 1000
@@ -47,7 +47,7 @@ class NetworkFunctions:
 
     def __init__(self, functions: Functions) -> None:
         self._functions = functions
-        self._queue = functions.key(keys.key("history_queue"))
+        self.queue = functions.key(keys.key("history_queue"))
         self.networks = Definitions(functions, NETWORK)
         self.routes = Definitions(functions, ROUTE)
 
@@ -57,15 +57,13 @@ class NetworkFunctions:
         """Take the next batch: what was not finished before, then new entries."""
         reply: Any = await self._functions.call("forward_claim", None, {"limit": limit})
         batch, _, token, entries = reply
-        return Batch(batch.decode(), token.decode(), [_entry(entry_id, fields) for entry_id, fields in entries])
+        return Batch(
+            batch.decode(), token.decode(), [QueueEntry.parse(entry_id, fields) for entry_id, fields in entries]
+        )
 
     async def complete(self, batch: str) -> None:
         """Say that a batch is safe."""
         await self._functions.call("forward_complete", batch)
-
-    async def wait(self, blocking: Client, after: str, timeout_ms: int) -> None:
-        """Return when the queue has an entry after the one given (`$`: from now), or after the time-out."""
-        await execute(blocking, "XREAD", "BLOCK", timeout_ms, "COUNT", 1, "STREAMS", self._queue, after)
 
     # Definitions
 
@@ -126,13 +124,10 @@ class NetworkFunctions:
                 text = values.get(point)
                 samples.append(
                     Sample(
-                        one.service,
-                        one.owner,
-                        one.kind,
-                        point.decode(),
+                        ":".join(part for part in (one.service, one.owner, one.kind, point.decode()) if part),
                         int(instants.get(point, 0)),
                         None if text is None else float(text),
-                        qualities.get(point, GOOD.encode()).decode(),
+                        qualities.get(point, b"").decode(),
                     )
                 )
         return int(number or 0), samples
@@ -169,10 +164,3 @@ def _parsed(model: type[Any], documents: list[dict[str, Any]]) -> tuple[list[Any
             said = ", ".join(str(problem) for problem in problems_of(error, model))
             problems.append(f"{model.__name__.lower()} {document.get('id')} is left out: {said}")
     return found, problems
-
-
-def _entry(entry_id: bytes, fields: Any) -> QueueEntry:
-    pairs = fields.items() if isinstance(fields, dict) else zip(fields[::2], fields[1::2], strict=True)
-    found = dict(pairs)
-    ms, _, seq = entry_id.decode().partition("-")
-    return QueueEntry((int(ms), int(seq)), int(found.get(b"i", 0)), found.get(b"c", b"").decode(), found.get(b"d", b""))

@@ -10,10 +10,11 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from services.netsrv.documents import Sample
+from libs.redis.queue import Sample
 from services.netsrv.schemas import Network, Route
 from services.netsrv.templates import Template
 
+GOOD: Final = "good"
 MQTT_TARGET: Final = "voltage/{owner}"
 HTTP_TARGET: Final = ""
 # The answers to commands go before values that wait.
@@ -72,16 +73,18 @@ class RouteWriter:
         return Message(route.id or "", target, payload, at_ms, route.qos, route.retain, isinstance(template, Template))
 
     def _values(self, sample: Sample, image: int) -> dict[str, Any]:
+        service, owner, *kinds, point = sample.ref.split(":")
+        kind = kinds[0] if kinds else ""
         return {
-            "service": sample.service,
-            "owner": sample.owner,
-            "channel": sample.owner if sample.kind else "",
-            "model": "" if sample.kind else sample.owner,
-            "type": sample.kind,
-            "point": sample.point,
+            "service": service,
+            "owner": owner,
+            "channel": owner if kind else "",
+            "model": "" if kind else owner,
+            "type": kind,
+            "point": point,
             "ref": sample.ref,
             "value": sample.value,
-            "quality": sample.quality,
+            "quality": sample.quality or GOOD,
             "at_ms": sample.at_ms,
             "time": _time(sample.at_ms),
             "image": image,
@@ -121,7 +124,7 @@ class Router:
         for sample in samples:
             ref = sample.ref
             for index, seen_as in self._routes_of(ref):
-                wanted.setdefault(index, []).append(sample if seen_as == ref else _of_model(sample, seen_as))
+                wanted.setdefault(index, []).append(sample if seen_as == ref else sample._replace(ref=seen_as))
         found: dict[str, list[Message]] = {}
         for index, chosen in sorted(wanted.items()):
             writer = self.on_change[index]
@@ -143,8 +146,3 @@ class Router:
 
 def _goes(route: Route, networks: Mapping[str | None, Network]) -> bool:
     return route.enabled and route.network in networks
-
-
-def _of_model(sample: Sample, ref: str) -> Sample:
-    service, owner, point = ref.split(":")
-    return sample._replace(service=service, owner=owner, kind="", point=point)

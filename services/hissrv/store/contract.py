@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.influx.lines import Label
+from libs.redis.queue import EntryId
 
 GOOD: Final = 192
 UNCERTAIN: Final = 64
@@ -29,23 +30,6 @@ def quality_number(text: str) -> int:
     if not text:
         return GOOD
     return UNCERTAIN if text.startswith("uncertain") else BAD
-
-
-class EntryId(NamedTuple):
-    """Id of a queue entry: `1718000000000-3`. It never comes twice, even after Redis lost its last seconds."""
-
-    ms: int
-    seq: int
-
-    def __str__(self) -> str:
-        """Return Redis' text form."""
-        return f"{self.ms}-{self.seq}"
-
-    @classmethod
-    def parse(cls, text: str) -> EntryId:
-        """Parse Redis' text form; a missing sequence is 0."""
-        head, _, tail = text.partition("-")
-        return cls(int(head), int(tail or 0))
 
 
 class Part(NamedTuple):

@@ -25,10 +25,10 @@ import pyarrow as pa
 from libs import clock
 from libs.errors import LimitError, UnavailableError
 from libs.influx.lines import Label
+from libs.redis.queue import EntryId
 from services.hissrv.store import compact, duck, read
 from services.hissrv.store.contract import (
     Entry,
-    EntryId,
     Latest,
     Point,
     Query,

@@ -17,13 +17,13 @@ from typing import Any, Final
 from libs.errors import InvalidError, LimitError, UnavailableError
 from libs.influx.client import Influx, QueryError, RefusedError, Server
 from libs.influx.lines import DEFAULT, Head, Label, clean, encode, head
+from libs.redis.queue import EntryId
 from services.hissrv.store import duck, influx_read, read
 from services.hissrv.store.buckets import Carry, finish
 from services.hissrv.store.contract import (
     GOOD,
     Aggregate,
     Entry,
-    EntryId,
     Fill,
     Latest,
     Order,

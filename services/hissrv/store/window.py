@@ -20,7 +20,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from services.hissrv.store.contract import Entry, EntryId, Written
+from libs.redis.queue import EntryId
+from services.hissrv.store.contract import Entry, Written
 
 FORMAT: Final = 1
 MAX_REASONS: Final = 250

@@ -21,7 +21,8 @@ from libs import clock
 from libs.errors import UnavailableError
 from libs.influx.client import Server
 from libs.influx.lines import DEFAULT, Label
-from services.hissrv.store.contract import Aggregate, Entry, EntryId, Fill, Latest, Order, Part, Point, Query, Store
+from libs.redis.queue import EntryId
+from services.hissrv.store.contract import Aggregate, Entry, Fill, Latest, Order, Part, Point, Query, Store
 from services.hissrv.store.embedded import EmbeddedStore
 from services.hissrv.store.influx import InfluxStore
 from tests.support.influx import TOKEN, InfluxServer, bridge

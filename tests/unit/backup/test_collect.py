@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from libs.redis.queue import EntryId
 from services.backup import collect
-from services.hissrv.store.contract import Entry, EntryId, Part, Query
+from services.hissrv.store.contract import Entry, Part, Query
 from services.hissrv.store.embedded import EmbeddedStore
 
 HOUR = 3_600_000

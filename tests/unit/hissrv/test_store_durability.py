@@ -12,7 +12,8 @@ import pytest
 
 from libs import clock
 from libs.errors import UnavailableError
-from services.hissrv.store.contract import Entry, EntryId, Part, Query
+from libs.redis.queue import EntryId
+from services.hissrv.store.contract import Entry, Part, Query
 from services.hissrv.store.embedded import EmbeddedStore
 from services.hissrv.store.window import REMEMBER_MS
 

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from libs.redis.queue import EntryId
 from services.hissrv.store.compact import DAY_MS
 from services.hissrv.store.contract import (
     Aggregate,
     Entry,
-    EntryId,
     Fill,
     Order,
     Part,
