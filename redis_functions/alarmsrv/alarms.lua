@@ -5,9 +5,9 @@
 -- stale member.
 local args = require("lib.args")
 local errors = require("lib.errors")
+local journal = require("alarmsrv.journal")
 local json = require("lib.json")
 local keys = require("lib.keys")
-local streams = require("lib.streams")
 local timers = require("core.timers")
 
 local M = {}
@@ -101,15 +101,8 @@ function M.comment(text)
   return comment ~= "" and comment or nil
 end
 
---- Append a transition to the journal: what happened, by whom, and the value at that moment.
-function M.journal(ns, at, alarm, what, user, comment)
-  streams.append(
-    ns, keys.alarm_journal(ns), "at_ms", string.format("%.0f", at), "alarm", alarm.id, "event", what,
-    "status", alarm.status, "level", alarm.level, "source", alarm.source, "title", alarm.title,
-    "origin", alarm.origin or "", "version", alarm.version or "", "user", user or "", "comment", comment or "",
-    "value", alarm.value or "", "quality", alarm.quality or ""
-  )
-end
+--- Append a transition to the journal (alarmsrv/journal.lua).
+M.journal = journal.append
 
 local function write_record(ns, alarm, before)
   local set, gone = {}, {}
