@@ -2,7 +2,7 @@
 local args = require("lib.args")
 local blocks = require("comsrv.blocks")
 local call = require("core.call")
-local engine = require("core.engine")
+local calculations = require("core.calculations")
 local errors = require("lib.errors")
 local graphs = require("core.graph")
 local ingest = require("comsrv.ingest")
@@ -49,7 +49,7 @@ function M.upsert(ns, id, argv)
   if next(found.programs) or ctx.graph.calcs["comsrv:" .. ch] then
     graphs.put_programs(ctx.graph, ch, found.programs)
     graphs.changed(ctx.graph)
-    engine.recalculate(ctx, ch)
+    calculations.recalculate(ctx, ch)
   end
   return call.finish(ctx, argv[1])
 end
@@ -144,7 +144,7 @@ function M.claim(ns, id, argv)
   redis.call("DEL", keys.sequence(ns, ch))
   leases.extend(ctx, ch, lease)
   records.orphan(ctx, ch)
-  engine.recalculate(ctx, ch)
+  calculations.recalculate(ctx, ch)
   return call.finish(ctx, '{"epoch":' .. epoch .. ',"lease_ms":' .. string.format("%.0f", lease) .. "}")
 end
 

@@ -1,5 +1,5 @@
 -- Who may write a channel: a lease and an epoch. When the lease lapses nothing of the channel stays good.
-local engine = require("core.engine")
+local calculations = require("core.calculations")
 local errors = require("lib.errors")
 local graphs = require("core.graph")
 local keys = require("lib.keys")
@@ -54,7 +54,7 @@ local function mark_chunk(ctx, ch, kind, cursor, quality, at)
     end
   end
   if any then
-    engine.store_sections(ctx, ch, { [kind] = section }, at)
+    calculations.store_sections(ctx, ch, { [kind] = section }, at)
   end
   return reply[1]
 end
@@ -113,7 +113,7 @@ function M.put(ctx, ch, kind, id, text, quality)
   if quality then
     section.quality[id] = quality
   end
-  engine.store_sections(ctx, ch, { [kind] = section }, ctx.now)
+  calculations.store_sections(ctx, ch, { [kind] = section }, ctx.now)
   ctx.touched[#ctx.touched + 1] = slot
 end
 

@@ -9,14 +9,15 @@ local leases = require("comsrv.leases")
 local points = require("comsrv.overrides")
 local records = require("comsrv.records")
 local timers = require("core.timers")
+local transitions = require("core.transitions")
 
 local M = {}
 
 -- A timer's kind -> who handles it: handler(ctx, id, due).
 local HANDLERS = {
-  hold = engine.hold_over,
-  off = engine.off_over,
-  cooldown = engine.cooldown_over,
+  hold = transitions.hold_over,
+  off = transitions.off_over,
+  cooldown = transitions.cooldown_over,
   lease = leases.lapse,
   stale = leases.mark_on,
   command = records.expire,

@@ -2,9 +2,9 @@
 local alarms = require("alarmsrv.alarms")
 local args = require("lib.args")
 local call = require("core.call")
-local engine = require("core.engine")
 local history = require("core.history")
 local keys = require("lib.keys")
+local transitions = require("core.transitions")
 
 local M = {}
 
@@ -72,7 +72,7 @@ function M.tick(ns, _, argv)
   local drained = 0
   if redis.call("EXISTS", keys.deferred(ns)) == 1 then
     call.accept(ctx)
-    drained = engine.drain(ctx)
+    drained = transitions.drain(ctx)
     call.finish(ctx)
   end
   return '{"now_ms":' .. string.format("%.0f", ctx.now) .. ',"fired":' .. (ctx.fired or 0) .. ',"drained":' .. drained .. "}"

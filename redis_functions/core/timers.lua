@@ -5,7 +5,7 @@ local M = {}
 
 M.PER_CALL = 20
 
---- Set or move a timer. `kind` decides who handles it (core/dispatch.lua).
+--- Set or move a timer. `kind` decides who handles it (core/call.lua).
 function M.set(ns, due, kind, id)
   redis.call("ZADD", keys.timers(ns), string.format("%.0f", due), kind .. "|" .. id)
 end

@@ -1,8 +1,8 @@
 -- How a watcher (a rule, an alarm definition) comes and goes, whichever it is.
-local engine = require("core.engine")
 local graphs = require("core.graph")
 local keys = require("lib.keys")
 local timers = require("core.timers")
+local transitions = require("core.transitions")
 
 local M = {}
 
@@ -36,7 +36,7 @@ function M.install(ctx, watcher)
   graphs.put_watcher(ctx.graph, watcher)
   graphs.changed(ctx.graph)
   if watcher.enabled then
-    engine.evaluate(ctx, watcher, ctx.now)
+    transitions.evaluate(ctx, watcher, ctx.now)
   end
 end
 

@@ -1,8 +1,9 @@
 -- How models take effect: keys, reverse index, present values, and what watches their points.
-local engine = require("core.engine")
+local calculations = require("core.calculations")
 local expansions = require("modsrv.expansion")
 local graphs = require("core.graph")
 local keys = require("lib.keys")
+local transitions = require("core.transitions")
 
 local M = {}
 
@@ -70,10 +71,10 @@ function M.follow(ctx, models)
   local watchers, channels = graphs.rewire(ctx.graph, models)
   graphs.changed(ctx.graph)
   for i = 1, #watchers do
-    engine.evaluate(ctx, watchers[i], ctx.now)
+    transitions.evaluate(ctx, watchers[i], ctx.now)
   end
   for i = 1, #channels do
-    engine.recalculate(ctx, channels[i])
+    calculations.recalculate(ctx, channels[i])
   end
 end
 

@@ -4,13 +4,13 @@ local args = require("lib.args")
 local call = require("core.call")
 local compile = require("rulesrv.compile")
 local conditions = require("core.conditions")
-local engine = require("core.engine")
 local errors = require("lib.errors")
 local graphs = require("core.graph")
 local json = require("lib.json")
 local keys = require("lib.keys")
 local numbers = require("lib.numbers")
 local pages = require("lib.pages")
+local transitions = require("core.transitions")
 local watchers = require("core.watchers")
 
 local M = {}
@@ -39,7 +39,7 @@ end
 -- A rule that goes, or is switched off, leaves no hold running and no alarm standing.
 local function quiesce(ctx, watcher)
   if watchers.retire(ctx, watcher) > 0 or watcher.active then
-    local inputs = engine.inputs(watcher)
+    local inputs = transitions.inputs(watcher)
     actions.clear(ctx, watcher, { at = ctx.now, inputs = inputs })
   end
 end
@@ -307,7 +307,7 @@ function M.trigger_action(ns, id, argv)
     errors.fail("STATE", "rule " .. id .. " is off")
   end
   call.accept(ctx)
-  local inputs, good = engine.inputs(watcher)
+  local inputs, good = transitions.inputs(watcher)
   local slot = watcher.leaves[1].slot
   local outcomes = actions.fire(ctx, watcher, {
     at = ctx.now, inputs = inputs, good = good, text = slot.text, quality = slot.quality,
@@ -334,7 +334,7 @@ function M.update_state(ns, id, argv)
     errors.fail("STATE", "rule " .. id .. " is off")
   end
   call.accept(ctx)
-  engine.evaluate(ctx, watcher, ctx.now)
+  transitions.evaluate(ctx, watcher, ctx.now)
   return call.finish(ctx, json.object({
     "rule", json.text(id), "active", watcher.active and "true" or "false", "result", truth_json(watcher.truth),
     "count", watcher.count,
