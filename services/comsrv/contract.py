@@ -23,6 +23,8 @@ from libs.errors import InvalidError, LimitError, StateError, VoltageError
 from libs.points import PointKind
 from libs.validation import Model
 from services.comsrv.channel import Channel, Point
+from services.comsrv.line import Line
+from services.comsrv.traffic import Traffic
 
 Values = NDArray[np.float64]
 Codes = NDArray[np.uint8]
@@ -134,10 +136,15 @@ class NotConnectedError(DeviceError):
 
     quality = "bad:not_connected"
 
-    def __init__(self, message: str, *, sent: bool = False) -> None:
-        """Keep whether the connection was lost with a request under way."""
+    def __init__(self, message: str, *, sent: bool = False, retry_after_ms: int | None = None) -> None:
+        """Keep whether the connection was lost with a request under way.
+
+        `retry_after_ms` is how long to wait before `connect` is worth another try, from
+        a plugin that counts failures itself because several channels share its link.
+        """
         super().__init__(message)
         self.sent = sent
+        self.retry_after_ms = retry_after_ms
 
 
 class NoAnswerError(DeviceError):
@@ -171,12 +178,22 @@ class NoParameters(Model):
 
 
 class ComBase(ABC):
-    """A protocol. One instance serves one channel."""
+    """A protocol. One instance serves one channel.
+
+    Attributes:
+        blocks: what is read; set by `initialize`.
+        line: who may talk next, where several channels share a link; None for a line of the channel's own.
+        traffic: what went over the link, for the diagnostics and the frame log; None where nothing is counted.
+        reconnect_max_ms: the longest pause between two connection attempts; set before `initialize`.
+    """
 
     capabilities: ClassVar[Capabilities] = Capabilities()
     description: ClassVar[str] = ""
     parameters: ClassVar[type[Model]] = NoParameters
     mapping: ClassVar[type[Model] | None] = None
+    line: Line | None = None
+    traffic: Traffic | None = None
+    reconnect_max_ms: int = 10_000
 
     def __init__(self) -> None:
         """Start without blocks."""

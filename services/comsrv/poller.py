@@ -112,7 +112,7 @@ class Poller:
             except NotConnectedError as error:
                 self._note(error)
                 self._mark_all(error)
-                await self._backoff.pause()
+                await self._pause(error)
             else:
                 self.statistics.connections += 1
                 self._proven = False
@@ -165,8 +165,15 @@ class Poller:
         await self._plugin.close()
         if not self._proven:
             self._mark_all(error)
-            await self._backoff.pause()
+            await self._pause(error)
         await self._connect()
+
+    async def _pause(self, error: NotConnectedError) -> None:
+        """Wait before the next attempt: as long as the plugin says, or longer each time."""
+        if error.retry_after_ms is None:
+            await self._backoff.pause()
+        else:
+            await asyncio.sleep(error.retry_after_ms / 1000)
 
     def _silence(self, unit: Unit, error: NoAnswerError) -> None:
         """Leave a unit alone for a while, longer each time, once it was silent for a few polls."""

@@ -168,6 +168,7 @@ class Runner:
         """Claim the channel and run it until stopped. Raises LeaseLostError when another takes it."""
         channel = self.channel
         plugin = protocols()[channel.protocol]()
+        plugin.reconnect_max_ms = self._settings.reconnect_max_ms
         await plugin.initialize(channel, port_base=self._settings.port_base)
         uplink = Uplink(
             self._functions,
@@ -181,7 +182,7 @@ class Runner:
             return
         self._standby = False
         await self._restore(plugin)
-        line = Line()
+        line = plugin.line or Line()
         poller = Poller(
             plugin,
             uplink,
