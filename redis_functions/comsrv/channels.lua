@@ -11,6 +11,7 @@ local keys = require("lib.keys")
 local leases = require("comsrv.leases")
 local pages = require("lib.pages")
 local records = require("comsrv.records")
+local system_alarms = require("core.system_alarms")
 local tables = require("comsrv.tables")
 
 local M = {}
@@ -150,6 +151,31 @@ end
 
 local STATES = { "starting", "running", "degraded", "down", "standby", "stopped" }
 
+-- What the units say is wrong, or that there is no connection.
+local function why(units)
+  local reasons = {}
+  for _, unit in pairs(units or {}) do
+    if type(unit) == "table" and type(unit.problem) == "string" and unit.problem ~= "" then
+      reasons[#reasons + 1] = string.sub(unit.problem, 1, 128)
+    end
+  end
+  table.sort(reasons)
+  return reasons[1] or "not connected"
+end
+
+-- The alarms of a channel and its units follow its state. Costs one comparison while nothing changes.
+local function follow(ctx, ch, state, before, units)
+  if state and state ~= before.state then
+    redis.call("HSET", keys.status(ctx.ns, ch), "state", state, "since_ms", string.format("%.0f", ctx.now))
+    system_alarms.channel(ctx, ch, state, why(units))
+  end
+  local text = units and cjson.encode(units)
+  if text and (text ~= before.units or state ~= before.state) then
+    redis.call("HSET", keys.status(ctx.ns, ch), "units", text)
+    system_alarms.units(ctx, ch, cjson.decode(before.units or "{}"), units)
+  end
+end
+
 --- Keep the lease, and say what went on since: blocks seen unchanged, state, counters.
 --
 -- KEYS[1]  channel
@@ -179,12 +205,8 @@ function M.renew(ns, id, argv)
   if #seen > 0 then
     redis.call("HSET", keys.seen(ns, ch), unpack(seen))
   end
-  if state and redis.call("HGET", status, "state") ~= state then
-    redis.call("HSET", status, "state", state, "since_ms", string.format("%.0f", ctx.now))
-  end
-  if document.units then
-    redis.call("HSET", status, "units", cjson.encode(document.units))
-  end
+  local before = redis.call("HMGET", status, "state", "units")
+  follow(ctx, ch, state, { state = before[1], units = before[2] or nil }, document.units)
   ingest.count(ctx, document.counters, 0)
   local resend = redis.call("HDEL", status, "resend") == 1
   return call.finish(ctx, '{"seq":' .. ctx.image .. ',"resend":' .. tostring(resend) .. "}")

@@ -4,6 +4,7 @@ local errors = require("lib.errors")
 local graphs = require("core.graph")
 local keys = require("lib.keys")
 local streams = require("lib.streams")
+local system_alarms = require("core.system_alarms")
 local timers = require("core.timers")
 
 local M = {}
@@ -89,8 +90,11 @@ function M.lapse(ctx, ch, at, state)
   end
   redis.call("HSET", status, "leased", "0", "state", state or "stale", "since_ms", string.format("%.0f", at))
   timers.cancel(ctx.ns, "lease", ch)
-  if not state then
+  if state then
+    system_alarms.at_rest(ctx, ch, at)
+  else
     streams.event(ctx.ns, at, "lease_lapsed", "channel " .. ch)
+    system_alarms.channel(ctx, ch, "stale", "no comsrv polls it", at)
   end
   M.mark(ctx, ch, "bad:stale", at)
 end

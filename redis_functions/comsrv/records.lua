@@ -6,6 +6,7 @@ local keys = require("lib.keys")
 local limits = require("comsrv.limits")
 local numbers = require("lib.numbers")
 local streams = require("lib.streams")
+local system_alarms = require("core.system_alarms")
 local timers = require("core.timers")
 
 local M = {}
@@ -206,8 +207,12 @@ function M.enqueue(ctx, ch, command)
   return command
 end
 
+-- How a command ends that did not do what it was sent for.
+local FAILED = { failed = true, mismatch = true, expired = true }
+
 --- Move a command to a state and everything that depends on it.
 function M.move(ctx, command, state, reason)
+  local before = command.state
   note(command, state, ctx.now, reason)
   local ns, ch = ctx.ns, command.channel
   redis.call("ZREM", keys.command_queue(ns, ch), command.id)
@@ -222,6 +227,9 @@ function M.move(ctx, command, state, reason)
   keep(ctx, command)
   if M.final(command) then
     journal(ctx, command)
+  end
+  if FAILED[state] or (state == "rejected" and before == "sent") then
+    system_alarms.note(ctx, "command", ch .. ":" .. command.type .. ":" .. command.point, reason or state)
   end
 end
 

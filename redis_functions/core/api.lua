@@ -1,7 +1,11 @@
 -- The functions of no domain. No logic here.
+local reports = require("core.reports")
 local system = require("core.system")
 
 return {
   { name = "voltage_version", run = system.version, reads = true },
   { name = "voltage_tick", run = system.tick },
+  { name = "alarm_system", run = reports.report },
+  { name = "alarm_system_configure", run = reports.configure },
+  { name = "alarm_system_list", run = reports.list, reads = true },
 }

@@ -8,6 +8,7 @@ local keys = require("lib.keys")
 local leases = require("comsrv.leases")
 local points = require("comsrv.overrides")
 local records = require("comsrv.records")
+local system_alarms = require("core.system_alarms")
 local timers = require("core.timers")
 local transitions = require("core.transitions")
 
@@ -24,12 +25,15 @@ local HANDLERS = {
   shelve = alarms.shelve_over,
   substitute = points.substitution_over,
   tag = points.tag_over,
+  alarm = system_alarms.delay_over,
+  silent = system_alarms.silent,
+  forgotten = system_alarms.forgotten,
 }
 
 local function context(ns, now, graph)
   return {
     ns = ns, now = now, graph = graph, transitions = 0, touched = {}, calculated = {}, models = {}, model_list = {},
-    confirm = leases.put,
+    confirm = leases.put, accept = M.accept,
   }
 end
 
@@ -38,6 +42,7 @@ function M.accept(ctx)
   local image = redis.call("INCR", keys.image(ctx.ns))
   ctx.image = image
   ctx.graph.image = string.format("%.0f", image)
+  ctx.accepted = true
 end
 
 --- Let everything follow from what the call changed, and return its reply.
@@ -48,23 +53,13 @@ function M.finish(ctx, reply)
   return reply
 end
 
--- A step of the clock is an alarm that has returned already and waits to be seen.
-local function alarm_step(ctx, step)
-  M.accept(ctx)
-  alarms.raise(ctx, {
-    origin = "system:clock", title = string.format("The clock was set back by %.0f ms", -step), level = "Warning",
-    source = "system:clock", ack_required = true, quality = "good",
-  }, ctx.now)
-  alarms.condition_ended(ctx, "system:clock", ctx.now)
-end
-
 --- Begin a call: advance the clock, fire what is due (at most 20, in order, at the due instants).
 -- What fires stands, even where the call itself is then refused.
 function M.begin(ns, now_ms)
   local now, step = clock.advance(ns, now_ms ~= nil and args.now(now_ms) or nil)
   local ctx = context(ns, now, graphs.open(ns))
   if step then
-    alarm_step(ctx, step)
+    system_alarms.note(ctx, "clock", "", string.format("by %.0f ms", -step))
   end
   local due = timers.take(ns, now)
   if due then

@@ -1,9 +1,9 @@
 -- Functions about no domain: the version, and the tick.
-local alarms = require("alarmsrv.alarms")
 local args = require("lib.args")
 local call = require("core.call")
 local history = require("core.history")
 local keys = require("lib.keys")
+local system_alarms = require("core.system_alarms")
 local transitions = require("core.transitions")
 
 local M = {}
@@ -11,7 +11,6 @@ local M = {}
 local LOOK_MS = 10000
 -- History may take this share of the server's memory; the image, alarms and commands need the rest.
 local HISTORY_SHARE = 0.25
-local QUEUE_ALARM = "system:history_queue"
 
 --- The library's version.
 --
@@ -21,20 +20,53 @@ function M.version()
   return '{"api":@API@,"digest":"@DIGEST@"}'
 end
 
--- Filling up is an alarm at 80 % of what the queue may take, until it is down to 70 %.
-local function watch_queue(ctx, most)
-  local share = tonumber(redis.call("HGET", keys.history_size(ctx.ns), "bytes") or 0) / most
-  local open = redis.call("HGET", keys.alarms_open(ctx.ns), QUEUE_ALARM)
-  local standing = open and redis.call("HGET", keys.alarm(ctx.ns, open), "active") == "1"
-  if share >= 0.8 and not standing then
-    call.accept(ctx)
-    alarms.raise(ctx, {
-      origin = QUEUE_ALARM, title = "The history queue is filling up; is hissrv running?", level = "Major",
-      source = QUEUE_ALARM, ack_required = true, quality = "good",
-    }, ctx.now)
-  elseif share < 0.7 and standing then
-    call.accept(ctx)
-    alarms.condition_ended(ctx, QUEUE_ALARM, ctx.now)
+-- True from `on` of what there is, until it is down to `off`; in between as it was.
+local function is_filling(ctx, name, share, on, off)
+  if share >= on then
+    return true
+  end
+  return share >= off and redis.call("HEXISTS", keys.system_conditions(ctx.ns), name .. "|") == 1
+end
+
+local function watch(ctx, name, share)
+  local percent = string.format("%.0f %%", 100 * share)
+  system_alarms.report(ctx, name, "", { active = is_filling(ctx, name, share, 0.8, 0.7), detail = percent })
+end
+
+local function sum(counters, group)
+  local total = 0
+  for name, value in pairs(counters) do
+    -- Dropped journal entries are no samples.
+    if string.find(name, group .. ":", 1, true) == 1 and name ~= "dropped:journal_full" then
+      total = total + value
+    end
+  end
+  return total
+end
+
+-- polled = stored + unchanged + rejected; queued = written + dead-lettered + dropped + pending.
+-- A difference that is there at two looks and was not said before is said once.
+local function watch_ledger(ctx, limits)
+  local found, ledger = redis.call("HGETALL", keys.ledger(ctx.ns)), {}
+  for i = 1, #found, 2 do
+    ledger[found[i]] = tonumber(found[i + 1])
+  end
+  local function of(name)
+    return ledger[name] or 0
+  end
+  -- Who calls the functions by hand gives no counters of what was polled.
+  local polled = of("polled") > 0 and of("polled") - of("stored") - of("unchanged") - sum(ledger, "rejected") or 0
+  local pending = tonumber(redis.call("HGET", keys.history_size(ctx.ns), "samples") or 0)
+  local queued = of("queued") - of("written") - of("dead_lettered") - sum(ledger, "dropped") - pending
+  local now = string.format("%.0f polled, %.0f queued", polled, queued)
+  local said = redis.call("HMGET", limits, "ledger_seen", "ledger_said")
+  if now == said[1] and now ~= (said[2] or "0 polled, 0 queued") then
+    redis.call("HSET", limits, "ledger_said", now)
+    if polled ~= 0 or queued ~= 0 then
+      system_alarms.note(ctx, "ledger", "", now)
+    end
+  elseif now ~= said[1] then
+    redis.call("HSET", limits, "ledger_seen", now)
   end
 end
 
@@ -53,7 +85,9 @@ local function look_at_memory(ctx)
     "HSET", limits, "looked_at_ms", string.format("%.0f", ctx.now), "used_memory", string.format("%.0f", used),
     "maxmemory", string.format("%.0f", most), "queue_bytes", string.format("%.0f", bytes)
   )
-  watch_queue(ctx, bytes)
+  watch(ctx, "history_queue", tonumber(redis.call("HGET", keys.history_size(ctx.ns), "bytes") or 0) / bytes)
+  watch(ctx, "memory", most > 0 and used / most or 0)
+  watch_ledger(ctx, limits)
 end
 
 --- Let time pass: due timers fire (20 at most a call), and what waited from a storm drains in order.

@@ -53,6 +53,16 @@ function M.limits(ns)
   return ns .. "voltage:limits"
 end
 
+-- hash: what is wrong with the system now.
+function M.system_conditions(ns)
+  return ns .. "voltage:system:conditions"
+end
+
+-- hash: alarm -> the site's settings, JSON.
+function M.system_settings(ns)
+  return ns .. "voltage:system:settings"
+end
+
 -- stream: what happened to the system itself.
 function M.events(ns)
   return ns .. "voltage:events"
@@ -281,6 +291,11 @@ end
 -- stream: every transition of every alarm.
 function M.alarm_journal(ns)
   return ns .. "alarmsrv:journal"
+end
+
+-- hash: number and hash of the last entry.
+function M.alarm_journal_head(ns)
+  return ns .. "alarmsrv:journal:head"
 end
 
 -- string: an alarm definition, JSON.

@@ -75,9 +75,14 @@ class Site:
         return [(e["rule"], e["event"], int(e["at_ms"]) - START) for e in await self.entries("rulesrv:firings")]
 
     async def alarms(self, **query: Any) -> list[dict[str, Any]]:
-        """Return the alarms of a query, newest first."""
+        """Return the alarms of a query, newest first, without those of the system itself."""
         page = await self.functions.read_json("query_alarms", None, query)
-        return list(page["items"])
+        return [alarm for alarm in page["items"] if "system" not in alarm.get("tags", [])]
+
+    async def system_alarms(self) -> list[dict[str, Any]]:
+        """Return the system alarms, newest first."""
+        page = await self.functions.read_json("query_alarms", None, {})
+        return [alarm for alarm in page["items"] if "system" in alarm.get("tags", [])]
 
 
 async def keyspace(functions: Functions) -> dict[bytes, Any]:

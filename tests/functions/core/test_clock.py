@@ -88,9 +88,9 @@ async def test_the_clock_an_hour_back_freezes_nothing_and_fires_nothing_twice(re
     assert [e["what"] for e in events] == ["clock_step"]
     assert -HOUR_MS - 5000 < int(events[0]["detail"].removesuffix(" ms")) < -HOUR_MS + 5000
     assert (await real.hash("voltage:clock"))["steps"] == "1"
-    (alarm,) = await real.alarms()
+    (alarm,) = await real.system_alarms()
     assert (alarm["source"], alarm["status"]) == ("system:clock", "Returned")
-    assert alarm["title"].startswith("The clock was set back by 3")
+    assert alarm["title"].startswith("The clock was set back: by 3")
 
 
 async def test_after_a_step_back_events_are_news_although_the_image_is_from_the_future(real: Site) -> None:

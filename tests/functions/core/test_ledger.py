@@ -83,11 +83,11 @@ async def test_a_queue_that_fills_up_is_an_alarm(site: Site) -> None:
     await execute(client, "HSET", "hissrv:queue:size", "bytes", str(250 * 1024 * 1024))
     for _ in range(2):
         await site.pass_ms(10_000)
-    (alarm,) = await site.alarms()
+    (alarm,) = await site.system_alarms()
     assert (alarm["source"], alarm["status"], alarm["count"]) == ("system:history_queue", "New", 1)
     await execute(client, "HSET", "hissrv:queue:size", "bytes", "0")
     await site.pass_ms(10_000)
-    assert [a["status"] for a in await site.alarms()] == ["Returned"]
+    assert [a["status"] for a in await site.system_alarms()] == ["Returned"]
 
 
 async def test_polling_alarms_and_commands_go_on_when_the_memory_is_full(site: Site) -> None:
