@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "rules": Entry("services.commands.read:rules", "Rules and their state."),
     "history": Entry("services.commands.read:history", "Past values of points."),
     "commands": Entry("services.commands.read:commands", "Commands sent to devices, newest first."),
+    "modbus-server": Entry("services.commands.modbus_server:modbus_server", "What SCADA reads from the site."),
     "doctor": Entry("services.commands.doctor:doctor", "Say what is wrong here, and what to do about it."),
     "backup": Entry("services.commands.backup:backup", "Copy the whole site into a file while it runs."),
     "restore": Entry("services.commands.backup:restore", "Make a site of such a file, where there is none."),

@@ -17,9 +17,12 @@ from libs.redis.functions import Functions
 from services.comsrv.channel import Channel
 from services.comsrv.channels import Channels
 from services.comsrv.functions import ComsrvFunctions
-from services.comsrv.handlers import CHANNELS, FUNCTIONS, routes
+from services.comsrv.handlers import CHANNELS, FUNCTIONS, MODBUS_SERVER, routes
 from services.comsrv.identity import Identity
 from services.comsrv.metrics import ChannelCollector
+from services.comsrv.serving.check import load_served
+from services.comsrv.serving.server import build
+from services.comsrv.serving.table import Served
 from services.comsrv.settings import ComsrvSettings
 from services.comsrv.tables import load_site
 
@@ -50,9 +53,10 @@ def create_app(settings: ComsrvSettings) -> web.Application:
     app = service_app(settings, NAME, routes, checks={"redis": redis, "functions": functions, "channels": channels})
     app[SETTINGS] = settings
     declared = load_site(settings.config_dir, settings)
+    served = load_served(settings, declared)
 
     async def resources(app: web.Application) -> AsyncIterator[None]:
-        async with _resources(app, declared):
+        async with _resources(app, declared, served):
             yield
 
     app.cleanup_ctx.append(resources)
@@ -60,7 +64,9 @@ def create_app(settings: ComsrvSettings) -> web.Application:
 
 
 @asynccontextmanager
-async def _resources(app: web.Application, declared: tuple[Channel, ...]) -> AsyncIterator[None]:
+async def _resources(
+    app: web.Application, declared: tuple[Channel, ...], served: tuple[Served, ...]
+) -> AsyncIterator[None]:
     """Hold the connections and the channels; the channels stop before their connections close."""
     settings = app[SETTINGS]
     app[REDIS] = client.connect(settings.redis_url)
@@ -73,10 +79,27 @@ async def _resources(app: web.Application, declared: tuple[Channel, ...]) -> Asy
         app[METRICS].registry.register(ChannelCollector(lambda: channels.runners))
         app[BACKGROUND].start(channels.start(), "channels")
         app[BACKGROUND].start(channels.wake(blocking), "commands")
-        yield
+        async with _serving(app, served):
+            yield
         await channels.stop()
     finally:
         await app[BACKGROUND].stop()
         identity.close()
         await app[REDIS].aclose()
         await blocking.aclose()
+
+
+@asynccontextmanager
+async def _serving(app: web.Application, served: tuple[Served, ...]) -> AsyncIterator[None]:
+    """Hold the Modbus server, where there is one."""
+    settings = app[SETTINGS].modbus_server
+    if not settings.enabled:
+        yield
+        return
+    port = settings.port_for(app[SETTINGS].port_base)
+    app[MODBUS_SERVER] = server = build(app[FUNCTIONS], app[CHANNELS].runners, settings, served, port)
+    await server.open()
+    try:
+        yield
+    finally:
+        await server.close()

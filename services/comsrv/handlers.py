@@ -26,9 +26,11 @@ from services.comsrv.schemas import (
     PointValue,
     WaitQuery,
 )
+from services.comsrv.serving.server import ModbusServer
 
 CHANNELS: Final = web.AppKey("channels", Channels)
 FUNCTIONS: Final = web.AppKey("functions", ComsrvFunctions)
+MODBUS_SERVER: Final = web.AppKey("modbus_server", ModbusServer)
 # A waiting request looks at its command this often; a function call costs Redis microseconds.
 LOOK_S: Final = 0.02
 
@@ -189,3 +191,10 @@ async def diagnose(request: web.Request) -> dict[str, Any]:
 async def get_ledger(request: web.Request) -> dict[str, Any]:
     """Show the counters of samples and whether they balance."""
     return ledger.balance(*await request.app[FUNCTIONS].ledger())
+
+
+@routes.get("/api/modbus-server")
+async def show_modbus_server(request: web.Request) -> dict[str, Any]:
+    """Show the Modbus server of this site: its address, its clients and what they asked."""
+    server = request.app.get(MODBUS_SERVER)
+    return {"enabled": False} if server is None else {"enabled": True, **server.document()}

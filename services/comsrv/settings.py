@@ -6,6 +6,7 @@ from pydantic import Field
 
 from libs.config import Settings
 from services.comsrv.channel import ChannelSettings
+from services.comsrv.serving.settings import ModbusServerSettings
 
 
 class ComsrvSettings(Settings):
@@ -14,3 +15,4 @@ class ComsrvSettings(Settings):
     channels: tuple[ChannelSettings, ...] = ()
     reconnect_max_ms: int = Field(10_000, ge=100, le=600_000, description="longest pause between connection attempts")
     renew_ms: int = Field(1000, ge=100, le=1000, description="time between two lease renewals")
+    modbus_server: ModbusServerSettings = ModbusServerSettings()

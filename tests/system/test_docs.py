@@ -19,7 +19,15 @@ PAGES = sorted(DOCS.glob("*.md"))
 # Other pages speak of brokers and servers elsewhere; their services' own tests run them.
 RUN = [
     DOCS / f"{name}.md"
-    for name in ("new-protocol", "new-model-template", "new-rule", "troubleshooting", "production", "backup")
+    for name in (
+        "new-protocol",
+        "new-model-template",
+        "new-rule",
+        "troubleshooting",
+        "production",
+        "backup",
+        "modbus-server",
+    )
 ]
 _BLOCK = re.compile(r"^```(sh|sh before)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SHOWS = re.compile(r"# shows (.+)$", re.MULTILINE)
