@@ -9,6 +9,7 @@ OWNERS: Final[dict[str, str]] = {
     "protocols": "comsrv",
     "commands": "comsrv",
     "ledger": "comsrv",
+    "modbus-server": "comsrv",
     "templates": "modsrv",
     "models": "modsrv",
     "reverse": "modsrv",
