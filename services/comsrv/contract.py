@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
@@ -56,12 +56,17 @@ def quality_code(text: str) -> int:
 
 
 class Section(NamedTuple):
-    """The points of one kind within a block: a slice of its arrays, and their ids as text."""
+    """The points of one kind within a block: a slice of its arrays, and their ids as text.
+
+    `text` says that they are texts: their values stand in the reading's `texts`, and 0 in its
+    array. A block has at most one such section, the last.
+    """
 
     kind: PointKind
     start: int
     stop: int
     ids: tuple[str, ...]
+    text: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +79,7 @@ class Block:
         sections: the points in the order of the arrays, by kind.
         thresholds: the change worth storing, a point.
         plan: what only the plugin understands.
+        group: the poll group of its points; empty for those polled at the channel's interval.
     """
 
     name: str
@@ -81,11 +87,45 @@ class Block:
     sections: tuple[Section, ...]
     thresholds: Values
     plan: Any = None
+    group: str = ""
 
     @property
     def size(self) -> int:
         """Number of points."""
         return self.sections[-1].stop if self.sections else 0
+
+
+class Span(NamedTuple):
+    """Addresses that a request reads, in a table of a unit."""
+
+    unit: str
+    table: str
+    address: int
+    length: int
+
+
+class Cost(NamedTuple):
+    """What a request takes in milliseconds: `request` + `register` for each register read."""
+
+    request: float
+    register: float
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What was learned about a channel's devices and matters for planning.
+
+    Attributes:
+        illegal: values that the device refuses; each is asked for alone.
+        borders: (unit, table, address) that no request may reach over from below.
+        limits: the longest request that the device answers, by unit and table.
+        costs: what requests take, by unit.
+    """
+
+    illegal: frozenset[Span] = frozenset()
+    borders: frozenset[tuple[str, str, int]] = frozenset()
+    limits: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    costs: Mapping[str, Cost] = field(default_factory=dict)
 
 
 class Reading(NamedTuple):
@@ -94,6 +134,8 @@ class Reading(NamedTuple):
     at_ms: int
     values: Values
     quality: Codes
+    # The values of the section of texts, in its order.
+    texts: tuple[str, ...] = ()
 
 
 class Write(NamedTuple):
@@ -229,16 +271,48 @@ class ComBase(ABC):
 
     @abstractmethod
     async def write_point(self, write: Write) -> None:
-        """Send a write and await the answer, or raise a DeviceError."""
+        """Send a write and await the answer, or raise a DeviceError.
+
+        A plugin that learns only now what the device can hold raises InvalidError, before it sends anything.
+        """
 
     async def read_back(self, write: Write) -> ReadBack:
         """Read what the device holds now."""
         return ReadBack(write.value, matches=True)
 
+    async def read_within(self, block: Block, timeout_ms: int) -> Reading:
+        """Read a block as `read_batch` does, but wait at most so long for the answer.
+
+        Only ever asked to wait for less than the plugin's own time-out, so that a silent
+        unit costs its neighbors little. A plugin that can't just reads.
+        """
+        _ = timeout_ms
+        return await self.read_batch(block)
+
     def split(self, block: Block) -> tuple[Block, ...]:
         """Return smaller blocks for one that the device refuses as a whole; empty when there are none."""
         _ = block
         return ()
+
+    def pieces(self, block: Block) -> int:
+        """Return how many parts a block can be read in, values whole; 0 where it is only ever read as it is."""
+        _ = block
+        return 0
+
+    def part(self, block: Block, start: int, stop: int) -> Block:
+        """Return the block of the pieces from `start` to before `stop`, in the order of their addresses."""
+        _ = start, stop
+        return block
+
+    def span(self, block: Block) -> Span | None:
+        """Return what a block's request reads; None for a protocol without addresses."""
+        _ = block
+        return None
+
+    def replan(self, knowledge: Knowledge) -> tuple[Block, ...]:
+        """Plan the blocks anew with what was learned; points and their values stay what they are."""
+        _ = knowledge
+        return self.blocks
 
     def set_point(self, kind: PointKind, point: Point, value: float, quality: str, at_ms: int | None) -> None:
         """Keep a value until the next one; for plugins whose capabilities say `settable`."""
@@ -260,14 +334,15 @@ class ComBase(ABC):
 
 
 def sections_of(points: list[tuple[PointKind, Point]]) -> tuple[Section, ...]:
-    """Return the sections of points that stand in the order of a block's arrays, kinds together."""
+    """Return the sections of points that stand in the order of a block's arrays: kinds together, texts last."""
     sections: list[Section] = []
     start = 0
     while start < len(points):
-        kind = points[start][0]
+        kind, first = points[start]
+        text = first.family == "text"
         stop = start
-        while stop < len(points) and points[stop][0] is kind:
+        while stop < len(points) and points[stop][0] is kind and (points[stop][1].family == "text") is text:
             stop += 1
-        sections.append(Section(kind, start, stop, tuple(str(point.id) for _, point in points[start:stop])))
+        sections.append(Section(kind, start, stop, tuple(str(point.id) for _, point in points[start:stop]), text))
         start = stop
     return tuple(sections)
