@@ -20,6 +20,7 @@ from libs.redis import library
 from libs.redis.client import connect, execute
 from libs.redis.definitions import Definitions, apply_desired
 from libs.redis.functions import Functions
+from libs.redis.reports import check_persistence
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +64,9 @@ class Startup:
         return app
 
     async def check_redis(self) -> None:
-        """Ask Redis for an answer."""
+        """Ask Redis for an answer, and whether it can write."""
         await execute(self.functions.client, "PING")
+        await check_persistence(self.functions.client)
 
     async def check_functions(self) -> str:
         """Return the digest of the library, when it fits."""

@@ -57,6 +57,8 @@ def translate(error: Exception) -> VoltageError:
             return CODES[word](rest)
         if "Invalid stream ID" in text:
             return InvalidError("the cursor is not one of this list")
+        if word == "MISCONF":
+            return UnavailableError("Redis can't write to its disk and takes nothing; make room: voltage doctor")
         if "Function not found" in text:
             return UnavailableError("the function library is not loaded; run: voltage functions load")
         return InternalError(f"Redis refused the call: {text}")

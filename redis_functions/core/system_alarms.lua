@@ -63,6 +63,10 @@ M.KINDS = {
     level = "Minor", on_ms = 30000, title = "Network %s is not connected", source = "system:network:%s",
     remedy = "Check address, credentials and the way out: voltage networks. What is to be sent waits on disk.",
   },
+  forwarding = {
+    level = "Major", on_ms = 10000, title = "Forwarding waits", source = "system:forwarding",
+    remedy = "Make room on netsrv's disk: voltage doctor, voltage logs netsrv. Until then samples wait in Redis.",
+  },
   clock = {
     level = "Warning", once = true, title = "The clock was set back", source = "system:clock",
     remedy = "Synchronize the machine's clock; timers moved with it.",

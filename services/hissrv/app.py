@@ -16,6 +16,7 @@ from libs.http import BACKGROUND
 from libs.http.metrics import METRICS
 from libs.influx.client import Server
 from libs.redis import client
+from libs.redis.reports import Reporter
 from libs.startup import Startup, functions_of
 from services.hissrv.consumer import Consumer, Maintenance
 from services.hissrv.functions import HistoryFunctions
@@ -26,6 +27,7 @@ from services.hissrv.settings import HissrvSettings
 from services.hissrv.store.contract import Store
 from services.hissrv.store.embedded import EmbeddedStore
 from services.hissrv.store.influx import InfluxStore
+from services.hissrv.troubles import Troubles
 
 _LOG = logging.getLogger(__name__)
 NAME: Final = "hissrv"
@@ -45,6 +47,10 @@ def create_app(settings: HissrvSettings) -> web.Application:
     store = make_store(settings)
     consumer = Consumer(history, blocking, store, settings.consumer, settings.consumer_name)
     maintenance = Maintenance(store)
+    folders = {"data": settings.data_dir.absolute()}
+    if not settings.influxdb.url:
+        folders["history"] = settings.store_folder.absolute()
+    troubles = Troubles(store, consumer, maintenance, folders)
 
     async def check_store() -> dict[str, object]:
         return (await store.status())._asdict()
@@ -70,7 +76,7 @@ def create_app(settings: HissrvSettings) -> web.Application:
         settings.namespace,
         kinds={"mappings": history.mappings},
         desired=desired(settings),
-        work={"record": record},
+        work={"record": record, "report": Reporter(functions, NAME, troubles.look).run},
         checks={"store": check_store, "queue": check_queue},
     )
     app = startup.app(settings, NAME, ROUTES)

@@ -16,6 +16,7 @@ from libs.errors import ConfigurationError, Problem, UnavailableError
 from libs.http import BACKGROUND
 from libs.http.metrics import METRICS
 from libs.redis import client
+from libs.redis.reports import Reporter
 from libs.startup import Startup, functions_of
 from services.netsrv.forwarder import Forwarder
 from services.netsrv.functions import NetworkFunctions
@@ -23,6 +24,7 @@ from services.netsrv.handlers import FORWARDER, FUNCTIONS, NETWORKS, ROUTES
 from services.netsrv.intervals import Intervals
 from services.netsrv.networks import Networks
 from services.netsrv.settings import NetsrvSettings
+from services.netsrv.troubles import Troubles
 
 NAME: Final = "netsrv"
 FILE: Final = "netsrv.yaml"
@@ -89,7 +91,11 @@ def create_app(settings: NetsrvSettings) -> web.Application:
         settings.namespace,
         kinds={"networks": functions.networks, "routes": functions.routes},
         desired=desired(settings),
-        work={"forward": forwarder.run, "intervals": intervals.run},
+        work={
+            "forward": forwarder.run,
+            "intervals": intervals.run,
+            "report": Reporter(gate, NAME, Troubles(networks, forwarder).look).run,
+        },
         checks={"forwarding": check_forwarding},
     )
     app = startup.app(settings, NAME, ROUTES)

@@ -66,7 +66,13 @@ class View:
             self._status.stop()
             self._status = None
 
-    def summary(self, site: Site, redis: Keeper | None, keepers: Sequence[Keeper], link: str | None) -> None:
+    def link(self, link: str) -> None:
+        """Print where the page is."""
+        self.calm()
+        self._console.print("The page, with a link that works once:", style="bold")
+        self._console.print(f"  {link}", markup=False)
+
+    def summary(self, site: Site, redis: Keeper | None, keepers: Sequence[Keeper]) -> None:
         """Print the table of what runs where, and how to look at it."""
         self.calm()
         table = Table("service", "port", "state", "pid", "what it does")
@@ -83,9 +89,6 @@ class View:
         self._console.print(table)
         late = [keeper.name for keeper in keepers if not keeper.ready.is_set()]
         self._console.print(f"Not ready yet: {', '.join(late)}" if late else "Everything is ready.", style="bold")
-        if link:
-            self._console.print("The page, with a link that works once:", style="bold")
-            self._console.print(f"  {link}", markup=False)
         program = _program()
         self._console.print(f"An API token:  {program} token --role engineer", markup=False)
         key = shlex.quote(f"{prefix(site.settings.namespace)}comsrv:1001:T")

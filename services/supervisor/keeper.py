@@ -45,6 +45,9 @@ class Keeper:
         self.ready = asyncio.Event()
         self.health = Health(alive=False, ready=False, detail="not started")
         self.restarts = 0
+        # How often it ended unasked, and why the last time.
+        self.ended = 0
+        self.reason = ""
         self._check = check
         self._say = say
         self._misses = misses
@@ -76,6 +79,7 @@ class Keeper:
             self.health = Health(alive=False, ready=False, detail=reason)
             if self._over():
                 return
+            self.ended, self.reason = self.ended + 1, reason
             if code == ConfigurationError.exit_code and not self._was_ready:
                 lines = [line.removeprefix("voltage: ") for line in self.child.last_lines(30)]
                 raise RefusedError("\n".join([f"{self.name} refuses to start:", *lines]))

@@ -12,7 +12,9 @@ from typing import Any, Final
 
 from libs.errors import ConfigurationError, Problem, UnavailableError, VoltageError
 from libs.redis import library
-from libs.redis.client import connect
+from libs.redis.client import Client, connect
+from libs.redis.functions import Functions
+from libs.redis.reports import Reporter, Trouble
 from libs.services import SERVICES, port_of
 from services.supervisor import redis_server
 from services.supervisor.child import Child
@@ -20,6 +22,8 @@ from services.supervisor.console import View
 from services.supervisor.health import all_of, redis_health
 from services.supervisor.keeper import Keeper, RefusedError
 from services.supervisor.lock import site_lock
+from services.supervisor.redis_disk import RedisDisk
+from services.supervisor.reports import Restarts
 from services.supervisor.site import Site, private_directory
 
 START_TIMEOUT_S: Final = 60.0
@@ -57,6 +61,7 @@ class Supervisor:
         self._keepers: list[Keeper] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
+        self._linked = False
         self._failure: asyncio.Future[BaseException]
 
     async def run(self) -> None:
@@ -111,13 +116,19 @@ class Supervisor:
             await checking
         finally:
             checking.cancel()
-        self._spawn(self._keep_functions())
+        self._spawn(self._look_after_redis())
         self._start_services()
         await self._wait_ready(started)
         if not self._stop.is_set():
-            has_page = any(keeper.name in {"gateway", SINGLE} for keeper in self._keepers)
-            link = self._link(self._site) if has_page else None
-            self._view.summary(self._site, self._redis, self._keepers, link)
+            self._show_link()
+            self._view.summary(self._site, self._redis, self._keepers)
+
+    def _show_link(self, *, when_ready: bool = False) -> None:
+        """Print the page's link, once; a person may look while the rest still starts."""
+        gateways = [keeper for keeper in self._keepers if keeper.name in {"gateway", SINGLE}]
+        if gateways and not self._linked and (gateways[0].health.alive or not when_ready):
+            self._linked = True
+            self._view.link(self._link(self._site))
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.create_task(work)
@@ -178,19 +189,30 @@ class Supervisor:
         finally:
             await client.aclose()
 
-    async def _keep_functions(self) -> None:
-        """Load the functions again where a Redis came back without them."""
+    async def _look_after_redis(self) -> None:
+        """Keep the functions loaded and room on the disk, and report what is wrong here."""
         client = connect(self._site.redis_url())
+        keepers = Restarts(lambda: [*([self._redis] if self._redis else []), *self._keepers])
+        reporter = Reporter(Functions(client, self._site.settings.namespace), "supervisor", keepers.look)
         try:
-            while True:
-                await asyncio.sleep(FUNCTIONS_INTERVAL_S)
-                # Away or loading: its keeper, or whoever runs it, brings it back.
-                with contextlib.suppress(VoltageError):
-                    if await library.version(client) is None:
-                        await library.load(client, self._site.settings.namespace)
-                        self._view.say("functions: loaded again, Redis had lost them")
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(reporter.run())
+                tasks.create_task(self._keep_functions(client, reporter))
+                if self._redis:
+                    tasks.create_task(RedisDisk(self._site.redis_dir, client, self._view.say, reporter).run())
         finally:
             await client.aclose()
+
+    async def _keep_functions(self, client: Client, reporter: Reporter) -> None:
+        """Load the functions again where a Redis came back without them."""
+        while True:
+            await asyncio.sleep(FUNCTIONS_INTERVAL_S)
+            # Away or loading: its keeper, or whoever runs it, brings it back.
+            with contextlib.suppress(VoltageError):
+                if await library.version(client) is None:
+                    await library.load(client, self._site.settings.namespace)
+                    self._view.say("functions: loaded again, Redis had lost them")
+                    reporter.happened(Trouble("functions"))
 
     def _start_services(self) -> None:
         site, options = self._site, self._options
@@ -221,6 +243,7 @@ class Supervisor:
             for keeper in [one for one in waiting if one.ready.is_set()]:
                 self._view.say(f"{keeper.name}: ready after {time.monotonic() - started:.1f} s")
                 waiting.remove(keeper)
+            self._show_link(when_ready=True)
             self._view.waiting({keeper.name: keeper.health.detail for keeper in waiting})
             await asyncio.sleep(0.1)
 
