@@ -1,5 +1,6 @@
 -- The functions of alarmsrv. No logic here.
 local definitions = require("alarmsrv.definitions")
+local journal = require("alarmsrv.journal")
 local operations = require("alarmsrv.operations")
 local queries = require("alarmsrv.queries")
 local shelving = require("alarmsrv.shelving")
@@ -23,4 +24,5 @@ return {
   { name = "alarm_suppress", run = shelving.suppress },
   { name = "alarm_unsuppress", run = shelving.unsuppress },
   { name = "alarm_out_of_service", run = shelving.out_of_service },
+  { name = "alarm_journal_archived", run = journal.archived },
 }

@@ -1,17 +1,90 @@
--- The journal: every transition of every alarm, in the order it happened.
+-- The journal: every transition of every alarm, in the order it happened, each entry chained to the one before.
+--
+-- An entry carries its number and, as `previous`, the hash of the entry before it. The hash of an entry is
+-- SHA-1 over its names and values in their order, joined by the unit separator (ASCII 31).
+-- The head keeps number and hash of the last entry, so the chain goes on when the stream is trimmed.
+local args = require("lib.args")
+local errors = require("lib.errors")
+local json = require("lib.json")
 local keys = require("lib.keys")
-local streams = require("lib.streams")
 
 local M = {}
 
+-- alarmsrv trims what it has on disk; this many stay at most when it is away, and what goes is counted.
+M.CAP = 200000
+M.KEEP = 50000
+
+local SEPARATOR = "\31"
+
+-- A field holds no separator, or two entries could have the same text.
+local function clean(text)
+  if not text or text == "" then
+    return ""
+  end
+  return string.find(text, SEPARATOR, 1, true) and (string.gsub(text, SEPARATOR, " ")) or text
+end
+
+local function trim_full(ns, key)
+  local gone = redis.call("XTRIM", key, "MAXLEN", M.CAP)
+  redis.call("HINCRBY", keys.ledger(ns), "dropped:journal_full", gone)
+end
+
 --- Append a transition: what happened, by whom, and the value at that moment.
 function M.append(ns, at, alarm, what, user, comment)
-  streams.append(
-    ns, keys.alarm_journal(ns), "at_ms", string.format("%.0f", at), "alarm", alarm.id, "event", what,
-    "status", alarm.status, "level", alarm.level, "source", alarm.source, "title", alarm.title,
-    "origin", alarm.origin or "", "version", alarm.version or "", "user", user or "", "comment", comment or "",
-    "value", alarm.value or "", "quality", alarm.quality or ""
-  )
+  local key, head = keys.alarm_journal(ns), keys.alarm_journal_head(ns)
+  local last = redis.call("HMGET", head, "number", "hash")
+  local number = string.format("%.0f", (tonumber(last[1]) or 0) + 1)
+  local fields = {
+    "number", number, "at_ms", string.format("%.0f", at), "alarm", alarm.id, "event", what,
+    "status", alarm.status, "level", alarm.level, "source", clean(alarm.source), "title", clean(alarm.title),
+    "origin", clean(alarm.origin), "version", alarm.version or "", "user", clean(user), "comment", clean(comment),
+    "value", alarm.value or "", "quality", alarm.quality or "", "previous", last[2] or "",
+  }
+  redis.call("XADD", key, "*", unpack(fields))
+  redis.call("HSET", head, "number", number, "hash", redis.sha1hex(table.concat(fields, SEPARATOR)))
+  if redis.call("XLEN", key) > M.CAP then
+    trim_full(ns, key)
+  end
+end
+
+--- Say that entries are in files: of those, all but the newest leave the stream.
+--
+-- alarmsrv calls it once its files are on disk. What is in no file stays. Where Redis lost entries that are on
+-- disk (a power cut, a backup that was restored), number and hash make the chain go on from the disk's last.
+--
+-- ARGV[1]  {id, number, hash (of the last entry on disk), keep? (50000), limit? (1000)}
+-- Returns  {removed, more}
+-- Errors   INVALID  a field is wrong
+-- Writes   alarmsrv:journal, alarmsrv:journal:head
+-- Example  FCALL alarm_journal_archived 0 '{"id":"1763707000000-0","number":1,"hash":"a94a8fe5ccb19ba61c4c0873d391e987982fbbd3"}'
+function M.archived(ns, _, argv)
+  local document = args.document(argv[1])
+  local id = document.id
+  if type(id) ~= "string" or not string.find(id, "^%d+%-%d+$") then
+    errors.fail("INVALID", "id must be that of an entry of the stream")
+  end
+  local number = args.integer(document.number, "number", 0, 9007199254740991)
+  local hash = args.text(document.hash, "hash", 40)
+  if not hash or #hash ~= 40 then
+    errors.fail("INVALID", "hash must have 40 digits")
+  end
+  local keep = args.integer(document.keep, "keep", 0, M.CAP, M.KEEP)
+  local limit = args.integer(document.limit, "limit", 1, 5000, 1000)
+  local key, head = keys.alarm_journal(ns), keys.alarm_journal_head(ns)
+  if number > (tonumber(redis.call("HGET", head, "number")) or 0) then
+    redis.call("HSET", head, "number", string.format("%.0f", number), "hash", hash)
+  end
+  local excess = redis.call("XLEN", key) - keep
+  if excess <= 0 then
+    return json.object({ "removed", 0, "more", "false" })
+  end
+  local old = redis.call("XRANGE", key, "-", id, "COUNT", math.min(excess, limit))
+  local ids = {}
+  for i = 1, #old do
+    ids[i] = old[i][1]
+  end
+  local removed = #ids > 0 and redis.call("XDEL", key, unpack(ids)) or 0
+  return json.object({ "removed", removed, "more", tostring(removed == limit and excess > limit) })
 end
 
 return M

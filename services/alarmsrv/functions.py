@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from libs.redis import streams
+from libs.redis.client import execute
 from libs.redis.definitions import Definitions, Names
 from libs.redis.functions import Functions
 from libs.redis.keys import key
@@ -55,9 +55,10 @@ class AlarmFunctions:
         """Shelve, suppress, take out of service or the reverse; returns the alarm."""
         return await self._functions.call(function, alarm, {**document, "by": user})
 
-    async def journal(self, limit: int, cursor: str | None, only: dict[str, str]) -> dict[str, Any]:
-        """Return a page of transitions, newest first."""
-        return await streams.newest(self._functions, key("alarm_journal"), limit=limit, cursor=cursor, only=only)
+    async def open_ids(self) -> frozenset[str]:
+        """Return the ids of all alarms that are not Resolved."""
+        found = await execute(self._functions.client, "SMEMBERS", self._functions.key(key("alarms_active")))
+        return frozenset(item.decode() for item in found)
 
     async def cleanup(self, days: int) -> dict[str, Any]:
         """Remove some alarms resolved longer ago; returns {removed, more}."""

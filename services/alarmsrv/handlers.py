@@ -8,12 +8,12 @@ from aiohttp import web
 
 from libs.http import USER, Comment, Json, Page, PageQuery, Reply, Role, Routes
 from services.alarmsrv.functions import AlarmFunctions
+from services.alarmsrv.journal import handlers as journal_handlers
 from services.alarmsrv.schemas import (
     Acknowledgements,
     Alarm,
     AlarmDefinition,
     AlarmQuery,
-    JournalQuery,
     NewAlarm,
     Service,
     Shelving,
@@ -21,6 +21,8 @@ from services.alarmsrv.schemas import (
 
 ALARMS: Final = web.AppKey("alarms", AlarmFunctions)
 ROUTES: Final = Routes()
+# Before /api/alarms/{id}, which would take their paths for ids.
+ROUTES.routes += journal_handlers.ROUTES.routes
 
 
 @ROUTES.get("/api/alarms", query=AlarmQuery, reply=Page)
@@ -46,13 +48,6 @@ async def acknowledge_many(request: web.Request, body: Acknowledgements) -> Repl
 async def alarm_stats(request: web.Request) -> Reply:
     """Count alarms by level and status."""
     return Json(await request.app[ALARMS].stats())
-
-
-@ROUTES.get("/api/alarms/journal", query=JournalQuery, reply=Page)
-async def list_journal(request: web.Request, query: JournalQuery) -> Reply:
-    """List the transitions of alarms, newest first."""
-    only = query.model_dump(exclude={"limit", "cursor"}, exclude_none=True)
-    return await request.app[ALARMS].journal(query.limit, query.cursor, only)
 
 
 @ROUTES.get("/api/alarms/{id}", reply=Alarm)

@@ -10,6 +10,7 @@ from libs.definitions import Definition
 from libs.http import Comment, PageQuery
 from libs.instants import Instant
 from libs.validation import Id, Model, Ref
+from services.alarmsrv.journal.journal import Wanted
 
 Level = Literal["Critical", "Major", "Minor", "Warning", "Info"]
 Status = Literal["New", "Acknowledged", "Returned", "Resolved"]
@@ -76,6 +77,27 @@ class JournalQuery(PageQuery):
     event: Id | None = None
     level: Level | None = None
     source: str | None = Field(None, max_length=MAX_SOURCE)
+    user: str | None = Field(None, max_length=64)
+    start: Instant | None = Field(None, description="happened at or after")
+    end: Instant | None = Field(None, description="happened at or before")
+
+    def wanted(self) -> Wanted:
+        """Return which entries these are."""
+        fields = self.model_dump(include={"alarm", "event", "level", "source", "user"}, exclude_none=True)
+        return Wanted(fields, self.start, self.end)
+
+
+class JournalVerified(Model):
+    """What a walk over the chain found."""
+
+    whole: bool
+    entries: int
+    on_disk: int
+    unchained: int = Field(description="entries of before the chain began")
+    first: int
+    last: int
+    head: str = Field(description="hash of the last entry: note it elsewhere, and nobody can make the chain anew")
+    broken: dict[str, Any] | None = Field(description="the first break: {number, reason}")
 
 
 class Acknowledgements(Comment):

@@ -91,23 +91,6 @@ def models(model: str | None, limit: int, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--status", help="New, Acknowledged, Returned or Resolved; else all that are open.")
-@click.option("--level", help="Critical, Major, Minor, Warning or Info.")
-@limited
-@as_json
-def alarms(status: str | None, level: str | None, limit: int, as_json: bool) -> None:
-    """List the alarms, by default those that are open."""
-    items = pages("/api/alarms", {"status": status, "level": level, "active": None if status else "true"}, limit)
-    if not as_json:
-        items = timed(items, when, "created_at_ms")
-    columns = {
-        "id": "id", "level": "level", "status": "status", "title": "title", "source": "source",
-        "value": "value", "count": "count", "since": "created_at_ms",
-    }  # fmt: skip
-    show(items, columns, as_json=as_json, empty="no alarms")
-
-
-@click.command()
 @limited
 @as_json
 def rules(limit: int, as_json: bool) -> None:

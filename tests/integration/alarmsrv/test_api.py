@@ -12,6 +12,7 @@ from libs.http import Role
 from libs.redis.functions import Functions
 from services.alarmsrv.app import create_app
 from services.alarmsrv.functions import AlarmFunctions
+from services.alarmsrv.journal.archive import Archive
 from services.alarmsrv.retention import Retention
 from services.alarmsrv.settings import AlarmsrvSettings, RetentionSettings
 from tests.support.servers import RedisServer
@@ -130,11 +131,11 @@ async def test_every_detector_is_taken_by_the_functions(service: Service) -> Non
         assert answer.status == 201, (variant, answer.body)
 
 
-async def test_retention_removes_resolved_alarms_only(functions: Functions) -> None:
+async def test_retention_removes_resolved_alarms_only(functions: Functions, tmp_path: Path) -> None:
     """An old alarm that is open stays."""
     for name in ("door", "gate"):
         await functions.json("store_alarm", name, {"title": name, "level": "Minor", "now_ms": 1})
     await functions.json("resolve_alarm", "door", "anna", "2")
-    await Retention(AlarmFunctions(functions), RetentionSettings(days=1)).clean()
+    await Retention(AlarmFunctions(functions), Archive(tmp_path), RetentionSettings(days=1), None).clean()
     found = await functions.read_json("query_alarms", None, {})
     assert [item["id"] for item in found["items"]] == ["gate"]
