@@ -195,6 +195,16 @@ class NoAnswerError(DeviceError):
     quality = "bad:timeout"
 
 
+class UnreachableError(NoAnswerError):
+    """A gateway answered that the unit does not: its exceptions 10 and 11."""
+
+    def __init__(self, exception_code: int, message: str) -> None:
+        """Keep the code; it is part of the quality."""
+        super().__init__(message)
+        self.exception_code = exception_code
+        self.quality = f"bad:exception_{exception_code}"
+
+
 class MalformedError(DeviceError):
     """The device answered something that is no answer to the request."""
 

@@ -1,0 +1,164 @@
+"""Parameters of the Modbus protocols: where the device is, and how it wants to be talked to."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from libs.validation import Model
+from services.comsrv.fields import Integer
+from services.comsrv.plugins.modbus.mapping import Addressing
+
+Port = Annotated[int | str, Field(description="a number, or base+20 to count from the port base")]
+Parity = Literal["none", "even", "odd", "mark", "space"]
+
+
+class Timing(Model):
+    """What every Modbus protocol has. The pauses and the fallback are of the link: the same for its channels."""
+
+    timeout_ms: int = Field(1000, ge=10, le=60_000, description="for connecting and for each answer")
+    retries: int = Field(0, ge=0, le=10, description="more attempts of a read without an answer; a write has none")
+    addressing: Addressing = "zero"
+    pause_ms: int = Field(0, ge=0, le=10_000, description="between an answer and the next request")
+    connect_pause_ms: int = Field(0, ge=0, le=60_000, description="between a connection and the first request")
+    reconnect_pause_ms: int = Field(
+        0, ge=0, le=60_000, description="between the end of a connection and the next; for devices that take one client"
+    )
+    return_after_s: int = Field(60, ge=1, le=86_400, description="on the fallback, time until the first is tried again")
+
+
+class Network(Model):
+    """An endpoint in the network."""
+
+    host: str = Field(min_length=1, max_length=253)
+    port: Port = 502
+
+
+class TcpParameters(Timing, Network):
+    """Parameters of a modbus_tcp channel."""
+
+    fallback: Network | None = Field(None, description="the endpoint to use while the first does not answer")
+    any_unit: bool = Field(
+        default=False, description="take answers of any unit, from devices that name another than was asked"
+    )
+    connection: str = Field(
+        "", max_length=64, description="channels of one endpoint share one connection, unless this name differs"
+    )
+
+
+class RtuOverTcpParameters(TcpParameters):
+    """Parameters of a modbus_rtu_over_tcp channel."""
+
+    retries: int = Field(1, ge=0, le=10, description="more attempts of a read without an answer; a write has none")
+    frame_gap_ms: float = Field(2.0, ge=0, le=1000, description="silence before a request")
+    turnaround_ms: int = Field(100, ge=0, le=10_000, description="wait after a write to unit 0, which nobody answers")
+
+
+class TlsParameters(TcpParameters):
+    """Parameters of a modbus_tls channel."""
+
+    port: Port = 802
+    ca_file: str = Field("", description="certificates of who may have signed the device's; the system's where empty")
+    certificate_file: str = Field("", description="our own certificate, for devices that ask for one")
+    key_file: str = Field("", description="the key of certificate_file")
+    server_name: str = Field("", max_length=253, description="name in the device's certificate; the host where empty")
+    minimum_version: Literal["1.2", "1.3"] = "1.2"
+
+    @field_validator("ca_file", "certificate_file", "key_file")
+    @classmethod
+    def _there(cls, path: str) -> str:
+        if path and not Path(path).is_absolute():
+            raise ValueError(f"{path} must be an absolute path")
+        if path and not Path(path).is_file():
+            raise ValueError(f"{path}: no such file")
+        return path
+
+    @model_validator(mode="after")
+    def _readable(self) -> TlsParameters:
+        if bool(self.certificate_file) != bool(self.key_file):
+            raise ValueError("certificate_file and key_file go together")
+        self.context()
+        return self
+
+    def context(self) -> ssl.SSLContext:
+        """Return the context of a new connection, with the files as they are now."""
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file or None)
+        except (ssl.SSLError, OSError) as error:
+            raise ValueError(f"ca_file: {self.ca_file} holds no certificates: {_text(error)}") from None
+        version = ssl.TLSVersion.TLSv1_3 if self.minimum_version == "1.3" else ssl.TLSVersion.TLSv1_2
+        context.minimum_version = version
+        if self.certificate_file:
+            try:
+                context.load_cert_chain(self.certificate_file, self.key_file, password=_no_password)
+            except (ssl.SSLError, OSError, ValueError) as error:
+                raise ValueError(f"certificate_file, key_file: {_text(error)}") from None
+        return context
+
+
+class SerialPort(Model):
+    """A serial port, as the fallback of another."""
+
+    port: str = Field(min_length=1, description="/dev/ttyUSB0, better /dev/serial/by-id/...")
+
+
+class RtuParameters(Timing):
+    """Parameters of a modbus_rtu channel."""
+
+    port: str = Field(min_length=1, max_length=255, description="/dev/ttyUSB0, better /dev/serial/by-id/...")
+    baud_rate: int = Field(9600, ge=50, le=4_000_000)
+    data_bits: int = Field(8, description="RTU needs 8")
+    parity: Parity = "none"
+    stop_bits: Literal[1, 2] = 1
+    retries: int = Field(1, ge=0, le=10, description="more attempts of a read without an answer; a write has none")
+    frame_gap_ms: float | Literal["auto"] = Field(
+        "auto", description="silence before a request; auto is 3.5 characters, 1.75 ms above 19,200 baud"
+    )
+    turnaround_ms: int = Field(100, ge=0, le=10_000, description="wait after a write to unit 0, which nobody answers")
+    echo: bool = Field(default=False, description="the adapter sends our own requests back: take them off")
+    fallback: SerialPort | None = Field(None, description="the port to use while the first does not answer")
+
+    @field_validator("port")
+    @classmethod
+    def _device(cls, port: str) -> str:
+        if not port.startswith("/"):
+            raise ValueError(f"{port!r} is no device file, such as /dev/ttyUSB0")
+        return port
+
+    @field_validator("data_bits")
+    @classmethod
+    def _eight(cls, bits: Integer) -> int:
+        if bits != 8:
+            raise ValueError(f"RTU frames have 8 data bits, not {bits}")
+        return bits
+
+    @field_validator("frame_gap_ms")
+    @classmethod
+    def _gap(cls, gap: float | str) -> float | str:
+        if not isinstance(gap, str) and not 0 <= gap <= 1000:
+            raise ValueError(f"{gap:g} is not from 0 to 1000, nor auto")
+        return gap
+
+    @property
+    def character_s(self) -> float:
+        """How long one character takes: start bit, data, parity, stop bits."""
+        return (1 + self.data_bits + (self.parity != "none") + self.stop_bits) / self.baud_rate
+
+    @property
+    def gap_s(self) -> float:
+        """The silence before a request, in seconds."""
+        if not isinstance(self.frame_gap_ms, str):
+            return self.frame_gap_ms / 1000
+        # MODBUS over Serial Line V1.02, 2.5.1.1: fixed above 19,200 baud.
+        return 0.00175 if self.baud_rate > 19_200 else 3.5 * self.character_s
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted; give one without a password, readable for this service only")
+
+
+def _text(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
