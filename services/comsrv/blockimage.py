@@ -8,16 +8,20 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from libs.numbers import format_values
-from services.comsrv.contract import ABSENT, GOOD, QUALITY, Block, Codes, Reading, Values
+from services.comsrv.contract import ABSENT, GOOD, QUALITY, Block, Codes, Reading, Section, Values
 from services.comsrv.counters import Counters
+from services.comsrv.reporting import Report
 
 Flags = NDArray[np.bool_]
 
 # A code no reading has: whatever comes next is a change.
 UNSENT: Final = 255
+# The type of a section of texts.
+TEXT: Final = "X"
 
 
 class Failure(NamedTuple):
@@ -33,27 +37,34 @@ class Update(NamedTuple):
     sections: list[dict[str, Any]]
     texts: list[str]
     counters: Counters
-    values: Values
-    quality: Codes
+    reading: Reading
+    # Which points are sent, and which of them unchanged, as their heartbeat asks.
+    changed: Flags
+    again: Flags | None
     # The instant of the block's previous good response, until which unchanged values held.
     previous_at_ms: int | None
     generation: int
 
     @property
     def empty(self) -> bool:
-        """True when nothing changed."""
+        """True when nothing is to be sent."""
         return not self.sections
 
 
 class BlockImage:
     """The image of one block."""
 
-    def __init__(self, block: Block) -> None:
-        """Start with everything unsent."""
+    def __init__(self, block: Block, report: Report | None = None) -> None:
+        """Start with everything unsent; `report` says which changes are worth sending."""
         self.block = block
+        self._thresholds = block.thresholds if report is None else report.thresholds
+        self._heartbeats_ms = None if report is None else report.heartbeats_ms
         self._values: Values = np.zeros(block.size)
         self._quality: Codes = np.full(block.size, UNSENT, np.uint8)
-        self._exact = not block.thresholds.any()
+        self._texts: tuple[str, ...] = ()
+        self._sent_at_ms = np.zeros(0 if self._heartbeats_ms is None else block.size, np.int64)
+        self._exact = not self._thresholds.any()
+        self._text = next((section for section in block.sections if section.text), None)
         self._failed: str | None = None
         self._generation = 0
         self.good_at_ms: int | None = None
@@ -69,23 +80,23 @@ class BlockImage:
         values, quality = reading.values, reading.quality
         good = quality == GOOD
         moved = self._moved(values)
+        if self._text is not None and reading.texts != self._texts:
+            old = self._texts or ("",) * len(reading.texts)
+            moved[self._text.start :] = [text != was for text, was in zip(reading.texts, old, strict=True)]
         changed = (quality != self._quality) | (good & moved)
         if quality.max(initial=0) >= ABSENT:
             changed |= moved & (quality != ABSENT)
             changed &= quality != ABSENT
+        again = None if self._heartbeats_ms is None else self._due(reading, changed, good, self._heartbeats_ms)
         sections: list[dict[str, Any]] = []
         texts: list[str] = []
-        count = np.count_nonzero(changed)
-        if count:
-            index = np.flatnonzero(changed)
-            for kind, start, stop, ids in self.block.sections:
-                part = index[(index >= start) & (index < stop)] if len(self.block.sections) > 1 else index
-                if part.size:
-                    section, text = _section(kind.value, ids, start, part, values, quality)
-                    sections.append(section)
-                    texts.append(text)
-        counters = self._count(quality, changed, int(count))
-        return Update(sections, texts, counters, values, quality, self.good_at_ms, self._generation)
+        self._add(sections, texts, changed, reading)
+        sent = changed
+        if again is not None and again.any():
+            self._add(sections, texts, again, reading, {"again": True})
+            sent = changed | again
+        counters = self._count(quality, sent, int(np.count_nonzero(sent)))
+        return Update(sections, texts, counters, reading, changed, again, self.good_at_ms, self._generation)
 
     def keep(self, update: Update, at_ms: int) -> None:
         """Remember that an update arrived; points within their deadband keep the value that was sent.
@@ -95,13 +106,48 @@ class BlockImage:
         self.good_at_ms = at_ms
         if update.generation != self._generation:
             return
+        reading = update.reading
         if self._exact:
-            self._values = update.values
+            self._values = reading.values
         elif not update.empty:
-            fresh = self._moved(update.values) | (update.quality != self._quality)
-            self._values = np.where(fresh, update.values, self._values)
-        self._quality = update.quality.copy()
+            self._values = np.where(update.changed, reading.values, self._values)
+        if update.again is not None:
+            self._sent_at_ms[update.changed | update.again] = at_ms
+        self._quality = reading.quality.copy()
+        self._texts = reading.texts
         self._failed = None
+
+    def _due(self, reading: Reading, changed: Flags, good: Flags, heartbeats_ms: NDArray[np.int64]) -> Flags:
+        """Return which unchanged points are sent again; one that moved at all counts as changed.
+
+        Sent now are those whose heartbeat would be missed by the next reading.
+        """
+        since = reading.at_ms - self._sent_at_ms
+        step = 0 if self.good_at_ms is None else max(reading.at_ms - self.good_at_ms, 0)
+        due: Flags = good & ~changed & (heartbeats_ms != 0) & (since + step > heartbeats_ms)
+        moved = due & (reading.values != self._values)
+        changed |= moved
+        due &= ~moved
+        return due
+
+    def _add(
+        self,
+        sections: list[dict[str, Any]],
+        texts: list[str],
+        chosen: Flags,
+        reading: Reading,
+        marks: dict[str, Any] | None = None,
+    ) -> None:
+        """Add the sections of the chosen points, and what to publish of each."""
+        index = np.flatnonzero(chosen)
+        if not index.size:
+            return
+        for own in self.block.sections:
+            part = index[(index >= own.start) & (index < own.stop)] if len(self.block.sections) > 1 else index
+            if part.size:
+                section, text = _text_section(own, part, reading) if own.text else _section(own, part, reading)
+                sections.append(section | marks if marks else section)
+                texts.append(text)
 
     def failure_is_news(self, failure: Failure) -> bool:
         """Say whether the points are not known to be in this state."""
@@ -114,11 +160,11 @@ class BlockImage:
 
     def failed_sections(self) -> list[dict[str, Any]]:
         """Return every point of the block, as comsrv_set_quality takes them."""
-        return [{"type": kind.value, "ids": list(ids)} for kind, _, _, ids in self.block.sections]
+        return [{"type": _type(section), "ids": list(section.ids)} for section in self.block.sections]
 
     def _moved(self, values: Values) -> Flags:
         """Return which values are further from the ones sent than their deadband."""
-        moved: Flags = values != self._values if self._exact else np.abs(values - self._values) > self.block.thresholds
+        moved: Flags = values != self._values if self._exact else np.abs(values - self._values) > self._thresholds
         return moved
 
     def _count(self, quality: Codes, changed: Flags, sent: int) -> Counters:
@@ -136,34 +182,52 @@ class BlockImage:
         return counters
 
 
-def _section(
-    kind: str,
-    ids: tuple[str, ...],
-    start: int,
-    index: NDArray[np.intp],
-    values: Values,
-    quality: Codes,
-) -> tuple[dict[str, Any], str]:
+def _type(section: Section) -> str:
+    """Return the type of a section in a document: X for texts, which have a hash of their own."""
+    return TEXT if section.text else section.kind.value
+
+
+def _section(section: Section, index: NDArray[np.intp], reading: Reading) -> tuple[dict[str, Any], str]:
     """Return a section and its text for publishing. A bad sample has a quality only, an uncertain one both."""
-    codes = quality[index]
+    ids, start = section.ids, section.start
+    codes = reading.quality[index]
     if not codes.any():
         chosen = list(ids) if index.size == len(ids) else [ids[place - start] for place in index.tolist()]
-        texts = format_values(values[index].tolist())
+        texts = format_values(reading.values[index].tolist())
         members = ",".join(['"%s":%s'] * len(chosen)) % tuple(
             item for pair in zip(chosen, texts, strict=True) for item in pair
         )
-        return {"type": kind, "ids": chosen, "values": texts}, f'"points":{{{members}}},"quality":{{}}'
+        return {"type": section.kind.value, "ids": chosen, "values": texts}, f'"points":{{{members}}},"quality":{{}}'
+    marks, valued = _marks(section, index, codes)
+    texts = format_values(reading.values[valued].tolist())
+    return _marked(section, valued, texts, texts, marks)
+
+
+def _text_section(section: Section, index: NDArray[np.intp], reading: Reading) -> tuple[dict[str, Any], str]:
+    """Return the section of texts that changed, and its text for publishing."""
+    marks, valued = _marks(section, index, reading.quality[index])
+    texts = [reading.texts[place - section.start] for place in valued]
+    return _marked(section, valued, texts, [orjson.dumps(text).decode() for text in texts], marks)
+
+
+def _marks(section: Section, index: NDArray[np.intp], codes: Codes) -> tuple[dict[str, str], list[int]]:
+    """Return the qualities that are not good, by point, and the places of the points that have a value."""
     marks: dict[str, str] = {}
     valued: list[int] = []
     for place, code in zip(index.tolist(), codes.tolist(), strict=True):
         text = QUALITY[code]
         if text:
-            marks[ids[place - start]] = text
+            marks[section.ids[place - section.start]] = text
         if not text.startswith("bad:"):
             valued.append(place)
-    chosen = [ids[place - start] for place in valued]
-    texts = format_values(values[valued].tolist())
-    members = ",".join(f'"{point}":{text}' for point, text in zip(chosen, texts, strict=True))
+    return marks, valued
+
+
+def _marked(
+    section: Section, valued: list[int], values: list[str], shown: list[str], marks: dict[str, str]
+) -> tuple[dict[str, Any], str]:
+    chosen = [section.ids[place - section.start] for place in valued]
+    members = ",".join(f'"{point}":{text}' for point, text in zip(chosen, shown, strict=True))
     qualities = ",".join(f'"{point}":"{text}"' for point, text in marks.items())
-    section = {"type": kind, "ids": chosen, "values": texts, "quality": marks}
-    return section, f'"points":{{{members}}},"quality":{{{qualities}}}'
+    document = {"type": _type(section), "ids": chosen, "values": values, "quality": marks}
+    return document, f'"points":{{{members}}},"quality":{{{qualities}}}'

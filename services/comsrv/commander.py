@@ -102,7 +102,7 @@ class Commander:
             if not await self._write(write, deadline_ms):
                 await self._complete(command_id, "expired", "its time to live ran out before it was sent")
                 return
-        except RefusedError as error:
+        except (RefusedError, InvalidError) as error:
             await self._complete(command_id, "rejected", str(error))
             return
         except DeviceError as error:

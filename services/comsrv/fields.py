@@ -17,6 +17,8 @@ _COMMA: Final = re.compile(r"[+-]?\d+,\d+")
 _AMBIGUOUS: Final = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 _INTEGER: Final = re.compile(r"[+-]?\d+")
 _NOT_FINITE: Final = frozenset(("nan", "inf", "infinity"))
+_BETWEEN: Final = re.compile(r"[;|\s]+")
+_LABEL: Final = re.compile(r"\s*([+-]?\d{1,10})\s*[=:]\s*(.*\S)\s*")
 _TRUTH: Final = {"1": True, "true": True, "0": False, "false": False}
 
 
@@ -57,6 +59,37 @@ def truth(value: Any) -> Any:
     found = _TRUTH.get(str(value).strip().lower())
     if found is None:
         raise ValueError(f"{value!r} is neither true nor false")
+    return found
+
+
+def words(value: Any) -> Any:
+    """Read words from a cell, separated by `;`, `|` or blanks; a number or a list is taken as it is."""
+    if isinstance(value, bool):
+        raise ValueError("must be words")  # noqa: TRY004 - pydantic collects ValueError
+    if isinstance(value, int | float):
+        return (f"{value:.17g}",)
+    if isinstance(value, str):
+        return tuple(word for word in _BETWEEN.split(value.strip()) if word)
+    if isinstance(value, list | tuple):
+        return tuple(f"{word:.17g}" if isinstance(word, float) else str(word) for word in value)
+    return value
+
+
+def labels(value: Any) -> Any:
+    """Read what values mean from a cell such as `0=Off; 1=On`, separated by `;` or `|`."""
+    if not isinstance(value, str):
+        return value
+    found: dict[str, str] = {}
+    for part in re.split(r"[;|]", value):
+        if not part.strip():
+            continue
+        match = _LABEL.fullmatch(part)
+        if match is None:
+            raise ValueError(f"{part.strip()!r} is no label; write 0=Off; 1=On")
+        key = str(int(match[1]))
+        if key in found:
+            raise ValueError(f"{key} stands twice")
+        found[key] = match[2]
     return found
 
 

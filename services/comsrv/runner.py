@@ -18,6 +18,7 @@ from services.comsrv.functions import ComsrvFunctions
 from services.comsrv.line import Line
 from services.comsrv.plugins.registry import protocols
 from services.comsrv.poller import Poller
+from services.comsrv.reporting import Reports
 from services.comsrv.sentfile import SentFile
 from services.comsrv.settings import ComsrvSettings
 from services.comsrv.uplink import LeaseLostError, Uplink
@@ -177,6 +178,7 @@ class Runner:
             interval_ms=channel.interval_ms,
             renew_ms=self._settings.renew_ms,
             define=lambda: definition(channel),
+            report=Reports(channel).of,
         )
         if not await self._claimed(uplink):
             return

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from libs.http.pages import PageQuery
 from libs.points import PointKind
 from libs.validation import Id, Model
-from services.comsrv.channel import MAX_ID, Points, Polling
+from services.comsrv.channel import MAX_ID, ChannelReporting, Points, Polling
 
 MAX_TTL_MS = 600_000
 MAX_WAIT_MS = 30_000
@@ -25,6 +25,7 @@ class ChannelBody(Model):
     description: str = Field("", max_length=1024)
     parameters: dict[str, Any] = Field(default_factory=dict)
     polling: Polling = Polling()
+    reporting: ChannelReporting = ChannelReporting()
     points: Points = Points()
 
 
@@ -37,6 +38,7 @@ class ChannelChange(Model):
     description: str | None = Field(None, max_length=1024)
     parameters: dict[str, Any] | None = None
     polling: Polling | None = None
+    reporting: ChannelReporting | None = None
     points: Points | None = None
 
 

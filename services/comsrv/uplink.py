@@ -30,6 +30,7 @@ from services.comsrv.blockimage import BlockImage, Failure
 from services.comsrv.contract import Block, Reading
 from services.comsrv.counters import Counters
 from services.comsrv.functions import ComsrvFunctions
+from services.comsrv.reporting import Report
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Uplink:
         interval_ms: int,
         renew_ms: int,
         define: Callable[[], dict[str, Any]],
+        report: Callable[[Block], Report | None] = lambda _: None,
     ) -> None:
         """Prepare; nothing is claimed yet.
 
@@ -73,6 +75,7 @@ class Uplink:
             interval_ms: the poll interval, of which three make a lease.
             renew_ms: the time between two renewals.
             define: returns the channel's definition, for a Redis that lost it.
+            report: returns which changes of a block are worth sending.
         """
         self.functions = functions
         self.channel = channel
@@ -84,6 +87,7 @@ class Uplink:
         self._interval_ms = interval_ms
         self._renew_ms = renew_ms
         self._define = define
+        self._report = report
         self._images: dict[str, BlockImage] = {}
         self._queue: deque[tuple[Block, Reading | Failure]] = deque()
         self._counters = Counters()
@@ -178,7 +182,7 @@ class Uplink:
     async def _send(self, block: Block, item: Reading | Failure) -> None:
         image = self._images.get(block.name)
         if image is None:
-            image = self._images[block.name] = BlockImage(block)
+            image = self._images[block.name] = BlockImage(block, self._report(block))
         outcome = _Outcome.AGAIN
         while outcome is _Outcome.AGAIN:
             if isinstance(item, Failure):

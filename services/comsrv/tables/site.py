@@ -24,8 +24,8 @@ Where = Callable[[PointKind, int, str], str]
 # Families a kind may have.
 _FAMILIES: Final = {
     PointKind.TELEMETRY: ("number", "text"),
-    PointKind.SIGNAL: ("bool",),
-    PointKind.CONTROL: ("bool", "number"),
+    PointKind.SIGNAL: ("bool", "double"),
+    PointKind.CONTROL: ("bool", "double", "number"),
     PointKind.ADJUSTMENT: ("number",),
 }
 

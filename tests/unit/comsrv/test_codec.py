@@ -11,14 +11,15 @@ from libs.errors import InvalidError
 from libs.points import PointKind
 from services.comsrv.contract import GOOD, NAN, OUT_OF_RANGE, SENTINEL
 from services.comsrv.plugins.modbus.codec import Decoder, encode, from_device
-from services.comsrv.plugins.modbus.mapping import ORDERS, WIDTHS, Wire
+from services.comsrv.plugins.modbus.mapping import Wire
+from services.comsrv.plugins.modbus.wiretypes import ORDERS, TYPES
 from tests.unit.comsrv.points import wire
 
 FORMATS = {
     "int16": ">h", "uint16": ">H", "int32": ">i", "uint32": ">I", "float32": ">f",
     "int64": ">q", "uint64": ">Q", "float64": ">d",
 }  # fmt: skip
-TYPES_AND_ORDERS = [(name, order) for name in FORMATS for order in ORDERS[WIDTHS[name]]]
+TYPES_AND_ORDERS = [(name, order) for name in FORMATS for order in ORDERS[TYPES[name].size]]
 
 
 def decode_one(point: Wire, data: bytes) -> tuple[float, int]:

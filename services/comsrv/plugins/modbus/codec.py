@@ -1,176 +1,248 @@
-"""Bytes of a Modbus answer to arrays, and a value to the bytes of a write.
+"""Bytes of a Modbus answer to arrays.
 
 Decoding works on a whole block: the bytes of all values of one wire type are gathered
 with one index array, in which the byte order is already undone, and read as one numpy
-array. Nothing is done point by point.
+array. Nothing is done point by point; texts are decoded when a byte of them changed.
 """
 
 from __future__ import annotations
 
 import math
-import struct
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.errors import InvalidError
 from libs.numbers import EXACT_LIMIT
-from services.comsrv.contract import GOOD, NAN, OUT_OF_RANGE, SENTINEL, Codes, Values
+from services.comsrv.contract import GOOD, NAN, OUT_OF_RANGE, SENTINEL, Codes, Values, quality_code
+from services.comsrv.plugins.modbus.encoding import encode, from_device
 from services.comsrv.plugins.modbus.mapping import Wire
+from services.comsrv.plugins.modbus.scaling import Scaling
+from services.comsrv.plugins.modbus.sentinels import ANY_NAN
+from services.comsrv.plugins.modbus.texts import TextDecoder
+from services.comsrv.plugins.modbus.wiretypes import DOUBLE_POINT, TYPES, byte_places
 
-_NUMPY: Final = {
-    "int16": ">i2", "uint16": ">u2", "int32": ">i4", "uint32": ">u4", "float32": ">f4",
-    "int64": ">i8", "uint64": ">u8", "float64": ">f8",
-}  # fmt: skip
-_STRUCT: Final = {
-    "int16": ">h", "uint16": ">H", "int32": ">i", "uint32": ">I", "float32": ">f",
-    "int64": ">q", "uint64": ">Q", "float64": ">d", "bool": ">H",
-}  # fmt: skip
-_RANGES: Final = {
-    f"{sign}int{bits}": ((-(1 << bits - 1), (1 << bits - 1) - 1) if not sign else (0, (1 << bits) - 1))
-    for bits in (16, 32, 64)
-    for sign in ("", "u")
-}
+__all__ = ["Decoder", "encode", "from_device"]
+
+# A nibble above 9, a state that IEC 60870-5 calls indeterminate.
+NO_BCD: Final = quality_code("bad:no_bcd")
+INVALID_STATE: Final = quality_code("uncertain:invalid_state")
+NO_TEXTS: Final[tuple[str, ...]] = ()
 
 
-class _Group(NamedTuple):
+class _Group:
     """Values of one wire type: where their bytes are, most significant first, and where they go."""
 
-    dtype: str
-    gather: NDArray[np.intp]
-    target: NDArray[np.intp]
+    def __init__(self, name: str, members: list[tuple[int, Wire]], address: int) -> None:
+        kind = TYPES[name]
+        self.dtype = kind.numpy
+        self.unsigned = f">u{kind.size}"
+        self.digits = kind.digits
+        self.gather = np.array(
+            [
+                [2 * (wire.address - address) + place for place in byte_places(wire.order, kind.size)]
+                for _, wire in members
+            ],
+            np.intp,
+        )
+        self.target = np.array([index for index, _ in members], np.intp)
+        # Near 2^53 the float can't tell whether an integer is exact; the integer can.
+        self.long = kind.size == 8 and "f" not in kind.numpy
+        known = [(place, bits) for place, (_, wire) in enumerate(members) for bits in wire.sentinels if bits != ANY_NAN]
+        self.sentinel_at = np.array([place for place, _ in known], np.intp)
+        self.sentinels = np.array([bits for _, bits in known], np.uint64).astype(self.unsigned)
+        self.fields = _Fields([wire for _, wire in members]) if members[0][1].bits and kind.size > 1 else None
+
+    def read(self, octets: NDArray[np.uint8], found: _Found) -> None:
+        """Put the values into `found.raw`, and note what is no value."""
+        bits = octets[self.gather].view(self.unsigned)[:, 0]
+        if self.sentinel_at.size:
+            hit = bits[self.sentinel_at] == self.sentinels
+            if hit.any():
+                found.mark(self.target[self.sentinel_at[hit]], SENTINEL)
+        if self.fields is not None:
+            found.raw[self.target] = self.fields.extract(bits)
+            return
+        values: NDArray[Any] = bits.view(self.dtype)
+        if self.digits:
+            values, wrong = _from_bcd(bits, self.digits)
+            if wrong.any():
+                found.mark(self.target[wrong], NO_BCD)
+        found.raw[self.target] = values
+        if self.long:
+            large = values > EXACT_LIMIT
+            if self.dtype == ">i8":
+                large |= values < -EXACT_LIMIT
+            if large.any():
+                found.beyond.append(self.target[large])
+
+
+class _Fields:
+    """Bits inside the values of a group, counted from the least significant."""
+
+    def __init__(self, wires: list[Wire]) -> None:
+        self._shifts = np.array([wire.bit for wire in wires], np.uint64)
+        self._masks = np.array([(1 << wire.bits) - 1 for wire in wires], np.uint64)
+        # The sign bit of a signed field, 0 for an unsigned one.
+        signed = [1 << wire.bits - 1 if TYPES[wire.type].numpy[1] == "i" else 0 for wire in wires]
+        self._signs = np.array(signed, np.int64)
+
+    def extract(self, bits: NDArray[Any]) -> NDArray[np.int64]:
+        """Return the values of the fields."""
+        plain = ((bits.astype(np.uint64) >> self._shifts) & self._masks).astype(np.int64)
+        found: NDArray[np.int64] = (plain ^ self._signs) - self._signs
+        return found
+
+
+class _Found(NamedTuple):
+    """What the groups found: the raw values, codes of points that have none, integers beyond 2^53."""
+
+    raw: Values
+    marks: list[tuple[NDArray[np.intp], int]]
+    beyond: list[NDArray[np.intp]]
+
+    def mark(self, points: NDArray[np.intp], code: int) -> None:
+        """Note that points have no value."""
+        self.marks.append((points, code))
 
 
 class Decoder:
     """Decodes the answers to one request."""
 
     def __init__(self, wires: list[Wire], address: int, count: int) -> None:
-        """Prepare the index arrays for points in the order of the block."""
+        """Prepare the index arrays for points in the order of the block; texts come last."""
+        numbers = [wire for wire in wires if not wire.is_text]
         self.size = len(wires)
         self.byte_count = (count + 7) // 8 if wires[0].is_bit else 2 * count
-        self._groups = [
-            _group(
-                dtype, [(index, wire) for index, wire in enumerate(wires) if _NUMPY.get(wire.type) == dtype], address
-            )
-            for dtype in dict.fromkeys(_NUMPY[wire.type] for wire in wires if wire.type != "bool")
-        ]
-        bits = [(index, wire) for index, wire in enumerate(wires) if wire.type == "bool"]
-        self._bits = np.array([index for index, _ in bits], np.intp)
-        self._bit_bytes = np.array([_bit_place(wire, address)[0] for _, wire in bits], np.intp)
-        self._bit_shifts = np.array([_bit_place(wire, address)[1] for _, wire in bits], np.uint8)
-        self._scale = np.array([-1.0 if wire.point.reverse else wire.point.scale for wire in wires])
-        self._offset = np.array([1.0 if wire.point.reverse else wire.point.offset for wire in wires])
-        self._linear = bool((self._scale != 1.0).any() or (self._offset != 0.0).any())
-        sentinels = [math.nan if wire.sentinel is None else wire.sentinel for wire in wires]
-        self._sentinels = None if all(map(math.isnan, sentinels)) else np.array(sentinels)
+        self._numbers = len(numbers)
+        self._groups = _groups(numbers, address)
+        self._bits = _Bits(numbers, address)
+        self._scaling = Scaling(numbers, address)
+        self._any_nan = np.array([ANY_NAN in wire.sentinels for wire in numbers], bool)
+        self._limits = _Limits(numbers)
+        texts = [wire for wire in wires if wire.is_text]
+        self._texts = TextDecoder(texts, address) if texts else None
 
     def decode(self, data: bytes) -> tuple[Values, Codes]:
-        """Return values and quality codes; where the code is not GOOD the value is 0."""
+        """Return values and quality codes; where a code says bad the value is 0."""
         octets = np.frombuffer(data, np.uint8)
-        raw = np.empty(self.size)
-        beyond: NDArray[np.intp] | None = None
-        for dtype, gather, target in self._groups:
-            values = octets[gather].view(dtype)[:, 0]
-            raw[target] = values
-            if dtype in {">i8", ">u8"}:
-                # Near 2^53 the float can't tell; the integer can.
-                large = (values > EXACT_LIMIT) | (values < -EXACT_LIMIT if dtype == ">i8" else False)
-                if large.any():
-                    beyond = np.concatenate([beyond, target[large]]) if beyond is not None else target[large]
-        if self._bits.size:
-            raw[self._bits] = (octets[self._bit_bytes] >> self._bit_shifts) & 1
+        found = _Found(np.zeros(self._numbers), [], [])
+        for group in self._groups:
+            group.read(octets, found)
+        self._bits.read(octets, found)
         with np.errstate(all="ignore"):
-            result: Values = raw * self._scale + self._offset if self._linear else raw
+            result = self._scaling.apply(found.raw, octets, found.mark)
+            result, beyond_limits = self._limits.apply(result)
             good = np.abs(result) <= EXACT_LIMIT
-        if beyond is not None:
-            good[beyond] &= np.abs(result[beyond]) < EXACT_LIMIT
+        for large in found.beyond:
+            good[large] &= np.abs(result[large]) < EXACT_LIMIT
+        if beyond_limits is not None:
+            good &= ~beyond_limits
         quality: Codes = np.zeros(self.size, np.uint8)
-        if self._sentinels is not None:
-            hit = raw == self._sentinels
-            quality[hit] = SENTINEL
-            good &= ~hit
-        if not good.all():
-            bad = ~good & (quality == GOOD)
-            quality[bad] = np.where(np.isfinite(raw[bad]), OUT_OF_RANGE, NAN)
-            result = np.where(good, result, 0.0)
-        return result, quality
+        if found.marks or not good.all():
+            result = self._judge(found, result, good, quality)
+        if self._texts is None:
+            return result, quality
+        quality[self._numbers :] = self._texts.decode(octets)
+        return np.concatenate((result, np.zeros(self.size - self._numbers))), quality
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts of the last answer decoded, in the order of the block's last section."""
+        return NO_TEXTS if self._texts is None else self._texts.texts
+
+    def _judge(self, found: _Found, result: Values, good: NDArray[np.bool_], quality: Codes) -> Values:
+        """Give what is no value its quality code; the first reason counts."""
+        numbers = quality[: self._numbers]
+        bad = ~good
+        numbers[bad] = np.where(np.isfinite(found.raw[bad]), OUT_OF_RANGE, NAN)
+        numbers[(numbers == NAN) & self._any_nan] = SENTINEL
+        for points, code in reversed(found.marks):
+            numbers[points] = code
+        return np.where((numbers == GOOD) | (numbers == INVALID_STATE), result, 0.0)
 
 
-def encode(wire: Wire, value: float) -> bytes:
-    """Return the register bytes of a value, as they go over the wire.
+class _Bits:
+    """Coils, discrete inputs, bits of registers, and double points of both."""
 
-    The value is un-scaled and rounded to nearest, halves away from zero. It is never
-    truncated, wrapped or saturated.
+    def __init__(self, wires: Sequence[Wire], address: int) -> None:
+        members = [(index, wire) for index, wire in enumerate(wires) if wire.type in {"bool", DOUBLE_POINT}]
+        self._target = np.array([index for index, _ in members], np.intp)
+        places = [_bit_place(wire, address, 0) for _, wire in members]
+        self._bytes = np.array([place for place, _ in places], np.intp)
+        self._shifts = np.array([shift for _, shift in places], np.uint8)
+        double = [(place, wire) for place, (_, wire) in enumerate(members) if wire.type == DOUBLE_POINT]
+        self._double = np.array([place for place, _ in double], np.intp)
+        high = [_bit_place(wire, address, 1) for _, wire in double]
+        self._high_bytes = np.array([place for place, _ in high], np.intp)
+        self._high_shifts = np.array([shift for _, shift in high], np.uint8)
 
-    Raises:
-        InvalidError: the wire type can't hold the value, or it is outside the point's limits.
-    """
-    device = to_device(wire, value)
-    if wire.type == "bool":
-        packed = struct.pack(">H", int(device))
-    elif wire.type in _RANGES:
-        low, high = _RANGES[wire.type]
-        if not low <= device <= high:
-            raise InvalidError(f"{value:g} is {device:.15g} on the device, outside {wire.type} ({low} to {high})")
-        packed = struct.pack(_STRUCT[wire.type], int(device))
-    else:
-        packed = _pack_float(wire, device, value)
-    return bytes(packed[ord(letter) - ord("A")] for letter in wire.order)
-
-
-def to_device(wire: Wire, value: float) -> float:
-    """Return the number the device gets: un-scaled, rounded for integers, checked against the limits."""
-    point = wire.point
-    if not math.isfinite(value):
-        raise InvalidError(f"{value} is not finite")
-    if point.min is not None and value < point.min:
-        raise InvalidError(f"{value:g} is below the minimum {point.min:g}")
-    if point.max is not None and value > point.max:
-        raise InvalidError(f"{value:g} is above the maximum {point.max:g}")
-    if wire.type == "bool":
-        if value not in {0, 1}:
-            raise InvalidError(f"{value:g} is neither 0 nor 1")
-        return 1.0 - value if point.reverse else value
-    device = (value - point.offset) / point.scale
-    if wire.type in _RANGES:
-        # Nine decimals first: (1.005 - 0) / 0.01 is 100.49999999999999 and means 100.5.
-        device = math.copysign(math.floor(round(abs(device), 9) + 0.5), device)
-    return device
+    def read(self, octets: NDArray[np.uint8], found: _Found) -> None:
+        """Put the bits into `found.raw`."""
+        if not self._target.size:
+            return
+        values = (octets[self._bytes] >> self._shifts) & 1
+        if self._double.size:
+            values[self._double] += 2 * ((octets[self._high_bytes] >> self._high_shifts) & 1)
+            wrong = values[self._double] == 3
+            if wrong.any():
+                found.mark(self._target[self._double[wrong]], INVALID_STATE)
+        found.raw[self._target] = values
 
 
-def from_device(wire: Wire, data: bytes) -> float:
-    """Return the value that register bytes stand for, in engineering units; NaN where there is none."""
-    packed = bytes(len(wire.order))
-    packed = bytes(data[wire.order.index(chr(ord("A") + index))] for index in range(len(packed)))
-    raw = struct.unpack(_STRUCT[wire.type], packed)[0]
-    if wire.type == "bool":
-        return float(bool(raw) != wire.point.reverse)
-    return float(raw * wire.point.scale + wire.point.offset)
+class _Limits:
+    """What becomes of values beyond min and max, where a point says so."""
+
+    def __init__(self, wires: Sequence[Wire]) -> None:
+        self._clamp = _bounds(wires, "clamp")
+        self._bad = _bounds(wires, "bad")
+
+    def apply(self, values: Values) -> tuple[Values, NDArray[np.bool_] | None]:
+        """Return the values, and which of them are bad."""
+        if self._clamp is not None:
+            values = np.clip(values, *self._clamp)
+        if self._bad is None:
+            return values, None
+        low, high = self._bad
+        return values, (values < low) | (values > high)
 
 
-def _pack_float(wire: Wire, device: float, value: float) -> bytes:
-    try:
-        packed = struct.pack(_STRUCT[wire.type], device)
-    except OverflowError:
-        packed = struct.pack(_STRUCT[wire.type], math.inf)
-    if not math.isfinite(struct.unpack(_STRUCT[wire.type], packed)[0]):
-        raise InvalidError(f"{value:g} is beyond what {wire.type} holds")
-    return packed
+def _bounds(wires: Sequence[Wire], how: str) -> tuple[Values, Values] | None:
+    if not any(wire.point.limits == how for wire in wires):
+        return None
+
+    def limit(wire: Wire, value: float | None, none: float) -> float:
+        return none if value is None or wire.point.limits != how else value
+
+    return (
+        np.array([limit(wire, wire.point.min, -math.inf) for wire in wires]),
+        np.array([limit(wire, wire.point.max, math.inf) for wire in wires]),
+    )
 
 
-def _group(dtype: str, members: list[tuple[int, Wire]], address: int) -> _Group:
-    gather = [
-        [2 * (wire.address - address) + wire.order.index(chr(ord("A") + place)) for place in range(2 * wire.width)]
-        for _, wire in members
-    ]
-    return _Group(dtype, np.array(gather, np.intp), np.array([index for index, _ in members], np.intp))
+def _groups(wires: Sequence[Wire], address: int) -> list[_Group]:
+    """Return the values by type; fields of more than a byte apart from whole values."""
+    members: dict[tuple[str, bool], list[tuple[int, Wire]]] = {}
+    for index, wire in enumerate(wires):
+        if wire.type not in {"bool", DOUBLE_POINT}:
+            members.setdefault((wire.type, wire.bits > 0), []).append((index, wire))
+    return [_Group(name, found, address) for (name, _), found in members.items()]
 
 
-def _bit_place(wire: Wire, address: int) -> tuple[int, int]:
-    """Return (byte, shift) of a bit in the answer."""
+def _from_bcd(bits: NDArray[Any], digits: int) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+    """Return the numbers that decimal digits of four bits spell, and which of them have one above 9."""
+    shifts = np.arange(4 * (digits - 1), -4, -4).astype(np.uint64)
+    nibbles: NDArray[np.uint64] = (bits.astype(np.uint64)[:, None] >> shifts) & np.uint64(15)
+    powers = np.array([10**place for place in range(digits - 1, -1, -1)], np.uint64)
+    wrong: NDArray[np.bool_] = np.any(nibbles > 9, axis=1)
+    return np.asarray(nibbles @ powers, np.uint64), wrong
+
+
+def _bit_place(wire: Wire, address: int, further: int) -> tuple[int, int]:
+    """Return (byte, shift) in the answer of a point's bit, or of the one `further` up."""
     offset = wire.address - address
     if wire.bit is None:
-        return offset // 8, offset % 8
-    high = wire.bit >= 8
-    return 2 * offset + wire.order.index("A" if high else "B"), wire.bit % 8
+        return (offset + further) // 8, (offset + further) % 8
+    bit = wire.bit + further
+    return 2 * offset + wire.order.index("A" if bit >= 8 else "B"), bit % 8

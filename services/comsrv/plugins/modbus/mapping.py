@@ -1,4 +1,4 @@
-"""Where a point stands in a Modbus device: the mapping row, checked and made into an address.
+"""Where a point stands in a Modbus device: the mapping row, made into an address.
 
 Addresses on the wire count from 0. `addressing: one` counts from 1; `modicon` names the
 table by the first digit (Modicon 984 notation): 1 coil, 10001 discrete input, 30001 input
@@ -7,39 +7,38 @@ register, 40001 holding register, or with six digits 400001.
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from libs.points import PointKind
 from libs.validation import Model, nearest
-from services.comsrv.channel import Point, family
-from services.comsrv.fields import Integer, Number
+from services.comsrv.channel import Point
+from services.comsrv.fields import Integer, Truth, words
+from services.comsrv.plugins.modbus.sentinels import patterns
+from services.comsrv.plugins.modbus.wiretypes import (
+    DOUBLE_POINT,
+    STRING,
+    TYPES,
+    WIDTHS,
+    WIRE_TYPES,
+    full_order,
+    related_order,
+)
 
 Addressing = Literal["zero", "one", "modicon"]
 
-# Wire type -> registers.
-WIDTHS: Final = {
-    "bool": 1, "int16": 1, "uint16": 1, "int32": 2, "uint32": 2, "float32": 2,
-    "int64": 4, "uint64": 4, "float64": 4,
-}  # fmt: skip
-# Byte orders by registers; the first is the default. Letters name the bytes of the value from its
-# most significant, A, in the order in which they come over the wire. The four-letter orders mean the
-# same for 64 bits: CDAB is the low word first, BADC swaps the bytes of each word, DCBA does both.
-ORDERS: Final = {
-    1: ("AB", "BA"),
-    2: ("ABCD", "CDAB", "BADC", "DCBA"),
-    4: ("ABCDEFGH", "GHEFCDAB", "BADCFEHG", "HGFEDCBA"),
-}
-LONG_ORDERS: Final = dict(zip(("ABCD", "CDAB", "BADC", "DCBA"), ORDERS[4], strict=True))
 READ_CODES: Final = (1, 2, 3, 4)
-WRITE_CODES: Final = (5, 6, 15, 16)
+WRITE_CODES: Final = (5, 6, 15, 16, 22)
 BIT_CODES: Final = (1, 2, 5, 15)
+MASK_WRITE: Final = 22
 # Function code -> the code that reads the same table.
-READS: Final = {1: 1, 2: 2, 3: 3, 4: 4, 5: 1, 15: 1, 6: 3, 16: 3}
+READS: Final = {1: 1, 2: 2, 3: 3, 4: 4, 5: 1, 15: 1, 6: 3, 16: 3, 22: 3}
 # Code that reads a table -> first digit of its Modicon addresses.
-_MODICON: Final = {1: 0, 2: 1, 3: 4, 4: 3}
+MODICON: Final = {1: 0, 2: 1, 3: 4, 4: 3}
 MAX_ADDRESS: Final = 65535
+# Types a register may have that holds the scale of another.
+SCALE_TYPES: Final = ("int16", "uint16", "int32", "uint32", "float32")
 
 
 class Mapping(Model):
@@ -50,24 +49,39 @@ class Mapping(Model):
     register_address: Integer = Field(ge=0)
     data_type: str
     byte_order: str = ""
-    bit_position: Integer | None = Field(None, ge=0, le=15)
-    register_count: Integer | None = None
-    sentinel: Number | None = None
+    bit_position: Integer | None = Field(None, ge=0, le=63)
+    bit_count: Integer | None = Field(None, ge=1, le=53)
+    register_count: Integer | None = Field(None, ge=1)
+    encoding: Literal["ascii", "utf-8"] = "ascii"
+    sentinel: Annotated[tuple[str, ...], BeforeValidator(words)] = ()
+    scale_register: Integer | None = Field(None, ge=0)
+    scale_data_type: str = "int16"
+    scale_mode: Literal["power_of_ten", "factor"] = "power_of_ten"
+    read_modify_write: Truth = False
     verify_address: Integer | None = Field(None, ge=0)
+    poll_group: str = ""
 
     @field_validator("function_code")
     @classmethod
     def _known_code(cls, code: int) -> int:
         if code not in READS:
-            raise ValueError(f"{code} is none of 1, 2, 3, 4, 5, 6, 15, 16")
+            raise ValueError(f"{code} is none of {', '.join(map(str, sorted(READS)))}")
         return code
 
     @field_validator("data_type")
     @classmethod
     def _known_type(cls, data_type: str) -> str:
         lowered = data_type.lower()
-        if lowered not in WIDTHS:
-            raise ValueError(f"unknown wire type {data_type!r}{nearest(lowered, WIDTHS)}")
+        if lowered not in WIRE_TYPES:
+            raise ValueError(f"unknown wire type {data_type!r}{nearest(lowered, WIRE_TYPES)}")
+        return lowered
+
+    @field_validator("scale_data_type")
+    @classmethod
+    def _known_scale_type(cls, data_type: str) -> str:
+        lowered = data_type.lower()
+        if lowered not in SCALE_TYPES:
+            raise ValueError(f"{data_type!r} is none of {', '.join(SCALE_TYPES)}")
         return lowered
 
     @field_validator("byte_order")
@@ -75,9 +89,45 @@ class Mapping(Model):
     def _upper(cls, order: str) -> str:
         return order.upper()
 
+    @field_validator("encoding", "scale_mode", mode="before")
+    @classmethod
+    def _lower(cls, text: Any) -> Any:
+        return text.lower() if isinstance(text, str) else text
+
+    @property
+    def is_bit(self) -> bool:
+        """True for coils and discrete inputs."""
+        return self.function_code in BIT_CODES
+
+    @property
+    def width(self) -> int:
+        """Registers, or bits of the tables of bits."""
+        if self.is_bit:
+            return 2 if self.data_type == DOUBLE_POINT else 1
+        return self.register_count or 1 if self.data_type == STRING else WIDTHS[self.data_type]
+
+
+class ScaleRegister(NamedTuple):
+    """The register that holds the scale of another: its power of ten, or the factor itself."""
+
+    address: int
+    type: str
+    order: str
+    power: bool
+
+    @property
+    def end(self) -> int:
+        """The first address behind it."""
+        return self.address + WIDTHS[self.type]
+
 
 class Wire(NamedTuple):
-    """A point as it stands on the wire. `bit` is None for anything but a bit of a register."""
+    """A point as it stands on the wire.
+
+    `bit` and `bits` are the start and the width of a field inside the value, None and 0 for a
+    whole value. `width` counts registers, or bits of the tables of bits. `sentinels` are patterns of
+    the value's bits, -1 among them for any NaN.
+    """
 
     kind: PointKind
     point: Point
@@ -88,8 +138,13 @@ class Wire(NamedTuple):
     order: str
     bit: int | None
     width: int
-    sentinel: float | None
+    sentinels: tuple[int, ...]
     verify_address: int
+    bits: int = 0
+    scale: ScaleRegister | None = None
+    encoding: str = "ascii"
+    read_modify_write: bool = False
+    group: str = ""
 
     @property
     def read_code(self) -> int:
@@ -101,26 +156,29 @@ class Wire(NamedTuple):
         """True for coils and discrete inputs, which have addresses of their own."""
         return self.code in BIT_CODES
 
+    @property
+    def is_text(self) -> bool:
+        """True for a string."""
+        return self.type == STRING
 
-def check(kind: PointKind, point: Point, mapping: Mapping, addressing: Addressing) -> list[str]:
-    """Return all that is wrong with a mapping, each in a sentence."""
-    found = [*_check_code(kind, mapping), *_check_type(kind, point, mapping)]
-    if not found:
-        found += _check_order(mapping)
-    for name in ("register_address", "verify_address"):
-        address = getattr(mapping, name)
-        if address is not None:
-            found += _check_address(name, address, mapping, addressing)
-    return found
+    @property
+    def start(self) -> int:
+        """The first address that must be read with the point: its own, or that of its scale."""
+        return self.address if self.scale is None else min(self.address, self.scale.address)
+
+    @property
+    def end(self) -> int:
+        """The first address behind what must be read with the point."""
+        end = self.address + self.width
+        return end if self.scale is None else max(end, self.scale.end)
 
 
 def resolve(kind: PointKind, point: Point, mapping: Mapping, addressing: Addressing) -> Wire:
     """Return the point on the wire; the mapping was checked before."""
-    width = WIDTHS[mapping.data_type]
-    order = mapping.byte_order or ORDERS[width][0]
-    is_bit = mapping.function_code in BIT_CODES
+    order = full_order(mapping.data_type, mapping.byte_order)
     address = wire_address(mapping.register_address, mapping.function_code, addressing)
     verify = mapping.verify_address
+    bit, bits = _field(mapping, order)
     return Wire(
         kind=kind,
         point=point,
@@ -128,11 +186,43 @@ def resolve(kind: PointKind, point: Point, mapping: Mapping, addressing: Address
         code=mapping.function_code,
         address=address,
         type=mapping.data_type,
-        order=LONG_ORDERS.get(order, order) if width == 4 else order,
-        bit=mapping.bit_position or 0 if mapping.data_type == "bool" and not is_bit else None,
-        width=width,
-        sentinel=mapping.sentinel,
+        order=order,
+        bit=bit,
+        width=mapping.width,
+        sentinels=patterns(mapping.data_type, mapping.sentinel),
         verify_address=address if verify is None else wire_address(verify, mapping.function_code, addressing),
+        bits=bits,
+        scale=_scale(mapping, order, addressing),
+        encoding=mapping.encoding,
+        read_modify_write=mapping.read_modify_write,
+        group=mapping.poll_group,
+    )
+
+
+def _field(mapping: Mapping, order: str) -> tuple[int | None, int]:
+    """Return start and width of the field that a point is, None and 0 for a whole value."""
+    start = mapping.bit_position
+    if mapping.is_bit or mapping.data_type == STRING:
+        return None, 0
+    if mapping.data_type == "bool":
+        return start or 0, 1
+    if mapping.data_type == DOUBLE_POINT:
+        return start or 0, 2
+    if TYPES[mapping.data_type].size == 1:
+        return (8 if order == "A0" else 0), 8
+    if mapping.bit_count is None:
+        return None, 0
+    return start or 0, mapping.bit_count
+
+
+def _scale(mapping: Mapping, order: str, addressing: Addressing) -> ScaleRegister | None:
+    if mapping.scale_register is None:
+        return None
+    return ScaleRegister(
+        wire_address(mapping.scale_register, mapping.function_code, addressing),
+        mapping.scale_data_type,
+        related_order(order, mapping.scale_data_type),
+        mapping.scale_mode == "power_of_ten",
     )
 
 
@@ -142,7 +232,7 @@ def wire_address(address: int, code: int, addressing: Addressing) -> int:
         return address
     if addressing == "one":
         return address - 1
-    digit = _MODICON[READS[code]]
+    digit = MODICON[READS[code]]
     if digit == 0:
         return address - 1
     # Five digits reach the first 9,999 addresses, six digits all of them.
@@ -150,70 +240,3 @@ def wire_address(address: int, code: int, addressing: Addressing) -> int:
         if base < address <= base + last:
             return address - base - 1
     return -1
-
-
-def _check_code(kind: PointKind, mapping: Mapping) -> list[str]:
-    allowed = READ_CODES if kind.readable else WRITE_CODES
-    code = mapping.function_code
-    if code not in allowed:
-        verb = "read" if kind.readable else "written"
-        return [f"function_code: a {kind.table} point is {verb} with {', '.join(map(str, allowed))}, not {code}"]
-    return []
-
-
-def _check_type(kind: PointKind, point: Point, mapping: Mapping) -> list[str]:
-    found = []
-    code, wire_type = mapping.function_code, mapping.data_type
-    if code in BIT_CODES and wire_type != "bool":
-        found.append(f"data_type: function code {code} carries bits, not {wire_type}")
-    if code == 6 and WIDTHS[wire_type] > 1:
-        found.append(f"function_code: 6 writes one register, {wire_type} needs {WIDTHS[wire_type]}; use 16")
-    if family(wire_type) != point.family and not (kind is PointKind.CONTROL and point.family == "number"):
-        found.append(f"data_type: {wire_type} on the wire does not agree with {point.data_type} in the point table")
-    if mapping.register_count not in {None, WIDTHS[wire_type]}:
-        found.append(f"register_count: {wire_type} has {WIDTHS[wire_type]} registers, not {mapping.register_count}")
-    if mapping.sentinel is not None and not kind.readable:
-        found.append("sentinel: is for points that are read")
-    if mapping.verify_address is not None and kind.readable:
-        found.append("verify_address: is for points that are written")
-    return found + _check_bit(kind, mapping)
-
-
-def _check_bit(kind: PointKind, mapping: Mapping) -> list[str]:
-    found: list[str] = []
-    code, wire_type = mapping.function_code, mapping.data_type
-    if mapping.bit_position is not None:
-        if wire_type != "bool":
-            found.append(f"bit_position: {wire_type} is no bool")
-        elif code in BIT_CODES and mapping.bit_position:
-            found.append("bit_position: a coil or discrete input has no bits")
-        elif not kind.readable and code not in BIT_CODES and mapping.bit_position:
-            found.append("bit_position: writing one bit of a register would overwrite the others")
-    return found
-
-
-def _check_order(mapping: Mapping) -> list[str]:
-    if not mapping.byte_order:
-        return []
-    if mapping.function_code in BIT_CODES:
-        return ["byte_order: a coil or discrete input has none"]
-    width = WIDTHS[mapping.data_type]
-    orders = (*ORDERS[width], *LONG_ORDERS) if width == 4 else ORDERS[width]
-    if mapping.byte_order not in orders:
-        return [f"byte_order: {mapping.data_type} takes {', '.join(orders)}, not {mapping.byte_order}"]
-    return []
-
-
-def _check_address(name: str, address: int, mapping: Mapping, addressing: Addressing) -> list[str]:
-    wire = wire_address(address, mapping.function_code, addressing)
-    if wire < 0:
-        if addressing == "one":
-            return [f"{name}: {address} with addressing one; the first address is 1"]
-        digit = _MODICON[READS[mapping.function_code]]
-        return [f"{name}: {address} is not in table {digit}xxxx, which function code {mapping.function_code} uses"]
-    last = wire + (1 if mapping.function_code in BIT_CODES else WIDTHS[mapping.data_type]) - 1
-    if last > MAX_ADDRESS:
-        if last == wire:
-            return [f"{name}: {address} is beyond the last address 65535"]
-        return [f"{name}: {mapping.data_type} at {address} ends beyond the last address 65535"]
-    return []
