@@ -59,11 +59,11 @@ class Conformance:
             assert reading.values.dtype == np.float64
             assert reading.quality.dtype == np.uint8
             assert len(reading.values) == len(reading.quality) == block.size == len(block.thresholds)
-            for kind, start, stop, ids in block.sections:
-                assert stop - start == len(ids)
-                for index, point_id in enumerate(ids):
-                    value = float(reading.values[start + index]), int(reading.quality[start + index])
-                    found[f"{kind}:{point_id}"] = value
+            for section in block.sections:
+                assert section.stop - section.start == len(section.ids)
+                for index, point_id in enumerate(section.ids, section.start):
+                    value = float(reading.values[index]), int(reading.quality[index])
+                    found[f"{section.kind}:{point_id}"] = value
         return found
 
     async def test_each_readable_point_stands_in_one_block(self, plugin: ComBase):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Final
 
@@ -43,6 +43,8 @@ LONGEST_RETURN: Final = 16
 # Exceptions of a gateway whose unit does not answer.
 UNREACHABLE: Final = frozenset((10, 11))
 MAX_SILENT: Final = 256
+# A channel that may not share a link as it is asks again after so long.
+CONFLICT_MS: Final = 5000
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ class Settings:
     turnaround_s: float = 0.1
     # Seconds a byte takes on the wire; a time-out is longer by the request and its answer.
     character_s: float = 0.0
-    # Anything else that opens the connection: the serial settings, the fallback.
-    identity: str = ""
+    # All of it as people wrote it, for saying what differs.
+    declared: dict[str, Any] = field(default_factory=dict)
 
 
 class Link:
@@ -70,9 +72,9 @@ class Link:
         """Keep the endpoints, the first before its fallback; nothing is opened yet."""
         self.settings = settings
         self.line = Line()
-        self.traffic = Traffic(meaning.of_rtu if settings.rtu else meaning.of_tcp)
+        self.traffic = Traffic(self._explain)
         self.traffic.endpoint = endpoints[0].name
-        self.users: dict[object, str] = {}
+        self._users: dict[object, str] = {}
         self._endpoints = endpoints
         self._at = 0
         self._lock = asyncio.Lock()
@@ -98,11 +100,44 @@ class Link:
         """True while requests can be sent."""
         return self._connection is not None
 
-    def pace(self, longest_ms: int) -> None:
-        """Set the longest pause between two attempts; attempts in vain still count."""
+    # Channels.
+
+    def join(
+        self, user: object, name: str, endpoints: tuple[Endpoint, ...], settings: Settings, longest_pause_ms: int
+    ) -> None:
+        """Count a channel among those that use the link.
+
+        Raises:
+            NotConnectedError: another channel uses it with other settings.
+        """
+        others = [found for other, found in self._users.items() if other is not user]
+        if settings != self.settings:
+            if others:
+                text = _difference(self.settings, settings)
+                raise NotConnectedError(
+                    f"{self.traffic.endpoint} is shared with {others[0]}, which has {text}", retry_after_ms=CONFLICT_MS
+                )
+            self._drop()
+            self.settings = settings
+            self._endpoints = endpoints
+            self._at = 0
+        self._users[user] = name
         attempts = self._backoff.attempts
-        self._backoff = Backoff(FIRST_PAUSE_MS, longest_ms)
+        self._backoff = Backoff(FIRST_PAUSE_MS, longest_pause_ms)
         self._backoff.attempts = attempts
+
+    async def leave(self, user: object) -> None:
+        """Count a channel out; the last one closes the connection."""
+        if self._users.pop(user, None) is None or self._users:
+            return
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
+        self._drop()
+        await self._closed()
+
+    def _explain(self, sent: bool, data: bytes) -> str:
+        return (meaning.of_rtu if self.settings.rtu else meaning.of_tcp)(sent, data)
 
     # Connections.
 
@@ -138,14 +173,7 @@ class Link:
         if self._opening is opening:
             self._opening = None
 
-    def release(self) -> None:
-        """Close what there is: nobody uses the link."""
-        if self._opening is not None:
-            self._opening.cancel()
-            self._opening = None
-        self._drop()
-
-    async def closed(self) -> None:
+    async def _closed(self) -> None:
         """Wait until the device had the chance to see that the connection ended."""
         if self._last is not None:
             with suppress(TimeoutError):
@@ -169,7 +197,7 @@ class Link:
 
     async def _open_at(self, place: int, timeout_s: float) -> NotConnectedError | None:
         """Open one endpoint, once the connection before is closed and the device had its pause."""
-        await self.closed()
+        await self._closed()
         await asyncio.sleep(max(self._closed_at + self.settings.reconnect_pause_s - monotonic(), 0))
         endpoint = self._endpoints[place]
         connection = Connection(self._receiver(), self.traffic, self._ended)
@@ -221,7 +249,7 @@ class Link:
         self._closed_at = monotonic()
         self.traffic.connected = False
         connection.close()
-        if not self._proven and self.users:
+        if not self._proven and self._users:
             self._next_attempt = monotonic() + self._backoff.next_ms() / 1000
             self._at = (self._at + 1) % len(self._endpoints)
 
@@ -439,3 +467,10 @@ class Link:
             self.traffic.requests += 1
             connection.tell(0, query)
             self._ready_at = monotonic() + self.settings.turnaround_s + self.settings.character_s * len(query.pdu)
+
+
+def _difference(one: Settings, other: Settings) -> str:
+    """Say what two channels of a link do not agree on."""
+    names = sorted(one.declared.keys() | other.declared.keys())
+    found = [(name, one.declared.get(name), other.declared.get(name)) for name in names]
+    return ", ".join(f"{name} {mine!r}, not {theirs!r}" for name, mine, theirs in found if mine != theirs)
