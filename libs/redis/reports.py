@@ -16,7 +16,7 @@ from libs.redis.client import Client, execute
 from libs.redis.functions import Functions
 
 _LOG = logging.getLogger(__name__)
-INTERVAL_S: Final = 5.0
+INTERVAL_S: Final = 2.0
 MAX_DETAIL: Final = 300
 
 

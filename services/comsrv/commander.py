@@ -99,6 +99,10 @@ class Commander:
         self.executed += 1
         try:
             await self._sent.add(command_id)
+        except UnavailableError as error:
+            await self._complete(command_id, "failed", f"not sent: {error}")
+            return
+        try:
             if not await self._write(write, deadline_ms):
                 await self._complete(command_id, "expired", "its time to live ran out before it was sent")
                 return

@@ -1,26 +1,32 @@
 """The ids of the commands that were sent, on disk before their bytes leave.
 
 A command whose id stands here is never sent again, whatever Redis says after a crash or
-a power cut of either side.
+a power cut of either side. The file has its room from the start, so that commands go on
+when the disk is full.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
 from libs.clock import now_ms
+from libs.errors import UnavailableError
+
+log = logging.getLogger(__name__)
 
 # No command lives longer than 10 minutes; ids of two days are more than enough.
 KEPT_MS: Final = 2 * 24 * 3_600_000
-# Lines after which a file that is mostly old ids is written anew.
-LONGEST: Final = 10_000
+# What a file takes before it is written anew without the old ids: some 20,000 of them.
+ROOM_BYTES: Final = 1 << 20
+_EMPTY: Final = b"\0"
 
 
 class SentFile:
-    """An append-only file of `instant id` lines, written through to the disk."""
+    """A file of `instant id` lines, written through to the disk; behind them zeros hold its room."""
 
     def __init__(self, path: Path) -> None:
         """Read what an earlier process sent, and leave out what is too old to matter."""
@@ -28,14 +34,15 @@ class SentFile:
         self._path = path
         # Id -> instant, oldest first.
         self._ids: dict[str, int] = {}
-        self._file: TextIO | None = None
-        self._lines = 0
-        for line in path.read_text("utf-8").splitlines() if path.exists() else ():
+        self._file = -1
+        self._end = self._size = 0
+        written = path.read_bytes().partition(_EMPTY)[0] if path.exists() else b""
+        for line in written.decode(errors="replace").splitlines():
             instant, _, command_id = line.partition(" ")
             # A line that a power cut left half written has no id.
             if instant.isdecimal() and command_id:
                 self._ids[command_id] = int(instant)
-        self._rewrite()
+        self._start(written.rfind(b"\n") + 1)
         self._lock = asyncio.Lock()
 
     def __contains__(self, command_id: str) -> bool:
@@ -43,25 +50,45 @@ class SentFile:
         return command_id in self._ids
 
     async def add(self, command_id: str) -> None:
-        """Put an id on the disk; its command may leave when this returns."""
+        """Put an id on the disk; its command may leave when this returns.
+
+        Raises:
+            UnavailableError: the disk does not take it, so the command must not leave.
+        """
         async with self._lock:
-            self._ids[command_id] = now_ms()
-            await asyncio.to_thread(self._write, command_id)
+            try:
+                await asyncio.to_thread(self._write, command_id, now_ms())
+            except OSError as error:
+                raise UnavailableError(f"{self._path} can't be written: {error.strerror}") from error
 
     def close(self) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
-    def _write(self, command_id: str) -> None:
-        if self._file is None or (self._lines > LONGEST and self._lines > 2 * len(self._ids)):
+    def _start(self, written: int) -> None:
+        """Write the file anew; on a full disk go on with the room that the old one has."""
+        try:
             self._rewrite()
-            return
-        self._file.write(f"{self._ids[command_id]} {command_id}\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._lines += 1
+        except OSError as error:
+            log.warning("%s can't be written anew: %s", self._path, error)
+            if self._path.exists():
+                self._take(written)
+
+    def _take(self, end: int) -> None:
+        self.close()
+        self._file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        self._end, self._size = end, os.fstat(self._file).st_size
+
+    def _write(self, command_id: str, at_ms: int) -> None:
+        line = f"{at_ms} {command_id}\n".encode()
+        if self._file < 0 or self._end + len(line) > self._size:
+            self._rewrite()
+        os.pwrite(self._file, line, self._end)
+        os.fsync(self._file)
+        self._end += len(line)
+        self._ids[command_id] = at_ms
         self._forget_old()
 
     def _forget_old(self) -> None:
@@ -75,16 +102,20 @@ class SentFile:
     def _rewrite(self) -> None:
         """Write the file anew with what still matters; a power cut leaves the old one or the new one."""
         self._forget_old()
+        lines = "".join(f"{at_ms} {command_id}\n" for command_id, at_ms in self._ids.items()).encode()
         temporary = self._path.with_suffix(".new")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(f"{at_ms} {command_id}\n" for command_id, at_ms in self._ids.items())
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with temporary.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, max(ROOM_BYTES, 2 * len(lines)))
+                file.write(lines)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
         temporary.replace(self._path)
         _sync_folder(self._path.parent)
-        self.close()
-        self._file = self._path.open("a", encoding="utf-8")
-        self._lines = len(self._ids)
+        self._take(len(lines))
 
 
 def _sync_folder(folder: Path) -> None:
