@@ -1,8 +1,10 @@
 -- The functions of alarmsrv. No logic here.
 local definitions = require("alarmsrv.definitions")
+local deliveries = require("alarmsrv.deliveries")
 local journal = require("alarmsrv.journal")
 local operations = require("alarmsrv.operations")
 local queries = require("alarmsrv.queries")
+local routes = require("alarmsrv.routes")
 local shelving = require("alarmsrv.shelving")
 
 return {
@@ -25,4 +27,11 @@ return {
   { name = "alarm_unsuppress", run = shelving.unsuppress },
   { name = "alarm_out_of_service", run = shelving.out_of_service },
   { name = "alarm_journal_archived", run = journal.archived },
+  { name = "alarm_route_upsert", run = routes.upsert },
+  { name = "alarm_route_get", run = routes.get, reads = true },
+  { name = "alarm_route_list", run = routes.list, reads = true },
+  { name = "alarm_route_delete", run = routes.delete },
+  { name = "alarm_route_test", run = deliveries.test },
+  { name = "alarm_outbox_begin", run = deliveries.begin },
+  { name = "alarm_outbox_settle", run = deliveries.settle },
 }

@@ -293,9 +293,44 @@ function M.alarm_journal(ns)
   return ns .. "alarmsrv:journal"
 end
 
--- hash: number and hash of the last entry.
+-- hash: the last entry; what routes want.
 function M.alarm_journal_head(ns)
   return ns .. "alarmsrv:journal:head"
+end
+
+-- string: a route of notification, JSON.
+function M.alarm_route(ns, id)
+  return ns .. "alarmsrv:route:" .. id
+end
+
+-- set: ids of the routes of notification.
+function M.alarm_routes(ns)
+  return ns .. "alarmsrv:routes"
+end
+
+-- stream: what operators must be told.
+function M.alarm_outbox(ns)
+  return ns .. "alarmsrv:outbox"
+end
+
+-- hash: target -> the message on its way.
+function M.alarm_outbox_sending(ns)
+  return ns .. "alarmsrv:outbox:sending"
+end
+
+-- set: entry|target: it has it, others wait.
+function M.alarm_outbox_done(ns)
+  return ns .. "alarmsrv:outbox:done"
+end
+
+-- hash: target -> rate and flood, JSON.
+function M.alarm_outbox_targets(ns)
+  return ns .. "alarmsrv:outbox:targets"
+end
+
+-- stream: messages given up, and why.
+function M.alarm_outbox_dead(ns)
+  return ns .. "alarmsrv:outbox:dead"
 end
 
 -- string: an alarm definition, JSON.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 # Dropped journal entries are no samples.
-NOT_SAMPLES: Final = frozenset(("journal_full",))
+NOT_SAMPLES: Final = frozenset(("journal_full", "outbox_full"))
 
 
 def balance(counters: dict[str, int], pending: int) -> dict[str, Any]:

@@ -1,0 +1,101 @@
+-- The outbox: what operators must be told, written by the transition itself, only where a route wants it.
+--
+-- The head of the journal says what routes want: `wants:{level}` holds events (",raised,returned,") and
+-- `escalate:{level}` the delays after which nobody having acknowledged is told ("[[300000,["hall-1"]],...]").
+-- Without routes a transition finds neither and does nothing here.
+local keys = require("lib.keys")
+local timers = require("core.timers")
+
+local M = {}
+
+M.GROUP = "alarmsrv"
+M.CAP = 20000
+
+-- With these an unacknowledged alarm asks for attention, from now on.
+local ASKS = { raised = true, recurred = true, realarmed = true, unshelved = true, unsuppressed = true, in_service = true }
+
+local function set(text)
+  return text ~= nil and text ~= ""
+end
+
+local function quiet(alarm)
+  return set(alarm.shelved_by) or set(alarm.suppressed_by) or set(alarm.out_of_service_by)
+end
+
+--- True while nobody has acknowledged an alarm that asks for attention.
+function M.waits(alarm)
+  return (alarm.status == "New" or alarm.status == "Returned") and not quiet(alarm)
+end
+
+--- Put something into the outbox; at the cap the oldest entry goes and the ledger counts it.
+function M.put(ns, kind, fields)
+  local key = keys.alarm_outbox(ns)
+  redis.call("XADD", key, "*", "kind", kind, unpack(fields))
+  if redis.call("XLEN", key) > M.CAP then
+    redis.call("HINCRBY", keys.ledger(ns), "dropped:outbox_full", redis.call("XTRIM", key, "MAXLEN", M.CAP))
+  end
+end
+
+local function entry_of(number, at, alarm, what, user, comment)
+  return {
+    "number", number, "at_ms", string.format("%.0f", at), "alarm", alarm.id, "event", what, "status", alarm.status,
+    "level", alarm.level, "source", alarm.source, "title", alarm.title, "value", alarm.value or "",
+    "quality", alarm.quality or "", "tags", alarm.tags or "", "area", alarm.area or "",
+    "equipment", alarm.equipment or "", "user", user or "", "comment", comment or "",
+  }
+end
+
+--- True when an alarm has one of the tags, or is of that area or equipment; a route without tags wants all.
+function M.tagged(tags, alarm)
+  if not tags or #tags == 0 then
+    return true
+  end
+  local found = set(alarm.tags) and cjson.decode(alarm.tags) or {}
+  found[#found + 1] = alarm.area
+  found[#found + 1] = alarm.equipment
+  for i = 1, #found do
+    for k = 1, #tags do
+      if found[i] == tags[k] then
+        return true
+      end
+    end
+  end
+  return false
+end
+
+--- The steps of escalation that apply to an alarm: { { after_ms, tags }, ... }.
+function M.steps(text, alarm)
+  local steps = {}
+  for _, step in ipairs(cjson.decode(text)) do
+    if M.tagged(step[2], alarm) then
+      steps[#steps + 1] = step[1]
+    end
+  end
+  return steps
+end
+
+--- A transition was journaled: tell whoever wants it, and let time run for who must know of no acknowledgement.
+-- `wants` and `escalate` are the head's fields of the alarm's level.
+function M.transition(ns, number, at, alarm, what, user, comment, wants, escalate)
+  if quiet(alarm) or (ASKS[what] and not M.waits(alarm)) then
+    return
+  end
+  if wants and string.find(wants, "," .. what .. ",", 1, true) then
+    M.put(ns, "event", entry_of(number, at, alarm, what, user, comment))
+  end
+  if escalate and ASKS[what] then
+    local steps = M.steps(escalate, alarm)
+    for i = 1, #steps do
+      timers.set(ns, at + steps[i], "escalate", alarm.id .. "|" .. string.format("%.0f", steps[i]))
+    end
+  end
+end
+
+--- Nobody acknowledged in time: tell those whom the step names.
+function M.escalated(ns, number, at, alarm, after_ms)
+  local fields = entry_of(number, at, alarm, "escalated")
+  fields[#fields + 1], fields[#fields + 2] = "after_ms", string.format("%.0f", after_ms)
+  M.put(ns, "escalation", fields)
+end
+
+return M

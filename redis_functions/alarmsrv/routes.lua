@@ -1,0 +1,181 @@
+-- Routes of notification: who is told what about which alarms.
+local args = require("lib.args")
+local compile = require("alarmsrv.compile")
+local errors = require("lib.errors")
+local json = require("lib.json")
+local keys = require("lib.keys")
+local outbox = require("alarmsrv.outbox")
+local pages = require("lib.pages")
+
+local M = {}
+
+M.MAX = 200
+local MAX_STEPS = 5
+local MAX_AFTER_S = 86400
+local TYPES = {
+  id = "string", name = "string", enabled = "boolean", levels = "table", tags = "table", events = "table",
+  to = "table", schedule = "table", escalation = "table", version = "number", author = "string", reason = "string",
+  hash = "string", created_at_ms = "number", updated_at_ms = "number",
+}
+local EVENTS = { "raised", "recurred", "realarmed" }
+
+local function check_texts(document, name, problems)
+  for i, item in ipairs(document[name] or {}) do
+    if type(item) ~= "string" or item == "" or #item > 320 then
+      problems[#problems + 1] = name .. "[" .. (i - 1) .. "] must be a text of 1 to 320 bytes"
+    end
+  end
+end
+
+local function check_steps(document, problems)
+  local steps = document.escalation or {}
+  if #steps > MAX_STEPS then
+    problems[#problems + 1] = "escalation has at most " .. MAX_STEPS .. " steps"
+  end
+  for i, step in ipairs(steps) do
+    local after = type(step) == "table" and step.after_s
+    if type(after) ~= "number" or after < 1 or after > MAX_AFTER_S then
+      problems[#problems + 1] = "escalation[" .. (i - 1) .. "].after_s must be a number from 1 to " .. MAX_AFTER_S
+    end
+  end
+end
+
+local function check(document)
+  local problems = {}
+  for name in pairs(document) do
+    if not TYPES[name] then
+      problems[#problems + 1] = "unknown key " .. tostring(name)
+    end
+  end
+  args.check_types(document, TYPES, "", problems)
+  if #problems == 0 then
+    for _, name in ipairs({ "levels", "tags", "events", "to" }) do
+      check_texts(document, name, problems)
+    end
+    local known = "," .. table.concat(compile.LEVELS, ",") .. ","
+    for i, level in ipairs(document.levels or {}) do
+      if not string.find(known, "," .. tostring(level) .. ",", 1, true) then
+        problems[#problems + 1] = "levels[" .. (i - 1) .. "] must be one of " .. table.concat(compile.LEVELS, ", ")
+      end
+    end
+    check_steps(document, problems)
+  end
+  table.sort(problems)
+  errors.fail_all(problems)
+end
+
+local function gather(ns)
+  local wants, steps, any = {}, {}, false
+  local ids = redis.call("SMEMBERS", keys.alarm_routes(ns))
+  table.sort(ids)
+  for i = 1, #ids do
+    local route = args.decode(redis.call("GET", keys.alarm_route(ns, ids[i])))
+    if route.enabled ~= false then
+      any = true
+      local tags = type(route.tags) == "table" and route.tags or {}
+      local levels = type(route.levels) == "table" and #route.levels > 0 and route.levels or compile.LEVELS
+      for _, level in ipairs(levels) do
+        wants[level], steps[level] = wants[level] or {}, steps[level] or {}
+        for _, event in ipairs(type(route.events) == "table" and #route.events > 0 and route.events or EVENTS) do
+          wants[level][event] = true
+        end
+        for _, step in ipairs(type(route.escalation) == "table" and route.escalation or {}) do
+          local encoded = #tags > 0 and cjson.encode(tags) or "[]"
+          table.insert(steps[level], "[" .. string.format("%.0f", step.after_s * 1000) .. "," .. encoded .. "]")
+        end
+      end
+    end
+  end
+  return wants, steps, any
+end
+
+-- What transitions look at follows from all routes.
+local function changed(ns)
+  local wants, steps, any = gather(ns)
+  local head = keys.alarm_journal_head(ns)
+  for _, level in ipairs(compile.LEVELS) do
+    local events = {}
+    for event in pairs(wants[level] or {}) do
+      events[#events + 1] = event
+    end
+    table.sort(events)
+    if #events > 0 then
+      redis.call("HSET", head, "wants:" .. level, "," .. table.concat(events, ",") .. ",")
+    else
+      redis.call("HDEL", head, "wants:" .. level)
+    end
+    if steps[level] and #steps[level] > 0 then
+      redis.call("HSET", head, "escalate:" .. level, json.list(steps[level]))
+    else
+      redis.call("HDEL", head, "escalate:" .. level)
+    end
+  end
+  if any and redis.call("EXISTS", keys.alarm_outbox(ns)) == 0 then
+    redis.call("XGROUP", "CREATE", keys.alarm_outbox(ns), outbox.GROUP, "0", "MKSTREAM")
+  end
+end
+
+--- Create or change a route of notification.
+--
+-- Transitions of its levels and tags go to the outbox; alarmsrv sends them to whom the route names.
+-- Without levels it is for all, without tags for every alarm, without events for raised, recurred and realarmed.
+--
+-- KEYS[1]  route
+-- ARGV[1]  {to: [target], levels?, tags?, events?, schedule?, escalation? [{after_s, to}], enabled?, name?}
+-- Returns  the route as stored, with its id
+-- Errors   INVALID  every field that is wrong
+--          LIMIT    there are 200 routes
+-- Writes   alarmsrv:route:{id}, alarmsrv:routes, alarmsrv:journal:head, alarmsrv:outbox
+-- Example  FCALL alarm_route_upsert 1 shift '{"levels":["Critical"],"to":["email:shift@example.com"]}'
+function M.upsert(ns, id, argv)
+  local document, text = args.definition(id, "route", argv[1])
+  check(document)
+  local key = keys.alarm_route(ns, document.id)
+  if redis.call("SCARD", keys.alarm_routes(ns)) >= M.MAX and redis.call("EXISTS", key) == 0 then
+    errors.fail("LIMIT", "there are " .. M.MAX .. " routes")
+  end
+  redis.call("SET", key, text)
+  redis.call("SADD", keys.alarm_routes(ns), document.id)
+  changed(ns)
+  return text
+end
+
+--- A route of notification.
+--
+-- KEYS[1]  route
+-- Returns  the route
+-- Errors   NOTFOUND  no such route
+-- Example  FCALL alarm_route_get 1 shift
+function M.get(ns, id)
+  return redis.call("GET", keys.alarm_route(ns, args.id(id, "route"))) or errors.fail("NOTFOUND", "route " .. id)
+end
+
+--- Routes of notification by id.
+--
+-- ARGV[1]  {limit?, cursor?}
+-- Returns  {items, cursor}
+-- Example  FCALL alarm_route_list 0 '{}'
+function M.list(ns, _, argv)
+  return pages.sorted(keys.alarm_routes(ns), args.document(argv[1], true), function(one)
+    return redis.call("GET", keys.alarm_route(ns, one)) or nil
+  end)
+end
+
+--- Delete a route of notification. With the last one transitions stop to write the outbox.
+--
+-- KEYS[1]  route
+-- Returns  {deleted: id}
+-- Errors   NOTFOUND  no such route
+-- Writes   alarmsrv:route:{id}, alarmsrv:routes, alarmsrv:journal:head
+-- Example  FCALL alarm_route_delete 1 shift
+function M.delete(ns, id)
+  id = args.id(id, "route")
+  if redis.call("DEL", keys.alarm_route(ns, id)) == 0 then
+    errors.fail("NOTFOUND", "route " .. id)
+  end
+  redis.call("SREM", keys.alarm_routes(ns), id)
+  changed(ns)
+  return json.object({ "deleted", json.text(id) })
+end
+
+return M
