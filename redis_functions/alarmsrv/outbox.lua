@@ -36,12 +36,13 @@ function M.put(ns, kind, fields)
   end
 end
 
-local function entry_of(number, at, alarm, what, user, comment)
+-- What is told: the alarm, and of the moment its number in the journal, value, quality, user and comment.
+local function entry_of(at, alarm, what, moment)
   return {
-    "number", number, "at_ms", string.format("%.0f", at), "alarm", alarm.id, "event", what, "status", alarm.status,
-    "level", alarm.level, "source", alarm.source, "title", alarm.title, "value", alarm.value or "",
-    "quality", alarm.quality or "", "tags", alarm.tags or "", "area", alarm.area or "",
-    "equipment", alarm.equipment or "", "user", user or "", "comment", comment or "",
+    "number", moment.number, "at_ms", string.format("%.0f", at), "alarm", alarm.id, "event", what, "status", alarm.status,
+    "level", alarm.level, "source", alarm.source, "title", alarm.title, "value", moment.value or "",
+    "quality", moment.quality or "", "tags", alarm.tags or "", "area", alarm.area or "",
+    "equipment", alarm.equipment or "", "user", moment.user or "", "comment", moment.comment or "",
   }
 end
 
@@ -75,13 +76,13 @@ function M.steps(text, alarm)
 end
 
 --- A transition was journaled: tell whoever wants it, and let time run for who must know of no acknowledgement.
--- `wants` and `escalate` are the head's fields of the alarm's level.
-function M.transition(ns, number, at, alarm, what, user, comment, wants, escalate)
+-- `wants` and `escalate` are the head's fields of the alarm's level; `moment` is what the journal says of it.
+function M.transition(ns, at, alarm, what, wants, escalate, moment)
   if quiet(alarm) or (ASKS[what] and not M.waits(alarm)) then
     return
   end
   if wants and string.find(wants, "," .. what .. ",", 1, true) then
-    M.put(ns, "event", entry_of(number, at, alarm, what, user, comment))
+    M.put(ns, "event", entry_of(at, alarm, what, moment))
   end
   if escalate and ASKS[what] then
     local steps = M.steps(escalate, alarm)
@@ -93,7 +94,7 @@ end
 
 --- Nobody acknowledged in time: tell those whom the step names.
 function M.escalated(ns, number, at, alarm, after_ms)
-  local fields = entry_of(number, at, alarm, "escalated")
+  local fields = entry_of(at, alarm, "escalated", { number = number, value = alarm.value, quality = alarm.quality })
   fields[#fields + 1], fields[#fields + 2] = "after_ms", string.format("%.0f", after_ms)
   M.put(ns, "escalation", fields)
 end
