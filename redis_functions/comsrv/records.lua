@@ -1,26 +1,22 @@
--- A command's record: how it is checked, stored, moved from state to state, and confirmed.
-local args = require("lib.args")
-local errors = require("lib.errors")
+-- A command's record: how it is stored, moved from state to state, and confirmed.
 local json = require("lib.json")
 local keys = require("lib.keys")
-local limits = require("comsrv.limits")
+local holds = require("comsrv.holds")
 local numbers = require("lib.numbers")
 local streams = require("lib.streams")
 local system_alarms = require("core.system_alarms")
 local timers = require("core.timers")
+local wear = require("comsrv.wear")
 
 local M = {}
 
 M.MAX_QUEUED = 1000
 M.MAX_KEPT = 10000
-M.DEFAULT_TTL_MS = 10000
 M.MAX_TTL_MS = 600000
-M.MAX_SELECTION_MS = 600000
-local SOURCES = { "user", "rule", "model", "network" }
 
 -- From a state to the states that may follow it.
 local NEXT = {
-  queued = { sent = true, expired = true, rejected = true },
+  queued = { sent = true, expired = true, rejected = true, superseded = true },
   sent = { acknowledged = true, rejected = true, failed = true, expired = true },
   acknowledged = { verified = true, mismatch = true, failed = true },
 }
@@ -58,10 +54,16 @@ function M.encode(command)
     "id", json.text(command.id), "channel", command.channel, "type", json.text(command.type), "point", command.point,
     "value", command.value,
     "source", json.object({ "kind", json.text(command.source_kind), "name", json.text(command.source_name) }),
-    "priority", command.priority, "ttl_ms", command.ttl_ms, "verify", command.verify == "1" and "true" or "false",
+    "authority", json.text(command.authority or "operator"), "priority", command.priority, "ttl_ms", command.ttl_ms,
+    "verify", command.verify == "1" and "true" or "false",
     "state", json.text(command.state), "reason", command.reason and json.text(command.reason) or "null",
     "read_back", command.read_back or "null", "created_at_ms", command.created_at_ms,
-    "expires_at_ms", command.expires_at_ms, "final", M.final(command) and "true" or "false",
+    "expires_at_ms", command.expires_at_ms,
+    "lease_ms", command.lease_ms or "null",
+    "fallback", command.fallback or "null",
+    "bypass", command.bypass_by and json.object({
+      "by", json.text(command.bypass_by), "reason", json.text(command.bypass_reason),
+    }) or "null", "final", M.final(command) and "true" or "false",
     "transitions", "[" .. command.transitions .. "]",
   })
 end
@@ -69,80 +71,6 @@ end
 --- When the timer ends the command, or nil when it has.
 function M.expires_at(ctx, id)
   return timers.due_at(ctx.ns, "command", id)
-end
-
---- Who holds a point by select-before-operate, or nil.
-function M.selected_by(ctx, ch, point)
-  local text = redis.call("HGET", keys.selected(ctx.ns, ch), point)
-  local selection = text and cjson.decode(text)
-  -- One that would last longer than any may is from before the clock was set back.
-  local left = selection and selection.until_ms - ctx.now or 0
-  return left > 0 and left <= M.MAX_SELECTION_MS and selection.by or nil
-end
-
---- Why a command may not go out now (a tag, a selection), or nil.
-function M.blocked(ctx, ch, command)
-  local point = command.type .. ":" .. command.point
-  local text = redis.call("HGET", keys.tags(ctx.ns, ch), point)
-  local tag = text and cjson.decode(text)
-  if tag and (not tag.until_ms or tag.until_ms > ctx.now) then
-    return point .. " has a " .. tag.kind .. " tag of " .. tag.by .. ": " .. tag.reason
-  end
-  local holder = M.selected_by(ctx, ch, point)
-  if holder and holder ~= command.source_name then
-    return point .. " is selected by " .. holder
-  end
-  return nil
-end
-
---- Check a submission whole; returns the record to be, nothing is written.
-function M.prepare(ctx, ch, document)
-  local kind = args.choice(document.type, "type", { "A", "C" })
-  local point = args.point(document.point)
-  local value = args.number(document.value, "value")
-  limits.check(limits.of(ctx.ns, ch, kind .. ":" .. point), value)
-  local source = type(document.source) == "table" and document.source or { kind = "user", name = "redis-cli" }
-  if document.verify ~= nil and type(document.verify) ~= "boolean" then
-    errors.fail("INVALID", "verify must be true or false")
-  end
-  local command = {
-    id = document.id and args.id(document.id, "command id"), channel = ch, type = kind, point = point,
-    value = numbers.format(value), verify = document.verify == false and "0" or "1",
-    source_kind = args.choice(source.kind or "user", "source.kind", SOURCES),
-    source_name = args.text(source.name, "source.name", 64) or "",
-    priority = string.format("%.0f", args.integer(document.priority, "priority", 0, 100, 50)),
-    ttl_ms = string.format("%.0f", args.integer(document.ttl_ms, "ttl_ms", 1, M.MAX_TTL_MS, M.DEFAULT_TTL_MS)),
-  }
-  local problem = M.blocked(ctx, ch, command)
-  if problem then
-    errors.fail("STATE", problem)
-  end
-  if redis.call("ZCARD", keys.command_queue(ctx.ns, ch)) >= M.MAX_QUEUED then
-    errors.fail("LIMIT", "channel " .. ch .. " has " .. M.MAX_QUEUED .. " commands queued")
-  end
-  return command
-end
-
---- Check what a rule's action asks for. Returns channel, record, problem; never stops the call.
-function M.of_rule(ctx, rule, params)
-  local ch, kind, point = params.channel, params.type, params.point
-  if params.target then
-    ch, kind, point = limits.target(ctx.graph, params.target)
-    if not ch then
-      return nil, nil, params.target .. " is no point that can be commanded"
-    end
-  end
-  local ok, found = pcall(function()
-    ch = args.channel(ch)
-    return M.prepare(ctx, ch, {
-      type = kind, point = point, value = params.value, priority = params.priority, ttl_ms = params.ttl_ms,
-      verify = params.verify, source = { kind = "rule", name = rule },
-    })
-  end)
-  if not ok then
-    return nil, nil, type(found) == "table" and found.code and (found.code .. " " .. found.message) or tostring(found)
-  end
-  return ch, found, nil
 end
 
 local function note(command, state, at, reason)
@@ -167,7 +95,9 @@ local function journal(ctx, command)
   streams.append(
     ctx.ns, keys.operations(ctx.ns), "at_ms", string.format("%.0f", ctx.now), "what", "command",
     "id", command.id, "point", "comsrv:" .. command.channel .. ":" .. command.type .. ":" .. command.point,
-    "value", command.value, "state", command.state, "reason", command.reason or "",
+    "value", command.value, "state", command.state,
+    "reason", command.reason or (command.bypass_by and "interlock bypassed by " .. command.bypass_by .. ": " .. command.bypass_reason)
+      or "",
     "by", command.source_kind .. ":" .. command.source_name
   )
 end
@@ -187,10 +117,25 @@ local function forget_oldest(ctx)
   end
 end
 
+-- Where only the latest counts, a command that still waits gives way to a newer one for its point.
+local function supersede(ctx, ch, command)
+  local point = command.type .. ":" .. command.point
+  local waiting = redis.call("HGET", keys.latest(ctx.ns, ch), point)
+  local older = waiting and M.load(ctx.ns, waiting)
+  if older and older.state == "queued" then
+    M.move(ctx, older, "superseded", "by " .. command.id .. ", which is newer")
+  end
+  redis.call("HSET", keys.latest(ctx.ns, ch), point, command.id)
+end
+
 --- Store and queue a checked command.
 function M.enqueue(ctx, ch, command)
   ctx.commands = (ctx.commands or 0) + 1
   command.id = command.id or ("cmd-" .. ctx.image .. "-" .. ctx.commands)
+  if command.latest_only then
+    supersede(ctx, ch, command)
+    command.latest_only = nil
+  end
   local expires = ctx.now + tonumber(command.ttl_ms)
   command.created_at_ms = string.format("%.0f", ctx.now)
   command.expires_at_ms = string.format("%.0f", expires)
@@ -203,8 +148,34 @@ function M.enqueue(ctx, ch, command)
   timers.set(ctx.ns, expires, "command", command.id)
   redis.call("XADD", keys.command_stream(ctx.ns, ch), "MAXLEN", M.MAX_QUEUED, "*", "id", command.id, "state", "queued")
   journal(ctx, command)
+  if command.source_kind ~= "system" then
+    holds.take(ctx, ch, command)
+  end
   forget_oldest(ctx)
   return command
+end
+
+--- The time of a hold is over: its fall-back goes out, where it has one.
+function M.release(ctx, id)
+  local ch, kind, point, hold = holds.over(ctx, id)
+  if not ch or hold.fallback == cjson.null or redis.call("SISMEMBER", keys.channels(ctx.ns), ch) == 0 then
+    return nil
+  end
+  return M.enqueue(ctx, ch, {
+    channel = ch, type = kind, point = point, value = numbers.format(hold.fallback), verify = "1",
+    source_kind = "system", source_name = "fall-back", authority = "protection", priority = "100",
+    ttl_ms = string.format("%.0f", M.MAX_TTL_MS),
+  })
+end
+
+--- A command leaves: what it takes of the point's budget, and the selection it was made under.
+function M.sent(ctx, ch, command, options)
+  local point = command.type .. ":" .. command.point
+  M.move(ctx, command, "sent")
+  wear.count(ctx, ch, point, options)
+  if options.select then
+    redis.call("HDEL", keys.selected(ctx.ns, ch), point)
+  end
 end
 
 -- How a command ends that did not do what it was sent for.

@@ -2,8 +2,8 @@
 local args = require("lib.args")
 local errors = require("lib.errors")
 local expression = require("core.expression")
-local json = require("lib.json")
 local keys = require("lib.keys")
+local limits = require("comsrv.limits")
 
 local M = {}
 
@@ -38,9 +38,7 @@ local function examine_point(found, kind, id, point, path)
     end
     local flat = found.writable
     flat[#flat + 1] = kind .. ":" .. id
-    flat[#flat + 1] = json.object({
-      "kind", json.text(kind), "min", low and cjson.encode(low), "max", high and cjson.encode(high),
-    })
+    flat[#flat + 1] = limits.encode(kind, low, high, limits.options(point, low, high, path))
   end
 end
 

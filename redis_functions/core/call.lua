@@ -22,6 +22,7 @@ local HANDLERS = {
   lease = leases.lapse,
   stale = leases.mark_on,
   command = records.expire,
+  release = records.release,
   shelve = alarms.shelve_over,
   substitute = points.substitution_over,
   tag = points.tag_over,

@@ -178,6 +178,21 @@ function M.selected(ns, ch)
   return ns .. "comsrv:" .. ch .. ":selected"
 end
 
+-- hash: point -> who holds it, and the fall-back.
+function M.held(ns, ch)
+  return ns .. "comsrv:" .. ch .. ":held"
+end
+
+-- hash: point -> last write, day, writes that day.
+function M.wear(ns, ch)
+  return ns .. "comsrv:" .. ch .. ":wear"
+end
+
+-- hash: point -> its queued command, where only the latest counts.
+function M.latest(ns, ch)
+  return ns .. "comsrv:" .. ch .. ":latest"
+end
+
 -- hash: point -> lock-out or maintenance tag.
 function M.tags(ns, ch)
   return ns .. "comsrv:" .. ch .. ":tags"

@@ -2,6 +2,7 @@
 local args = require("lib.args")
 local call = require("core.call")
 local commands = require("comsrv.records")
+local submission = require("comsrv.submission")
 local compile = require("modsrv.compile")
 local errors = require("lib.errors")
 local expansions = require("modsrv.expansion")
@@ -239,7 +240,7 @@ function M.set_value(ns, id, argv)
   local ref = expansion.action[name] or errors.fail("NOTFOUND", "action " .. name .. " of model " .. id)
   local ch, kind, point = string.match(ref, "^comsrv:(%d+):(%u):(%d+)$")
   local ctx = call.begin(ns, document.now_ms)
-  local command = commands.prepare(ctx, ch, {
+  local command = submission.prepare(ctx, ch, {
     id = document.id, type = kind, point = point, value = document.value, priority = document.priority,
     ttl_ms = document.ttl_ms, verify = document.verify, source = document.source or { kind = "model", name = id },
   })

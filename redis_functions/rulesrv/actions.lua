@@ -1,6 +1,7 @@
 -- What a rule does when it fires and when its condition ends.
 local alarms = require("alarmsrv.alarms")
 local commands = require("comsrv.records")
+local submission = require("comsrv.submission")
 local json = require("lib.json")
 local keys = require("lib.keys")
 local streams = require("lib.streams")
@@ -33,7 +34,7 @@ local function command(ctx, watcher, _, params, item)
   if not item.good and not watcher.last_good then
     return nil, "withheld: an input is not good"
   end
-  local ch, spec, problem = commands.of_rule(ctx, watcher.name, params)
+  local ch, spec, problem = submission.of_rule(ctx, watcher.name, params)
   if problem then
     return nil, problem
   end

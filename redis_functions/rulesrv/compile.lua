@@ -45,6 +45,9 @@ local function number_text(value)
   end
 end
 
+-- A rule acts for protection or for a schedule where it says so; never as an operator.
+local AUTHORITIES = { protection = true, rule = true, schedule = true }
+
 local PARAMS = {
   create_alarm = {
     title = text(256, true), description = text(2048), source = text(256), ack_required = flag,
@@ -54,7 +57,13 @@ local PARAMS = {
   },
   command = {
     channel = number_text, point = number_text, verify = flag,
-    priority = integer(0, 100), ttl_ms = integer(1, 600000),
+    priority = integer(0, 100), ttl_ms = integer(1, 600000), lease_ms = integer(0, 86400000),
+    fallback = function(value)
+      return value ~= nil and type(value) ~= "number" and "must be a number" or nil
+    end,
+    authority = function(value)
+      return value ~= nil and not AUTHORITIES[value] and "must be protection, rule or schedule" or nil
+    end,
     type = function(value)
       return value ~= nil and value ~= "A" and value ~= "C" and "must be A or C" or nil
     end,
