@@ -200,7 +200,7 @@ class Point(Model):
         return family(self.data_type)
 
     @property
-    def labels(self) -> dict[str, str] | None:
+    def meanings(self) -> dict[str, str] | None:
         """What the values mean, by their text: the value_map, or the states of a double point."""
         return DOUBLE_POINT_LABELS if self.value_map is None and self.family == "double" else self.value_map
 
