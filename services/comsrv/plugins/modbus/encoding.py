@@ -85,7 +85,9 @@ def to_device(wire: Wire, value: float, factor: float = 1.0) -> float:
     device = (value - point.offset) / (point.scale * factor)
     if wire.type in RANGES:
         # Nine decimals first: (1.005 - 0) / 0.01 is 100.49999999999999 and means 100.5.
-        device = math.copysign(math.floor(round(abs(device), 9) + 0.5), device)
+        size = round(abs(device), 9)
+        # Adding 0.5 would round once more beyond 2^52.
+        device = math.copysign(math.floor(size) + (size % 1 >= 0.5), device)
     return device
 
 
