@@ -232,6 +232,15 @@ class DiskQueue:
                 self._bytes -= row[0]
         return there
 
+    async def check(self) -> None:
+        """Refuse a disk that takes nothing."""
+        note = "INSERT OR REPLACE INTO facts VALUES ('checked_at_ms', ?)"
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute(note, (str(now_ms()),))
+
+        await self._run(lambda: self._transaction(work, durable=False))
+
     async def failed(self) -> None:
         """Count an attempt that did not succeed."""
         await self._run(lambda: self._transaction(lambda _: self._count("failed"), durable=False))

@@ -7,6 +7,7 @@ import logging
 import random
 import ssl
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import Final
 
 from libs.clock import monotonic_ms, now_ms
@@ -55,6 +56,8 @@ class Link(ABC):
         while True:
             began = monotonic_ms()
             try:
+                # What is sent can't be taken off a disk that is full: it would be sent again and again.
+                await self.queue.check()
                 await self.session()
             except (UnavailableError, ConfigurationError) as error:
                 held = self.connected and monotonic_ms() - began > HELD_MS
@@ -73,7 +76,8 @@ class Link(ABC):
         if text != self.last_error or self.connected:
             _LOG.warning("network %s: %s", self.name, text)
         self.last_error, self.last_error_at_ms = text, now_ms()
-        await self.queue.failed()
+        with suppress(UnavailableError):
+            await self.queue.failed()
 
     def _pause_s(self, error: Exception) -> float:
         """Return the pause before the next attempt: doubled at each failure, capped, spread at random."""
