@@ -5,6 +5,7 @@ Comparison is numpy over the whole block; only what changed is formatted.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -74,6 +75,25 @@ class BlockImage:
         self._quality.fill(UNSENT)
         self._failed = None
         self._generation += 1
+
+    def adopt(self, others: Iterable[BlockImage]) -> None:
+        """Know what was sent for the same points when other blocks read them; texts are sent again."""
+        sent: dict[tuple[str, str], tuple[float, int, int]] = {}
+        for other in others:
+            sent.update(other._sent())  # noqa: SLF001 - of the same class
+            if other.good_at_ms is not None:
+                self.good_at_ms = min(self.good_at_ms or other.good_at_ms, other.good_at_ms)
+        for kind, start, _, ids, text in self.block.sections:
+            for place, point in enumerate(() if text else ids, start):
+                self._values[place], self._quality[place], at_ms = sent.get((kind.value, point), (0.0, UNSENT, 0))
+                if self._heartbeats_ms is not None:
+                    self._sent_at_ms[place] = at_ms
+
+    def _sent(self) -> dict[tuple[str, str], tuple[float, int, int]]:
+        """Return value, quality and instant as they were sent, by point."""
+        at_ms = self._sent_at_ms.tolist() or [0] * self.block.size
+        names = ((kind.value, point) for kind, _, _, ids, _ in self.block.sections for point in ids)
+        return dict(zip(names, zip(self._values.tolist(), self._quality.tolist(), at_ms, strict=True), strict=True))
 
     def compare(self, reading: Reading) -> Update:
         """Return what is to be sent for a reading."""

@@ -237,6 +237,7 @@ class ComBase(ABC):
         line: who may talk next, where several channels share a link; None for a line of the channel's own.
         traffic: what went over the link, for the diagnostics and the frame log; None where nothing is counted.
         reconnect_max_ms: the longest pause between two connection attempts; set before `initialize`.
+        timeout_ms: how long `read_batch` waits for an answer at most; set by `initialize`.
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities()
@@ -246,6 +247,7 @@ class ComBase(ABC):
     line: Line | None = None
     traffic: Traffic | None = None
     reconnect_max_ms: int = 10_000
+    timeout_ms: int = 1000
 
     def __init__(self) -> None:
         """Start without blocks."""
@@ -305,7 +307,10 @@ class ComBase(ABC):
         return ()
 
     def pieces(self, block: Block) -> int:
-        """Return how many parts a block can be read in, values whole; 0 where it is only ever read as it is."""
+        """Return how many parts a block can be read in, values whole; 0 where it is only ever read as it is.
+
+        A plugin that can, implements `part`, `span` and `replan` too.
+        """
         _ = block
         return 0
 
@@ -318,6 +323,11 @@ class ComBase(ABC):
         """Return what a block's request reads; None for a protocol without addresses."""
         _ = block
         return None
+
+    def length(self, block: Block) -> float:
+        """Return how much a block's request reads, in registers or what else takes time; 0 to learn no costs."""
+        _ = block
+        return 0.0
 
     def replan(self, knowledge: Knowledge) -> tuple[Block, ...]:
         """Plan the blocks anew with what was learned; points and their values stay what they are."""

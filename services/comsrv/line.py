@@ -36,6 +36,8 @@ class Line:
     def __init__(self) -> None:
         """Start free."""
         self.taken = False
+        # When each poller of the line has to read next, by the monotonic clock in milliseconds.
+        self.dues: dict[object, float] = {}
         self._commands: deque[asyncio.Future[None]] = deque()
         self._polls: deque[asyncio.Future[None]] = deque()
 

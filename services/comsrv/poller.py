@@ -1,20 +1,24 @@
-"""Polls one channel on an absolute grid, reconnects for ever, and hands arrays to the uplink.
+"""Polls one channel: each group at its instants, connected again for ever, arrays handed to the uplink.
 
-Nothing here waits for Redis. A unit that does not answer is left alone for a while, so
-that it can't slow the others on its line; a block that the device refuses as a whole is
-taken apart until what is refused stands alone.
+Nothing here waits for Redis. Polls come first. What else there is to ask - a unit that was
+silent, a block of which something is refused, an address in quarantine - is asked in the time
+that is left before the next poll (`spare`), so that what is broken does not slow what works.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any, Final
 
-from libs.clock import monotonic_ms, now_ms
+from libs.clock import now_ms
 from services.comsrv.backoff import Backoff
 from services.comsrv.blockimage import Failure
+from services.comsrv.channel import Polling
 from services.comsrv.contract import (
     Block,
     ComBase,
@@ -22,9 +26,16 @@ from services.comsrv.contract import (
     MalformedError,
     NoAnswerError,
     NotConnectedError,
+    Reading,
     RefusedError,
+    UnreachableError,
 )
+from services.comsrv.isolation import isolate
 from services.comsrv.line import Line
+from services.comsrv.quarantine import Quarantine
+from services.comsrv.schedule import Schedule, monotonic_now
+from services.comsrv.spare import Spare
+from services.comsrv.units import Health, Task, Unit
 from services.comsrv.uplink import Uplink
 
 log = logging.getLogger(__name__)
@@ -32,22 +43,12 @@ log = logging.getLogger(__name__)
 # Exception codes that a smaller request may not meet: illegal data address, illegal data value.
 SPLITTABLE: Final = frozenset((2, 3))
 FIRST_RECONNECT_MS: Final = 250
-# A unit that did not answer in so many polls in a row is asked less often.
-PATIENCE: Final = 3
-LONGEST_SILENCE_MS: Final = 30_000
-
-
-@dataclass
-class Unit:
-    """A device behind the connection: whether it answers, and when it is asked again."""
-
-    failures: int = 0
-    problem: str = ""
-    asleep_until_ms: int = 0
-
-    def document(self) -> dict[str, Any]:
-        """Return its state for the channel's status."""
-        return {"state": "down" if self.problem else "running", "problem": self.problem}
+# Searches in vain after which every value of a block that is refused whole is tried.
+THOROUGH: Final = 2
+# A unit among others is waited for at least so long, in parts of the shortest interval and in milliseconds.
+FLOOR: Final = 0.03
+MIN_FLOOR_MS: Final = 10.0
+ERRORS: Final = 20
 
 
 @dataclass
@@ -58,111 +59,167 @@ class Statistics:
     late: int = 0
     requests: int = 0
     failures: int = 0
+    timeouts: int = 0
+    malformed: int = 0
     connections: int = 0
+    searches: int = 0
+    plans: int = 0
     last_error: str = ""
     last_error_at_ms: int = 0
     last_poll_ms: int = 0
+    exceptions: Counter[int] = field(default_factory=Counter)
+    errors: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=ERRORS))
+
+    def document(self) -> dict[str, Any]:
+        """Return the counters and the last errors."""
+        exceptions = {str(code): number for code, number in sorted(self.exceptions.items())}
+        return vars(self) | {"exceptions": exceptions, "errors": list(self.errors)}
 
 
 class Poller:
     """Polls a channel's blocks; `attempted` is set when each block had its first attempt."""
 
-    def __init__(self, plugin: ComBase, uplink: Uplink, line: Line, *, interval_ms: int, reconnect_max_ms: int) -> None:
-        """Keep what it works with; nothing is connected yet."""
-        self.blocks: list[Block] = list(plugin.blocks)
+    def __init__(
+        self,
+        plugin: ComBase,
+        uplink: Uplink,
+        line: Line,
+        *,
+        polling: Polling,
+        reconnect_max_ms: int,
+        quarantine: Quarantine | None = None,
+    ) -> None:
+        """Plan with what is known already; nothing is connected yet."""
+        self.polling = polling
         self.statistics = Statistics()
         self.attempted = asyncio.Event()
-        self._plugin = plugin
-        self._uplink = uplink
-        self._line = line
-        self._interval_ms = interval_ms
+        self.schedule = Schedule(polling, uplink.channel)
+        self.quarantine = quarantine or Quarantine()
+        self.units: dict[str, Unit] = {}
+        self.tasks: list[Task] = []
+        self.line = line
+        self.plugin = plugin
+        self.uplink = uplink
+        self.spare = Spare(self)
         self._backoff = Backoff(FIRST_RECONNECT_MS, reconnect_max_ms)
-        self._units: dict[str, Unit] = {block.unit: Unit() for block in self.blocks}
-        self._answered: set[str] = set()
+        self._waited: set[str] = set()
+        self._late_told = 0
         # True once a good answer came over the present connection.
         self._proven = False
+        # True while the points say that there is no connection.
+        self._away = False
+        self.arrange(plugin.blocks if self.quarantine.empty else plugin.replan(self.quarantine.knowledge))
+
+    @property
+    def blocks(self) -> list[Block]:
+        """What is read, what is in quarantine included."""
+        return [task.block for task in self.tasks]
+
+    @property
+    def crowded(self) -> bool:
+        """True where others wait while a unit is waited for."""
+        return len(self.units) > 1 or len(self.line.dues) > 1
+
+    def arrange(self, blocks: Sequence[Block]) -> list[Task]:
+        """Take these blocks; those that were there before go on as they were. Returns the new ones."""
+        before = {task.name: task for task in self.tasks}
+        tasks: list[Task] = []
+        fresh: list[Task] = []
+        for block in blocks:
+            known = before.get(block.name)
+            if known is not None and _points(known.block) == _points(block):
+                del before[block.name]
+                known.entry = self.quarantine.entries.get(known.span) if known.span else None
+                tasks.append(known)
+            else:
+                fresh.append(self._task(block))
+                tasks.append(fresh[-1])
+        self.tasks = tasks
+        self.uplink.replan([task.block for task in before.values()], [task.block for task in fresh])
+        self.schedule.arrange(task for task in tasks if task.entry is None)
+        self.spare.keep(tasks)
+        return fresh
+
+    def _task(self, block: Block) -> Task:
+        unit = self.units.get(block.unit)
+        if unit is None:
+            unit = self.units[block.unit] = Unit(block.unit, self.quarantine.costs.get(block.unit))
+        span = self.plugin.span(block)
+        entry = self.quarantine.entries.get(span) if span else None
+        return Task(block, unit, self.plugin.length(block), span, entry=entry)
 
     async def run(self) -> None:
         """Poll for ever."""
-        await self._connect()
-        due = monotonic_ms()
-        while True:
-            began = monotonic_ms()
-            await self._poll()
-            self.statistics.last_poll_ms = monotonic_ms() - began
-            due = await self._next(due)
+        try:
+            await self._connect()
+            while True:
+                try:
+                    await self._work()
+                except NotConnectedError as error:
+                    await self._reconnect(error)
+        finally:
+            self.line.dues.pop(self, None)
 
-    async def _next(self, due: int) -> int:
-        """Wait for the next instant of the grid; instants that are past already are late polls, left out."""
-        due += self._interval_ms
-        behind = monotonic_ms() - due
-        if behind >= self._interval_ms:
-            missed = behind // self._interval_ms
-            due += missed * self._interval_ms
-            self.statistics.late += missed
-            self._uplink.late(missed)
-        await asyncio.sleep(max(due - monotonic_ms(), 0) / 1000)
-        return due
+    async def _work(self) -> None:
+        """Read what is due, the most urgent first, and use the time between; ends with NotConnectedError."""
+        schedule = self.schedule
+        while True:
+            group = schedule.next(monotonic_now())
+            if group is None:
+                self.line.dues[self] = schedule.due_ms
+                await self.spare.use()
+                continue
+            if group.pending:
+                await self.poll(group.pending.popleft())
+            if not group.pending:
+                schedule.done(group)
+                self._done(group.name)
+                # A plugin that never waits must not keep everything else from running.
+                await asyncio.sleep(0)
+
+    def _done(self, name: str) -> None:
+        """Note that a group was polled."""
+        statistics = self.statistics
+        statistics.polls += 1
+        statistics.last_poll_ms = int(self.schedule.groups[name].last_poll_ms)
+        if self.schedule.late != self._late_told:
+            self.uplink.late(self.schedule.late - self._late_told)
+            self._late_told = statistics.late = self.schedule.late
+        if not self.attempted.is_set():
+            self._waited.add(name)
+            if all(group.name in self._waited or not group.tasks for group in self.schedule.groups.values()):
+                self.attempted.set()
+            self.report()
 
     async def _connect(self) -> None:
         """Connect, waiting as long as it takes. Blocks are marked at the first attempt in vain."""
         while True:
             try:
-                await self._plugin.connect()
+                await self.plugin.connect()
             except NotConnectedError as error:
-                self._note(error)
+                self.note(error)
                 self._mark_all(error)
                 await self._pause(error)
             else:
-                self.statistics.connections += 1
-                self._proven = False
-                return
-
-    async def _poll(self) -> None:
-        """Read each block once."""
-        self.statistics.polls += 1
-        silent: set[str] = set()
-        queue = list(self.blocks)
-        while queue:
-            block = queue.pop(0)
-            unit = self._units[block.unit]
-            if block.unit in silent:
-                self._fail(block, unit.problem)
-            elif unit.asleep_until_ms <= monotonic_ms():
-                try:
-                    await self._read(block)
-                except NotConnectedError as error:
-                    await self._reconnect(error)
-                    return
-                except NoAnswerError as error:
-                    self._silence(unit, error)
-                    silent.add(block.unit)
-                    self._fail(block, error.quality)
-                except RefusedError as error:
-                    queue[:0] = self._refused(block, error)
-                except MalformedError as error:
-                    self._note(error)
-                    self._fail(block, error.quality)
-        self.attempted.set()
-        self._report()
-
-    async def _read(self, block: Block) -> None:
-        self.statistics.requests += 1
-        async with self._line.for_poll():
-            reading = await self._plugin.read_batch(block)
-        unit = self._units[block.unit]
-        if unit.failures:
-            unit.failures, unit.problem, unit.asleep_until_ms = 0, "", 0
-        if not self._proven:
-            self._proven = True
-            self._backoff.reset()
-        self._answered.add(block.name)
-        self._uplink.offer(block, reading)
+                break
+        self.statistics.connections += 1
+        self._proven = False
+        now = monotonic_now()
+        if self._away:
+            # It may be another device by now, or a mended one.
+            self._away = False
+            self.quarantine.hurry(now)
+            for task in self.tasks:
+                if task.entry is not None:
+                    self.fail(task, task.entry.quality)
+        for unit in self.units.values():
+            unit.next_ms = min(unit.next_ms, now)
+        self.schedule.start()
 
     async def _reconnect(self, error: NotConnectedError) -> None:
         """Connect again; a connection that never carried an answer counts as none."""
-        self._note(error)
-        await self._plugin.close()
+        self.note(error)
+        await self.plugin.close()
         if not self._proven:
             self._mark_all(error)
             await self._pause(error)
@@ -175,54 +232,209 @@ class Poller:
         else:
             await asyncio.sleep(error.retry_after_ms / 1000)
 
-    def _silence(self, unit: Unit, error: NoAnswerError) -> None:
-        """Leave a unit alone for a while, longer each time, once it was silent for a few polls."""
-        self._note(error)
-        unit.failures += 1
-        unit.problem = error.quality
-        if unit.failures >= PATIENCE:
-            pause = Backoff(self._interval_ms, LONGEST_SILENCE_MS)
-            pause.attempts = unit.failures - PATIENCE
-            unit.asleep_until_ms = monotonic_ms() + pause.next_ms()
-
-    def _refused(self, block: Block, error: RefusedError) -> tuple[Block, ...]:
-        """Return the parts to read instead of a refused block, if it never answered and can be split."""
-        self._note(error)
-        unit = self._units[block.unit]
-        unit.failures, unit.problem, unit.asleep_until_ms = 0, "", 0
-        if block.name not in self._answered and error.exception_code in SPLITTABLE:
-            parts = self._plugin.split(block)
-            if parts:
-                place = self.blocks.index(block)
-                self.blocks[place : place + 1] = parts
-                self._uplink.retire(block)
-                return parts
-        self._fail(block, error.quality)
-        return ()
-
-    def _fail(self, block: Block, quality: str) -> None:
-        self._uplink.offer(block, Failure(now_ms(), quality))
-
     def _mark_all(self, error: DeviceError) -> None:
-        for block in self.blocks:
-            self._fail(block, error.quality)
+        self._away = True
+        for task in self.tasks:
+            self.fail(task, error.quality)
         self.attempted.set()
-        self._uplink.state = "down"
-        self._uplink.units = {}
+        self.uplink.state = "down"
+        self.uplink.units = {}
 
-    def _note(self, error: DeviceError) -> None:
+    # Reading.
+
+    async def poll(self, task: Task) -> None:
+        """Read a block in its turn, unless it is known not to answer; then it is the spare time's."""
+        unit = task.unit
+        if unit.health is not Health.RUNNING or task.search is not None:
+            self._leave(task)
+            return
+        try:
+            try:
+                reading = await self.ask(task.block, unit, task.length, unit.timeout_ms)
+            except RefusedError as error:
+                if not task.answered or error.exception_code not in SPLITTABLE or task.problem:
+                    raise
+                # It was answered before: once more, before it is taken apart.
+                self.note(error, unit)
+                reading = await self.ask(task.block, unit, task.length, unit.timeout_ms)
+        except NotConnectedError:
+            raise
+        except DeviceError as error:
+            self.failed(task, error, hurried=unit.timeout_ms is not None)
+        else:
+            self.good(task, reading)
+
+    async def ask(self, block: Block, unit: Unit, length: float, timeout_ms: int | None) -> Reading:
+        """Read a block now and measure it. Raises DeviceError."""
+        self.statistics.requests += 1
+        unit.requests += 1
+        async with self.line.for_poll():
+            began = perf_counter()
+            if timeout_ms is None:
+                reading = await self.plugin.read_batch(block)
+            else:
+                reading = await self.plugin.read_within(block, timeout_ms)
+            unit.answered(length, (perf_counter() - began) * 1000)
+        if not unit.answers & 15 or unit.answers == 1:
+            self._pace(unit)
+        return reading
+
+    def _pace(self, unit: Unit) -> None:
+        if self.crowded:
+            unit.hurried(max(FLOOR * self.polling.shortest_ms, MIN_FLOOR_MS), self.plugin.timeout_ms)
+        else:
+            unit.timeout_ms = None
+
+    def good(self, task: Task, reading: Reading) -> None:
+        """Hand a reading on."""
+        task.answered = True
+        task.problem = ""
+        unit = task.unit
+        if unit.health is not Health.RUNNING:
+            self.recovered(unit)
+        unit.proven = task
+        if not self._proven:
+            self._proven = True
+            self._backoff.reset()
+        self.uplink.offer(task.block, reading)
+
+    def failed(self, task: Task, error: DeviceError, *, hurried: bool) -> None:
+        """Decide what an error says about a block and its unit."""
+        unit = task.unit
+        self.note(error, unit)
+        if isinstance(error, RefusedError):
+            if unit.health is not Health.RUNNING:
+                self.recovered(unit)
+            self._refused(task, error)
+        elif isinstance(error, UnreachableError) or not isinstance(error, NoAnswerError):
+            if isinstance(error, NoAnswerError):
+                self.silent(unit, error.quality)
+            else:
+                self.fail(task, error.quality)
+        elif hurried or unit.proven not in {None, task}:
+            self.spare.doubt(task, asked=not hurried)
+        else:
+            self.silent(unit, error.quality)
+
+    def _leave(self, task: Task) -> None:
+        """Leave a block out of its poll. What was left out before has no value of this poll and the last."""
+        unit = task.unit
+        if task.search is not None:
+            self.fail(task, f"bad:exception_{task.code}")
+        elif unit.health is Health.DOUBTED:
+            if task in unit.owed:
+                self.silent(unit, NoAnswerError.quality)
+            else:
+                unit.owed.append(task)
+
+    def _refused(self, task: Task, error: RefusedError) -> None:
+        """Find out what of a block the device refuses, where that can be."""
+        now = monotonic_now()
+        if error.exception_code not in SPLITTABLE:
+            self.fail(task, error.quality)
+            return
+        count = self.plugin.pieces(task.block)
+        if count == 0:
+            self._split(task, error)
+        elif now < task.search_at_ms:
+            self.fail(task, error.quality)
+        else:
+            self.statistics.searches += 1
+            task.code = error.exception_code
+            task.search = isolate(
+                count, lambda first, stop: self._length(task, first, stop), thorough=task.searches >= THOROUGH
+            )
+            task.asks = next(task.search)
+            self.spare.search(task)
+
+    def _split(self, task: Task, error: RefusedError) -> None:
+        """Take a block apart for a plugin that can halve blocks only; a block that was answered before stays."""
+        parts = () if task.answered else self.plugin.split(task.block)
+        if not parts:
+            self.fail(task, error.quality)
+            return
+        place = self.tasks.index(task)
+        blocks = self.blocks
+        blocks[place : place + 1] = parts
+        self.spare.catch_up(self.arrange(blocks))
+
+    def part(self, task: Task, first: int, stop: int) -> Block:
+        """Return the block of some pieces of a block."""
+        known = task.parts.get((first, stop))
+        if known is None:
+            known = task.parts[first, stop] = self.plugin.part(task.block, first, stop)
+        return known
+
+    def _length(self, task: Task, first: int, stop: int) -> int:
+        span = self.plugin.span(self.part(task, first, stop))
+        return span.length if span else stop - first
+
+    # What units and blocks are.
+
+    def fail(self, task: Task, quality: str) -> None:
+        """Say what a block's points are while it can't be read."""
+        task.problem = quality
+        self.uplink.offer(task.block, Failure(now_ms(), quality))
+
+    def silent(self, unit: Unit, quality: str) -> None:
+        """Leave a unit alone for a while, longer each time; all its points say why."""
+        if not unit.problem:
+            unit.since_ms = now_ms()
+        fresh = unit.problem != quality
+        unit.health, unit.problem = Health.SILENT, quality
+        backoff = Backoff(min(self.polling.shortest_ms, 1000), self.polling.reprobe_max_ms)
+        backoff.attempts = unit.failures
+        unit.failures += 1
+        unit.next_ms = monotonic_now() + backoff.next_ms()
+        unit.owed.clear()
+        if fresh:
+            for task in self.of(unit):
+                if task.entry is None:
+                    self.fail(task, quality)
+            self.report()
+
+    def recovered(self, unit: Unit) -> None:
+        """Take a unit for well again, and read what could not be read."""
+        unit.recovered()
+        owed = [task for task in self.of(unit) if (task.problem and task.entry is None) or task in unit.owed]
+        unit.owed.clear()
+        self.spare.catch_up(owed)
+        self.report()
+
+    def of(self, unit: Unit) -> Iterable[Task]:
+        """Return the blocks of a unit."""
+        return [task for task in self.tasks if task.unit is unit]
+
+    def note(self, error: DeviceError, unit: Unit | None = None) -> None:
         """Keep an error for the diagnostics; log it when it is another than the last."""
         statistics = self.statistics
         statistics.failures += 1
-        text = str(error)
+        code = getattr(error, "exception_code", None)
+        if code is not None:
+            statistics.exceptions[code] += 1
+        statistics.timeouts += isinstance(error, NoAnswerError) and code is None
+        statistics.malformed += isinstance(error, MalformedError)
+        text, at_ms = str(error), now_ms()
         if text != statistics.last_error:
-            log.warning("channel %s: %s", self._uplink.channel, text)
-        statistics.last_error, statistics.last_error_at_ms = text, now_ms()
+            log.warning("channel %s: %s", self.uplink.channel, text)
+        statistics.last_error, statistics.last_error_at_ms = text, at_ms
+        statistics.errors.append({"at_ms": at_ms, "unit": unit.name if unit else "", "text": text})
+        if unit is not None:
+            unit.last_error, unit.last_error_at_ms = text, at_ms
+            if code is not None:
+                unit.exceptions[code] += 1
+            unit.timeouts += isinstance(error, NoAnswerError) and code is None
 
-    def _report(self) -> None:
-        down = [name for name, unit in self._units.items() if unit.problem]
-        if len(down) == len(self._units) and down:
-            self._uplink.state = "down"
+    def report(self) -> None:
+        """Say how the channel is."""
+        down = [name for name, unit in self.units.items() if unit.problem]
+        if len(down) == len(self.units) and down:
+            self.uplink.state = "down"
         else:
-            self._uplink.state = "degraded" if down else "running"
-        self._uplink.units = {name: unit.document() for name, unit in self._units.items() if name}
+            self.uplink.state = "degraded" if down else "running"
+        self.uplink.units = {name: unit.document() for name, unit in self.units.items() if name}
+
+
+def _points(block: Block) -> list[tuple[Any, ...]]:
+    """Return which points a block has."""
+    return [(section.kind, section.ids) for section in block.sections]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from contextlib import suppress
 from typing import Any, Final
@@ -18,6 +19,7 @@ from services.comsrv.functions import ComsrvFunctions
 from services.comsrv.line import Line
 from services.comsrv.plugins.registry import protocols
 from services.comsrv.poller import Poller
+from services.comsrv.quarantine import Quarantine
 from services.comsrv.reporting import Reports
 from services.comsrv.sentfile import SentFile
 from services.comsrv.settings import ComsrvSettings
@@ -175,7 +177,7 @@ class Runner:
             self._functions,
             channel.id,
             owner=self._owner,
-            interval_ms=channel.interval_ms,
+            interval_ms=channel.polling.shortest_ms,
             renew_ms=self._settings.renew_ms,
             define=lambda: definition(channel),
             report=Reports(channel).of,
@@ -189,8 +191,11 @@ class Runner:
             plugin,
             uplink,
             line,
-            interval_ms=channel.interval_ms,
+            polling=channel.polling,
             reconnect_max_ms=self._settings.reconnect_max_ms,
+            quarantine=Quarantine(
+                self._settings.data_dir / "comsrv" / "learned" / f"{channel.id}.json", json.dumps(channel.parameters)
+            ),
         )
         poller.attempted = self.attempted
         commander = Commander(self._functions, channel, plugin, line, self._sent, lambda: uplink.epoch)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum
 from typing import Any, Final
 
@@ -124,10 +124,18 @@ class Uplink:
         for image in self._images.values():
             image.forget()
 
-    def retire(self, block: Block) -> None:
-        """Forget a block that was split."""
-        self._images.pop(block.name, None)
-        self._seen.pop(block.name, None)
+    def replan(self, gone: Iterable[Block], fresh: Iterable[Block]) -> None:
+        """Read the points of some blocks in others from now on; what Redis was told of them stays known.
+
+        With calls under way nobody knows what Redis was told last: then the points are sent again.
+        """
+        images = [self._images.pop(block.name) for block in gone if block.name in self._images]
+        for image in images:
+            self._seen.pop(image.block.name, None)
+        for block in fresh:
+            image = self._images[block.name] = BlockImage(block, self._report(block))
+            if self._idle.is_set():
+                image.adopt(images)
 
     async def drained(self) -> None:
         """Wait until all that was offered is in Redis."""

@@ -83,7 +83,7 @@ async def test_a_refused_address_costs_only_its_own_point(site: Site):
 
     await wait_until(split, "three blocks")
     # A point without a value has no image; its quality alone is stored.
-    await site.becomes("T:2", "bad:exception_2")
+    await site.becomes("T:2", "bad:illegal_address")
 
 
 async def test_the_ledger_balances(site: Site):

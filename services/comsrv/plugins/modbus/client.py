@@ -53,8 +53,10 @@ class Client:
         """Leave the link; its last channel closes the connection."""
         await self._link.leave(self)
 
-    async def read(self, unit: int, code: int, address: int, count: int, byte_count: int = 0) -> bytes:
-        """Return the data bytes of a read answer.
+    async def read(
+        self, unit: int, code: int, address: int, count: int, byte_count: int = 0, timeout_ms: int | None = None
+    ) -> bytes:
+        """Return the data bytes of a read answer; with `timeout_ms` wait so long, once.
 
         Raises:
             DeviceError: no connection, no answer, an exception code, or an answer that can't be taken.
@@ -63,8 +65,8 @@ class Client:
         pdu = await self._link.transact(
             unit,
             frames.read(code, address, count),
-            self._timeout_s,
-            retries=self._retries,
+            self._timeout_s if timeout_ms is None else timeout_ms / 1000,
+            retries=self._retries if timeout_ms is None else 0,
             any_unit=self._any_unit,
         )
         return pdu[2:]

@@ -9,7 +9,17 @@ from libs.errors import InternalError
 from libs.points import PointKind
 from libs.validation import Model
 from services.comsrv.channel import Channel, Point
-from services.comsrv.contract import Block, Capabilities, ComBase, ReadBack, Reading, Write
+from services.comsrv.contract import (
+    Block,
+    Capabilities,
+    ComBase,
+    Cost,
+    Knowledge,
+    ReadBack,
+    Reading,
+    Span,
+    Write,
+)
 from services.comsrv.plugins.modbus import planner, writing
 from services.comsrv.plugins.modbus.checks import check
 from services.comsrv.plugins.modbus.client import Client
@@ -24,6 +34,8 @@ class ModbusTcp(ComBase):
     description: ClassVar[str] = "Modbus TCP, function codes 1 to 6, 15 and 16"
     parameters: ClassVar[type[Timing]] = TcpParameters
     mapping: ClassVar[type[Model] | None] = Mapping
+    # What a request costs before anything was learned; None where it costs more than any hole.
+    prior: Cost | None = None
 
     @classmethod
     def check(cls, kind: PointKind, point: Point, mapping: Model | None, parameters: Model) -> list[str]:
@@ -46,8 +58,9 @@ class ModbusTcp(ComBase):
             for kind in PointKind
         }
         self._wires = wires
-        readable = [wire for kind in PointKind if kind.readable for wire in wires[kind].values()]
-        self.blocks = planner.plan(readable, channel.polling)
+        self.timeout_ms = parameters.timeout_ms
+        self._polling = channel.polling
+        self.blocks = self.replan(Knowledge())
 
     async def connect(self) -> None:
         """Connect, or raise NotConnectedError."""
@@ -55,9 +68,18 @@ class ModbusTcp(ComBase):
 
     async def read_batch(self, block: Block) -> Reading:
         """Read a block with one request."""
+        return await self._read(block, None)
+
+    async def read_within(self, block: Block, timeout_ms: int) -> Reading:
+        """Read a block and wait at most so long for the answer, once."""
+        return await self._read(block, timeout_ms)
+
+    async def _read(self, block: Block, timeout_ms: int | None) -> Reading:
         request: planner.Request = block.plan
         decoder = request.decoder
-        data = await self._client.read(request.unit, request.code, request.address, request.count, decoder.byte_count)
+        data = await self._client.read(
+            request.unit, request.code, request.address, request.count, decoder.byte_count, timeout_ms
+        )
         at_ms = now_ms()
         values, quality = decoder.decode(data)
         return Reading(at_ms, values, quality, decoder.texts)
@@ -74,9 +96,27 @@ class ModbusTcp(ComBase):
         """Read the written address, or the one declared for it, and compare what was written."""
         return await writing.read_back(self._client, _planned(write))
 
-    def split(self, block: Block) -> tuple[Block, ...]:
-        """Take a block apart that the device refuses."""
-        return planner.split(block)
+    def pieces(self, block: Block) -> int:
+        """Return how many values, those of the very same addresses counted once, a block has."""
+        return planner.pieces(block)
+
+    def part(self, block: Block, start: int, stop: int) -> Block:
+        """Return the block of some values of a block."""
+        return planner.part(block, start, stop)
+
+    def span(self, block: Block) -> Span:
+        """Return what a block's request reads."""
+        return planner.span(block)
+
+    def length(self, block: Block) -> float:
+        """Return how many registers, or sixteen bits each, a block's request reads."""
+        request: planner.Request = block.plan
+        return request.count / 16 if request.code in {1, 2} else float(request.count)
+
+    def replan(self, knowledge: Knowledge) -> tuple[Block, ...]:
+        """Plan the blocks with what was learned."""
+        readable = [wire for kind in PointKind if kind.readable for wire in self._wires[kind].values()]
+        return planner.plan(readable, self._polling, knowledge, self.prior)
 
     async def close(self) -> None:
         """Leave the link; its last channel closes the connection."""

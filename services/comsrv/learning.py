@@ -1,0 +1,98 @@
+"""Plan again with what was learned: what a device refuses, and what its requests cost.
+
+Points keep what they are: only the requests change that read them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from services.comsrv.contract import Block, Cost
+
+if TYPE_CHECKING:
+    from services.comsrv.poller import Poller
+
+log = logging.getLogger(__name__)
+
+# Costs are looked at after this time, then after twice the time, up to an hour.
+FIRST_LOOK_MS: Final = 10_000.0
+LONGEST_LOOK_MS: Final = 3_600_000.0
+# A plan that saves less of the cycle is not worth the change.
+WORTH: Final = 0.03
+
+
+class Learning:
+    """Decides when a channel is planned again."""
+
+    def __init__(self, poller: Poller) -> None:
+        """Look at the costs after a while."""
+        self._poller = poller
+        # When to plan anew, and when to look at the costs, by the monotonic clock.
+        self.plan_ms = inf
+        self.look_ms = 0.0
+        self._pause_ms = FIRST_LOOK_MS
+
+    def plan_again(self, at_ms: float) -> None:
+        """Plan anew at an instant: a device refuses something, or does no longer."""
+        self.plan_ms = min(self.plan_ms, at_ms)
+
+    async def plan(self) -> None:
+        """Plan anew."""
+        self.plan_ms = inf
+        self._adopt(self._poller.plugin.replan(self._poller.quarantine.knowledge))
+        await self._save()
+
+    async def look(self, now: float) -> None:
+        """Plan anew where learned costs make it worth it; ever less often, as they change little."""
+        if self.look_ms == 0.0:
+            self.look_ms = now + self._pause_ms
+            return
+        self._pause_ms = min(2 * self._pause_ms, LONGEST_LOOK_MS)
+        self.look_ms = now + self._pause_ms
+        if self._learn_costs():
+            await self._save()
+
+    def _learn_costs(self) -> bool:
+        """Plan with the costs learned so far and take the plan if it saves time. Returns whether costs changed."""
+        poller = self._poller
+        costs = {name: cost for name, unit in poller.units.items() if (cost := unit.cost.fit()) is not None}
+        if costs == poller.quarantine.costs:
+            return False
+        poller.quarantine.costs = costs
+        blocks = poller.plugin.replan(poller.quarantine.knowledge)
+        before, after = self._load(poller.blocks, costs), self._load(blocks, costs)
+        if after < (1 - WORTH) * before:
+            log.info(
+                "channel %s: planned with learned costs: %.1f ms of requests a second instead of %.1f",
+                poller.uplink.channel, after, before,
+            )  # fmt: skip
+            self._adopt(blocks)
+        return True
+
+    def _load(self, blocks: list[Block] | tuple[Block, ...], costs: dict[str, Cost]) -> float:
+        """Return the milliseconds a second that requests take."""
+        poller = self._poller
+        total = 0.0
+        for block in blocks:
+            cost = costs.get(block.unit)
+            if cost is not None:
+                milliseconds = cost.request + cost.register * poller.plugin.length(block)
+                total += milliseconds * 1000 / poller.polling.interval_of(block.group)
+        return total
+
+    def _adopt(self, blocks: tuple[Block, ...]) -> None:
+        """Read these blocks from now on; what is new of them at once."""
+        poller = self._poller
+        poller.statistics.plans += 1
+        fresh = poller.arrange(blocks)
+        for task in fresh:
+            if task.entry is not None:
+                poller.fail(task, task.entry.quality)
+        poller.spare.catch_up(fresh)
+
+    async def _save(self) -> None:
+        """Keep what was learned, without holding up the polls."""
+        await asyncio.to_thread(self._poller.quarantine.save)
