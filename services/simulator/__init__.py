@@ -5,4 +5,5 @@ Keys and functions: none. It knows nothing of Redis; comsrv polls it like any fi
 
 Reading order: `devices/` (one file a device class), `site` (the shared step and the power
 balance), `registers` (values on the wire), `server` (Modbus), `settings`, `cli`.
+`twins/` is the other half: devices made from any point table, with faults on purpose.
 """

@@ -1,59 +1,25 @@
-"""`voltage simulate`: run the simulated site until a signal ends it."""
+"""Run the simulated site until a signal ends it; the command is `services.commands.simulate`."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Final
 
-import click
 from rich.console import Console
 from rich.table import Table as View
 
-from libs.errors import ConfigurationError, UnavailableError
-from libs.services import PORT_BASE
 from services.simulator.server import Simulator
-from services.simulator.settings import SimulateSettings, load_settings
+from services.simulator.settings import SimulateSettings
 
 FILE_NAME: Final = "simulate.yaml"
-EXIT_UNAVAILABLE: Final = 69  # EX_UNAVAILABLE of sysexits.h
 
 
 def default_config() -> Path:
     """Return the site's file in the configuration folder."""
     return Path(os.environ.get("VOLTAGE_CONFIG_DIR", "config")) / FILE_NAME
-
-
-@click.command()
-@click.option(
-    "--config",
-    "path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The site's file; simulate.yaml in VOLTAGE_CONFIG_DIR (config/) by default.",
-)
-@click.option(
-    "--port-base",
-    type=click.IntRange(1, 65535),
-    envvar="VOLTAGE_PORT_BASE",
-    default=PORT_BASE,
-    show_default=True,
-    help="What `port: base+20` counts from.",
-)
-def simulate(path: Path | None, port_base: int) -> None:
-    """Run the simulated devices of a site, each a Modbus TCP server."""
-    try:
-        settings = load_settings(path or default_config())
-        show(settings, port_base)
-        asyncio.run(serve(settings, port_base))
-    except ConfigurationError as error:
-        click.echo(str(error), err=True)
-        sys.exit(error.exit_code)
-    except UnavailableError as error:
-        click.echo(str(error), err=True)
-        sys.exit(EXIT_UNAVAILABLE)
 
 
 def show(settings: SimulateSettings, port_base: int) -> None:

@@ -1,0 +1,122 @@
+"""Devices of a whole site in one process: they listen, their values move, their faults happen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from libs.clock import monotonic_ms
+from services.simulator.twins.cells import Cell
+from services.simulator.twins.endpoint import Endpoint, log_step
+from services.simulator.twins.frames import RtuFraming, TcpFraming
+from services.simulator.twins.generators import Values, generator
+from services.simulator.twins.log import Log
+from services.simulator.twins.schedule import Trouble
+from services.simulator.twins.settings import TwinSettings
+from services.simulator.twins.unit import Unit
+
+FLUSH_S: Final = 1.0
+
+
+class Described(NamedTuple):
+    """A point as its table describes it: its cell, and what is needed to make up values."""
+
+    cell: Cell
+    unit_of_measure: str = ""
+    # A fixed raw value, as the scale register of another point has it.
+    fixed: float | None = None
+
+
+class Link(NamedTuple):
+    """An endpoint to make: where, how framed, and the points of each unit."""
+
+    name: str
+    place: tuple[str, int] | Path
+    rtu: bool
+    units: dict[int, tuple[str, list[Described]]]
+
+
+class Fleet:
+    """All devices."""
+
+    def __init__(self, links: Sequence[Link], settings: TwinSettings, log: Log) -> None:
+        """Make them; nothing listens yet."""
+        self.settings = settings
+        self.log = log
+        self.endpoints = [
+            Endpoint(
+                link.name,
+                link.place,
+                {number: make_unit(name, number, points, settings) for number, (name, points) in link.units.items()},
+                RtuFraming() if link.rtu else TcpFraming(),
+                log,
+                settings.seed,
+            )
+            for link in links
+        ]
+        self.trouble = Trouble(self.endpoints, log, settings.seed)
+
+    @property
+    def units(self) -> list[Unit]:
+        """Every device."""
+        return [unit for endpoint in self.endpoints for unit in endpoint.units.values()]
+
+    async def run(self) -> None:
+        """Listen and live until cancelled.
+
+        Raises:
+            UnavailableError: a port is taken.
+        """
+        self._step()
+        try:
+            for endpoint in self.endpoints:
+                await endpoint.open()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._steps())
+                group.create_task(self._flushes())
+                group.create_task(self.trouble.run(self.settings.faults, self.settings.random))
+        finally:
+            for endpoint in self.endpoints:
+                await endpoint.close()
+
+    def _step(self) -> None:
+        for unit in self.units:
+            unit.step()
+            log_step(self.log, unit)
+
+    async def _steps(self) -> None:
+        due = monotonic_ms()
+        while True:
+            due += self.settings.step_ms
+            await asyncio.sleep(max(due - monotonic_ms(), 0) / 1000)
+            self._step()
+
+    async def _flushes(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_S)
+            self.log.flush()
+
+
+def make_unit(name: str, number: int, points: Sequence[Described], settings: TwinSettings) -> Unit:
+    """Return a device. A point that can be read where another is written shows what was written."""
+    unit = Unit(name, number, [point.cell for point in points], holes=settings.holes)
+    written = {
+        (point.cell.table, address)
+        for point in points
+        if point.cell.writable
+        for address in range(point.cell.address, point.cell.address + point.cell.width)
+    }
+    for point in points:
+        cell = point.cell
+        spans = ((cell.table, address) for address in range(cell.address, cell.address + cell.width))
+        if point.fixed is not None:
+            fixed = Values(generator="constant", value=point.fixed)
+            unit.generators.append((cell, generator(fixed, cell, "", seed=0, step_ms=settings.step_ms)))
+        elif not cell.writable and not any(span in written for span in spans):
+            values = next((each for each in settings.values if fnmatchcase(cell.name, each.points)), Values())
+            made = generator(values, cell, point.unit_of_measure, seed=settings.seed, step_ms=settings.step_ms)
+            unit.generators.append((cell, made))
+    return unit
