@@ -173,7 +173,8 @@ def _parameters(
         problems += [Problem(place, f"parameters.{problem.where}: {problem.message}") for problem in found]
         return None
     port = getattr(parameters, "port", None)
-    if port is not None:
+    # The port of a serial line is a device file.
+    if port is not None and not str(port).startswith("/"):
         try:
             resolve_port(port, port_base)
         except InvalidError as error:

@@ -1,29 +1,48 @@
-"""A Modbus TCP device written for these tests from the specification, with faults on demand.
+"""A Modbus device on TCP written for these tests from the specification, with faults on demand.
 
-It shares no code with the product: MODBUS Application Protocol V1.1b3 and Messaging on
-TCP/IP V1.0b are its only sources.
+It shares no code with the product: MODBUS Application Protocol V1.1b3, Messaging on TCP/IP
+V1.0b and Serial Line V1.02 are its only sources. With `rtu` it takes RTU frames, as a serial
+server with one line behind it does; with `tls` it speaks TLS.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import struct
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable
+
+
+def crc(data: bytes) -> bytes:
+    """Return the check bytes of an RTU frame, bit by bit as Serial Line V1.02, 6.2.2 says."""
+    value = 0xFFFF
+    for octet in data:
+        value ^= octet
+        for _ in range(8):
+            value = value >> 1 ^ 0xA001 if value & 1 else value >> 1
+    return value.to_bytes(2, "little")
 
 
 class Device:
     """Coils, inputs and registers of every unit in dictionaries; an address that is absent is illegal."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, rtu: bool = False, tls: ssl.SSLContext | None = None) -> None:
+        self._rtu = rtu
+        self._tls = tls
         self.bits: dict[tuple[int, int, int], bool] = {}
         self.registers: dict[tuple[int, int, int], int] = {}
         self.requests: list[tuple[int, int, int, int]] = []
         self.connections = 0
+        self.most_connections = 0
         self.in_flight = 0
         self.most_in_flight = 0
-        # Faults.
+        # Faults. Each of `twists` makes one answer's frame into the bytes that are sent instead.
+        self.twists: deque[Callable[[bytes], bytes]] = deque()
         self.silent_units: set[int] = set()
+        self.silent_codes: set[int] = set()
+        self.longest = 125
         self.drop_after: int | None = None
         self.fragment = False
         self.answer_late_once = False
@@ -36,7 +55,7 @@ class Device:
 
     async def start(self) -> None:
         """Listen, again on the same port after a stop."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -66,21 +85,32 @@ class Device:
         self._tasks.add(task)
         self._writers.add(writer)
         self.connections += 1
+        self.most_connections = max(self.most_connections, len(self._writers))
         try:
             while await self._one(reader, writer):
                 pass
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
             pass
         finally:
             self._writers.discard(writer)
             self._tasks.discard(task)
             writer.close()
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
                 await writer.wait_closed()
 
+    async def _request(self, reader: asyncio.StreamReader) -> tuple[int, int, bytes]:
+        """Return transaction, unit and PDU of the next request."""
+        if not self._rtu:
+            transaction, _, length, unit = struct.unpack(">HHHB", await reader.readexactly(7))
+            return transaction, unit, await reader.readexactly(length - 1)
+        frame = await reader.readexactly(8)
+        if frame[1] in {15, 16}:
+            frame += await reader.readexactly(frame[6] + 1)
+        assert crc(frame[:-2]) == frame[-2:]
+        return 0, frame[0], frame[1:-2]
+
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        transaction, _, length, unit = struct.unpack(">HHHB", await reader.readexactly(7))
-        request = await reader.readexactly(length - 1)
+        transaction, unit, request = await self._request(reader)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         if self.delay_s:
@@ -92,10 +122,15 @@ class Device:
             if self.drop_after < 0:
                 self.drop_after = None
                 return False
-        if unit in self.silent_units:
+        if unit in self.silent_units or request[0] in self.silent_codes:
             return True
         answer = self._answer(unit, request)
         frame = struct.pack(">HHHB", transaction, 0, len(answer) + 1, unit) + answer
+        if self._rtu:
+            frame = bytes((unit,)) + answer
+            frame += crc(frame)
+        if self.twists:
+            frame = self.twists.popleft()(frame)
         if self.answer_late_once:
             # The answer to this request comes before the answer to the next one.
             self.answer_late_once = False
@@ -120,6 +155,8 @@ class Device:
             if code in {1, 2}:
                 return self._read_bits(unit, code, address, number)
             if code in {3, 4}:
+                if number > self.longest:
+                    return bytes((code | 0x80, 2))
                 words = [self.registers[unit, code, address + offset] for offset in range(number)]
                 return struct.pack(f">BB{number}H", code, 2 * number, *words)
             self._write(unit, code, address, number, request)

@@ -1,14 +1,20 @@
 """No protocol without the conformance suite."""
 
 from services.comsrv.plugins.registry import protocols
-from tests.integration.comsrv import test_modbus_tcp, test_virtual
+from tests.integration.comsrv import (
+    test_modbus_rtu,
+    test_modbus_rtu_over_tcp,
+    test_modbus_tcp,
+    test_modbus_tls,
+    test_virtual,
+)
 from tests.integration.comsrv.conformance import Conformance
 
 
 def test_every_protocol_has_its_conformance_class():
     tested = {
         found.protocol
-        for module in (test_modbus_tcp, test_virtual)
+        for module in (test_modbus_rtu, test_modbus_rtu_over_tcp, test_modbus_tcp, test_modbus_tls, test_virtual)
         for found in vars(module).values()
         if isinstance(found, type) and issubclass(found, Conformance) and found is not Conformance
     }

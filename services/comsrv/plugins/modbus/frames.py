@@ -249,9 +249,7 @@ class RtuReceiver(Receiver):
     def ask(self, unit: int, query: Query, *, any_unit: bool) -> bytes:
         """Return the frame to send, and wait for its answer from now on."""
         _ = any_unit
-        if self._buffer:
-            self._drop(self._buffer, "unsolicited")
-            self._buffer = b""
+        self.discard()
         self._unit, self._query, self._waiting = unit, query, True
         self._start = bytes((unit,)) + query.head
         self._size = query.length + 3
@@ -288,7 +286,7 @@ class RtuReceiver(Receiver):
     def discard(self) -> None:
         """Drop what came while nothing was asked."""
         if self._buffer:
-            self._drop(self._buffer, "unsolicited")
+            self._account(self._buffer)
             self._buffer = b""
 
     def feed(self, data: bytes) -> bytes | Fault | None:
@@ -343,8 +341,7 @@ class RtuReceiver(Receiver):
 
     def _found(self, place: int) -> bytes:
         """Take the answer that begins at a place; what stands before it is no part of it."""
-        if place:
-            self._drop(self._buffer[:place], "unsolicited")
+        self._account(self._buffer[:place])
         size = 5 if self._buffer[place + 1] & EXCEPTION else self._size
         frame, self._buffer = self._buffer[place : place + size], self._buffer[place + size :]
         self._waiting = False
@@ -355,25 +352,36 @@ class RtuReceiver(Receiver):
 
     def _foreign(self) -> Fault | None:
         """Count whole frames of others that stand first in the buffer."""
-        while (size := _rtu_size(self._buffer)) and len(self._buffer) >= size:
-            frame = self._buffer[:size]
-            if crc(frame[:-2]) != frame[-2:]:
-                return None
-            self._buffer = self._buffer[size:]
-            owed = self.owed.get(frame[0], ())
-            if any(frame[1:].startswith(head) for head in owed):
-                self._drop(frame, "late")
-            elif frame[0] != self._unit:
-                self._drop(frame, "wrong_unit")
-            elif frame[1] & ~EXCEPTION != self._query.code:
-                self._drop(frame, "wrong_function")
-            else:
-                self._waiting = False
-                self._owe()
-                fault = _fault(frame[1:-2], self._query)
-                self._drop(frame, fault.kind)
-                return fault
+        while frame := _first_frame(self._buffer):
+            kind = self._kind_of(frame)
+            self._buffer = self._buffer[len(frame) :]
+            if kind is not None:
+                self._drop(frame, kind)
+                continue
+            self._waiting = False
+            self._owe()
+            fault = _fault(frame[1:-2], self._query)
+            self._drop(frame, fault.kind)
+            return fault
         return None
+
+    def _kind_of(self, frame: bytes) -> str | None:
+        """Return what a frame is that answers nothing; None for a wrong answer to the request under way."""
+        if any(frame[1:].startswith(head) for head in self.owed.get(frame[0], ())):
+            return "late"
+        if not self._waiting:
+            return "unsolicited"
+        if frame[0] != self._unit:
+            return "wrong_unit"
+        return "wrong_function" if frame[1] & ~EXCEPTION != self._query.code else None
+
+    def _account(self, data: bytes) -> None:
+        """Count what stands in front of an answer, or came without a request: frames each, the rest as one."""
+        while frame := _first_frame(data):
+            self._drop(frame, self._kind_of(frame) or "wrong_byte_count")
+            data = data[len(frame) :]
+        if data:
+            self._drop(data, "unsolicited")
 
 
 def _answers(pdu: bytes, query: Query) -> bool:
@@ -387,6 +395,13 @@ def _fault(pdu: bytes, query: Query) -> Fault:
     if query.code in WRITES:
         return Fault("wrong_echo", "the answer does not repeat what was written")
     return Fault("wrong_byte_count", f"{len(pdu) - 2} bytes where {query.length - 2} were asked for")
+
+
+def _first_frame(data: bytes) -> bytes:
+    """Return the whole frame with right check bytes that stands first, or nothing."""
+    size = _rtu_size(data)
+    frame = data[:size]
+    return frame if size and len(frame) == size and crc(frame[:-2]) == frame[-2:] else b""
 
 
 def _rtu_size(data: bytes) -> int:

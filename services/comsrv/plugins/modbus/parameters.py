@@ -6,13 +6,26 @@ import ssl
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from libs.errors import InvalidError
+from libs.services import resolve_port
 from libs.validation import Model
 from services.comsrv.fields import Integer
 from services.comsrv.plugins.modbus.mapping import Addressing
 
-Port = Annotated[int | str, Field(description="a number, or base+20 to count from the port base")]
+
+def _port(port: int | str) -> int | str:
+    try:
+        resolve_port(port)
+    except InvalidError as error:
+        raise ValueError(str(error)) from None
+    return port
+
+
+Port = Annotated[
+    int | str, AfterValidator(_port), Field(description="a number, or base+20 to count from the port base")
+]
 Parity = Literal["none", "even", "odd", "mark", "space"]
 
 
