@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import ssl
 import struct
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 
@@ -34,6 +35,8 @@ class Device:
         self.bits: dict[tuple[int, int, int], bool] = {}
         self.registers: dict[tuple[int, int, int], int] = {}
         self.requests: list[tuple[int, int, int, int]] = []
+        # When each of them came, by the monotonic clock.
+        self.moments: list[float] = []
         self.connections = 0
         self.most_connections = 0
         self.in_flight = 0
@@ -42,6 +45,8 @@ class Device:
         self.twists: deque[Callable[[bytes], bytes]] = deque()
         self.silent_units: set[int] = set()
         self.silent_codes: set[int] = set()
+        # Seconds that a unit takes to answer.
+        self.slow_units: dict[int, float] = {}
         self.longest = 125
         self.drop_after: int | None = None
         self.fragment = False
@@ -52,6 +57,11 @@ class Device:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.port = 0
+
+    @property
+    def open(self) -> int:
+        """Connections that are open now."""
+        return len(self._writers)
 
     async def start(self) -> None:
         """Listen, again on the same port after a stop."""
@@ -113,9 +123,10 @@ class Device:
         transaction, unit, request = await self._request(reader)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        if self.delay_s:
-            await asyncio.sleep(self.delay_s)
+        if delay_s := self.delay_s + self.slow_units.get(unit, 0.0):
+            await asyncio.sleep(delay_s)
         self.in_flight -= 1
+        self.moments.append(time.monotonic())
         self.requests.append((unit, request[0], *struct.unpack(">HH", request[1:5])))
         if self.drop_after is not None:
             self.drop_after -= 1

@@ -208,6 +208,11 @@ class TcpReceiver(Receiver):
         pdu = frame[_HEADER:]
         if _answers(pdu, self._query):
             self._waiting = False
+            if not _begins_a_frame(self._buffer):
+                # Half an answer with the next frame in its place: its last bytes are not its own.
+                self._drop(frame + self._buffer, "malformed")
+                self._buffer = b""
+                return Fault("malformed", "the answer runs into another frame")
             self._take(frame)
             return pdu
         if pdu[0] & ~EXCEPTION != self._query.code:
@@ -389,6 +394,11 @@ def _answers(pdu: bytes, query: Query) -> bool:
     if len(pdu) == 2 and pdu[0] == query.code | EXCEPTION:
         return True
     return len(pdu) == query.length and pdu.startswith(query.head)
+
+
+def _begins_a_frame(data: bytes) -> bool:
+    """Say whether bytes behind a frame can be the beginning of another: protocol 0, a length there is."""
+    return not any(data[2:4]) and (len(data) < 6 or 2 <= int.from_bytes(data[4:6], "big") <= 254)
 
 
 def _fault(pdu: bytes, query: Query) -> Fault:

@@ -145,7 +145,7 @@ class RtuParameters(Timing):
     @classmethod
     def _eight(cls, bits: Integer) -> int:
         if bits != 8:
-            raise ValueError(f"RTU frames have 8 data bits, not {bits}")
+            raise ValueError(f"an RTU frame has 8 data bits, not {bits}")
         return bits
 
     @field_validator("frame_gap_ms")
