@@ -19,6 +19,8 @@ NUMBER_PATTERN: Final = r"^[1-9][0-9]{0,8}$"
 REFERENCE_PATTERN: Final = (
     r"^([A-Za-z0-9_-]{1,64}:[A-Za-z0-9_-]{1,64}:[TSCA]:[1-9][0-9]{0,8}|modsrv:[A-Za-z0-9_-]{1,64}:[A-Za-z0-9_-]{1,64})$"
 )
+TEXT_REFERENCE_PATTERN: Final = r"^comsrv:[1-9][0-9]{0,8}:X:[1-9][0-9]{0,8}$"
+_TEXT_REFERENCE: Final = re.compile(TEXT_REFERENCE_PATTERN)
 _NUMBER: Final = re.compile(NUMBER_PATTERN)
 # These would collide with our own key names.
 RESERVED_IDS: Final = frozenset({
@@ -84,6 +86,11 @@ def check_number(text: str, what: str = "id") -> str:
         msg = f"{what} {text!r} must be a number from 1 to 999999999"
         raise InvalidError(msg)
     return text
+
+
+def is_text_reference(text: str) -> bool:
+    """Say whether a text is the reference of a text point, as `comsrv:1001:X:7`; only conditions take one."""
+    return bool(_TEXT_REFERENCE.fullmatch(text))
 
 
 def parse_reference(text: str) -> Reference:

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, WithJsonSchema
 
 from libs.errors import InvalidError, Problem
-from libs.points import ID_PATTERN, REFERENCE_PATTERN, check_id, parse_reference
+from libs.points import (
+    ID_PATTERN,
+    REFERENCE_PATTERN,
+    TEXT_REFERENCE_PATTERN,
+    check_id,
+    is_text_reference,
+    parse_reference,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -52,6 +59,14 @@ Ref = Annotated[
     WithJsonSchema({"type": "string", "pattern": REFERENCE_PATTERN, "examples": ["comsrv:1001:T:1"]}),
 ]
 """A reference to a point, kept as text."""
+
+
+WatchedRef = Annotated[
+    str,
+    AfterValidator(_checked(lambda text: is_text_reference(text) or parse_reference(text))),
+    WithJsonSchema({"type": "string", "pattern": f"{REFERENCE_PATTERN}|{TEXT_REFERENCE_PATTERN}"}),
+]
+"""A reference that a condition may watch: to a point, or to a text point (`comsrv:1001:X:7`)."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

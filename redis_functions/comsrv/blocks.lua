@@ -7,12 +7,15 @@ local M = {}
 M.MAX_POINTS = 500
 local MAX_INSTANT = 9007199254740991
 local KIND = { T = true, S = true, C = true, A = true }
+-- Sections of texts are told apart from those of numbers by their type.
+M.TEXT = "X"
+M.MAX_TEXT = 256
 local ORIGIN = { poll = true, event = true, backfill = true }
 local KNOWN = {
   epoch = true, seq = true, now_ms = true, origin = true, channel = true, block = true, at_ms = true,
   previous_at_ms = true, sections = true, events = true, counters = true, quality = true,
 }
-local KNOWN_IN_SECTION = { type = true, ids = true, values = true, quality = true }
+local KNOWN_IN_SECTION = { type = true, ids = true, values = true, quality = true, again = true }
 
 local function invalid(text)
   errors.fail("INVALID", text)
@@ -85,6 +88,26 @@ local function check_values(values, path)
   end
 end
 
+-- Bytes that are no UTF-8 would make what is published no JSON.
+local function is_utf8(text)
+  if not string.find(text, "[\128-\255]") then
+    return true
+  end
+  local rest = string.gsub(text, "[\194-\223][\128-\191]", "?")
+  rest = string.gsub(rest, "[\224-\239][\128-\191][\128-\191]", "?")
+  rest = string.gsub(rest, "[\240-\244][\128-\191][\128-\191][\128-\191]", "?")
+  return not string.find(rest, "[\128-\255]")
+end
+
+local function check_string_values(values, path)
+  for i = 1, #values do
+    local text = values[i]
+    if type(text) ~= "string" or #text > M.MAX_TEXT or not is_utf8(text) then
+      invalid(path .. ".values must be texts of at most " .. M.MAX_TEXT .. " bytes of UTF-8")
+    end
+  end
+end
+
 local function is_quality(text)
   return type(text) == "string" and #text <= 64
     and (string.find(text, "^bad:[%w_]+$") or string.find(text, "^uncertain:[%w_]+$"))
@@ -109,8 +132,8 @@ end
 
 -- Leaves in section.only the number of points that have a quality and no new value.
 local function check_section(path, section)
-  if type(section) ~= "table" or not KIND[section.type] then
-    invalid(path .. ".type must be T, S, C or A")
+  if type(section) ~= "table" or not (KIND[section.type] or section.type == M.TEXT) then
+    invalid(path .. ".type must be T, S, C, A or X")
   end
   for name in pairs(section) do
     if not KNOWN_IN_SECTION[name] then
@@ -119,13 +142,20 @@ local function check_section(path, section)
   end
   local ids, values = list(section.ids, path .. ".ids"), list(section.values, path .. ".values")
   local quality = section.quality or {}
+  if section.again ~= nil and type(section.again) ~= "boolean" then
+    invalid(path .. ".again must be true or false")
+  end
   section.ids, section.values, section.quality = ids, values, quality
   if #ids ~= #values then
     invalid(path .. " needs as many values as ids")
   end
   if #ids > 0 then
     check_ids(ids, path)
-    check_values(values, path)
+    if section.type == M.TEXT then
+      check_string_values(values, path)
+    else
+      check_values(values, path)
+    end
   end
   section.only = check_quality(path, quality)
   if section.only > 0 then

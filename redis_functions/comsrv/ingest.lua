@@ -14,6 +14,8 @@ local publish = require("core.publish")
 local M = {}
 
 local RECORDED = { T = true, S = true }
+-- Section type -> the type in the hash's name, where it is another.
+local HASH = { X = "text" }
 
 -- Points that a person substituted keep the substitute; the device's values are left out.
 -- Returns how many were.
@@ -45,7 +47,8 @@ local function leave_out_substituted(ctx, ch, section)
 end
 
 local function store_quality(ctx, ch, section, at_text)
-  local key = keys.values_quality(ctx.ns, ch, section.type)
+  local name = HASH[section.type] or section.type
+  local key = keys.values_quality(ctx.ns, ch, name)
   local quality = section.quality
   if #section.ids > 0 and redis.call("EXISTS", key) == 1 then
     redis.call("HDEL", key, unpack(section.ids))
@@ -68,7 +71,7 @@ local function store_quality(ctx, ch, section, at_text)
   end
   redis.call("HSET", key, unpack(flat))
   if section.only > 0 then
-    redis.call("HSET", keys.values_at(ctx.ns, ch, section.type), unpack(instants))
+    redis.call("HSET", keys.values_at(ctx.ns, ch, name), unpack(instants))
   end
 end
 
@@ -83,8 +86,18 @@ local function store_values(ctx, ch, section, at_text)
     flat[j - 1], flat[j] = id, values[i]
     instants[j - 1], instants[j] = id, at_text
   end
-  redis.call("HSET", keys.values(ctx.ns, ch, section.type), unpack(flat))
-  redis.call("HSET", keys.values_at(ctx.ns, ch, section.type), unpack(instants))
+  local name = HASH[section.type] or section.type
+  redis.call("HSET", keys.values(ctx.ns, ch, name), unpack(flat))
+  redis.call("HSET", keys.values_at(ctx.ns, ch, name), unpack(instants))
+end
+
+-- A text as JSON, which is how whatever shows a value of a slot writes it.
+local function encode_texts(texts)
+  local encoded = {}
+  for i = 1, #texts do
+    encoded[i] = cjson.encode(texts[i])
+  end
+  return encoded
 end
 
 -- Tell the slots that anything depends on.
@@ -97,10 +110,14 @@ local function touch(ctx, ch, section, at)
   local ids, values, quality, touched = section.ids, section.values, section.quality, ctx.touched
   local n = #touched
   local to_number = tonumber
+  local shown = values
+  if section.type == blocks.TEXT then
+    to_number, shown = tostring, encode_texts(values)
+  end
   for i = 1, #ids do
     local slot = slots[ids[i]]
     if slot then
-      slot.value, slot.text, slot.at, slot.quality = to_number(values[i]), values[i], at, quality[ids[i]]
+      slot.value, slot.text, slot.at, slot.quality = to_number(values[i]), shown[i], at, quality[ids[i]]
       n = n + 1
       touched[n] = slot
     end
@@ -124,11 +141,18 @@ local function store_section(ctx, ch, section, at, body)
   if stored == 0 then
     return 0
   end
-  local at_text = string.format("%.0f", at)
-  store_values(ctx, ch, section, at_text)
-  store_quality(ctx, ch, section, at_text)
-  touch(ctx, ch, section, at)
-  publish.channel(ctx, ch, section.type, at, body or publish.members(section.ids, section.values, section.quality))
+  -- A heartbeat says the same again: nothing changes and nothing follows, but it is published and recorded.
+  if not section.again then
+    local at_text = string.format("%.0f", at)
+    store_values(ctx, ch, section, at_text)
+    store_quality(ctx, ch, section, at_text)
+    touch(ctx, ch, section, at)
+  end
+  if not body then
+    local shown = section.type == blocks.TEXT and encode_texts(section.values) or section.values
+    body = publish.members(section.ids, shown, section.quality)
+  end
+  publish.channel(ctx, ch, section.type, at, body)
   return stored
 end
 
@@ -237,7 +261,7 @@ end
 --          STATE     the lease lapsed, claim again
 --          INVALID   a field is wrong; nothing is stored
 --          LIMIT     more than 500 points
--- Writes   comsrv:{ch}:{T|S|C|A} with :ts and :q, comsrv:{ch}:seen, modsrv:{id}:measurement, alarms, rules, hissrv:queue
+-- Writes   comsrv:{ch}:{T|S|C|A|text} with :ts and :q, comsrv:{ch}:seen, modsrv:{id}:measurement, alarms, rules, hissrv:queue
 -- Example  FCALL comsrv_ingest 1 1001 '{"epoch":1,"seq":1,"block":"b","at_ms":1,"sections":[{"type":"T","ids":["1"],"values":["81.000000"]}]}'
 function M.ingest(ns, id, argv)
   local document = blocks.decode(argv[1])
@@ -253,7 +277,7 @@ end
 -- ARGV[1]  {epoch, seq, now_ms, block, at_ms, quality: "bad:timeout", sections: [{type, ids}], counters?}
 -- Returns  as comsrv_ingest
 -- Errors   as comsrv_ingest
--- Writes   comsrv:{ch}:{T|S|C|A}:q and all that follows
+-- Writes   comsrv:{ch}:{T|S|C|A|text}:q and all that follows
 -- Example  FCALL comsrv_set_quality 1 1001 '{"epoch":1,"seq":2,"block":"b","at_ms":1,"quality":"bad:timeout","sections":[{"type":"T","ids":["1"]}]}'
 function M.set_quality(ns, id, argv)
   local document = blocks.decode(argv[1])

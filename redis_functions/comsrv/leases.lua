@@ -9,7 +9,7 @@ local timers = require("core.timers")
 
 local M = {}
 
-local KINDS = { "T", "S", "C", "A" }
+local KINDS = { "T", "S", "C", "A", "X" }
 local CHUNK = 500
 
 --- Refuse an epoch that is not the channel's present one.
@@ -39,7 +39,7 @@ function M.extend(ctx, ch, lease_ms)
 end
 
 local function mark_chunk(ctx, ch, kind, cursor, quality, at)
-  local base = ctx.ns .. "comsrv:" .. ch .. ":" .. kind
+  local base = ctx.ns .. "comsrv:" .. ch .. ":" .. (kind == "X" and "text" or kind)
   local reply = redis.call("HSCAN", base, cursor, "COUNT", CHUNK)
   local section = { ids = {}, values = {}, quality = {} }
   local points = (ctx.graph.owners["comsrv:" .. ch] or {})[kind] or {}

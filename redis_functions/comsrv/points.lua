@@ -95,6 +95,9 @@ function M.substitute(ns, id, argv)
   if redis.call("SISMEMBER", keys.channels(ns), ch) == 0 then
     errors.fail("NOTFOUND", "channel " .. ch)
   end
+  if document.type == "T" and redis.call("HEXISTS", keys.values_at(ns, ch, "text"), args.point(document.point)) == 1 then
+    errors.fail("INVALID", point .. " of channel " .. ch .. " is a text; numbers and states can be substituted")
+  end
   local ctx = call.begin(ns, document.now_ms)
   call.accept(ctx)
   local reply = json.object({

@@ -11,6 +11,8 @@ M.KINDS = { "T", "S", "C", "A" }
 local MAX_POINTS = 20000
 local WRITABLE = { C = true, A = true }
 local KIND = { T = true, S = true, C = true, A = true }
+-- Texts stand in the table of T and share its ids, and have hashes of their own.
+local TEXT = { string = true, text = true }
 
 local function check_list(list, path)
   if type(list) ~= "table" or (next(list) ~= nil and #list == 0) then
@@ -44,7 +46,7 @@ end
 
 --- Check the points of a document: { ids = { T = { ["1"] = true } }, programs, writable = { point, limits, ... } }.
 function M.examine(document)
-  local found = { ids = { T = {}, S = {}, C = {}, A = {} }, programs = {}, writable = {} }
+  local found = { ids = { T = {}, S = {}, C = {}, A = {}, X = {} }, programs = {}, writable = {} }
   local points = args.object(document.points, "points")
   local total = 0
   for kind, list in pairs(points) do
@@ -63,10 +65,10 @@ function M.examine(document)
         errors.fail("INVALID", path .. " must be an object")
       end
       local id = args.point(point.id)
-      if found.ids[kind][id] then
+      if found.ids[kind][id] or (kind == "T" and found.ids.X[id]) then
         errors.fail("INVALID", path .. ".id " .. id .. " is there twice")
       end
-      found.ids[kind][id] = true
+      found.ids[kind == "T" and TEXT[point.data_type] and "X" or kind][id] = true
       examine_point(found, kind, id, point, path)
     end
   end
@@ -96,9 +98,10 @@ end
 
 --- Take points out of the image: all of a channel that are not in `kept` ({ T = { ["1"] = true } }).
 function M.forget(ctx, ch, kept)
-  for _, kind in ipairs(M.KINDS) do
+  for _, kind in ipairs({ "T", "S", "C", "A", "X" }) do
+    local name = kind == "X" and "text" or kind
     local hashes = {
-      keys.values(ctx.ns, ch, kind), keys.values_at(ctx.ns, ch, kind), keys.values_quality(ctx.ns, ch, kind),
+      keys.values(ctx.ns, ch, name), keys.values_at(ctx.ns, ch, name), keys.values_quality(ctx.ns, ch, name),
     }
     -- An instant is there for each value and each quality.
     local found = redis.call("HKEYS", hashes[2])

@@ -71,7 +71,7 @@ end
 
 local function store_section(ctx, ch, kind, section, at)
   local at_text = string.format("%.0f", at)
-  local base = "comsrv:" .. ch .. ":" .. kind
+  local base = "comsrv:" .. ch .. ":" .. (kind == "X" and "text" or kind)
   local values, instants = {}, {}
   for i = 1, #section.ids do
     values[2 * i - 1], values[2 * i] = section.ids[i], section.values[i]
@@ -97,7 +97,7 @@ end
 --- Write, publish and queue sections that were made here (calculated points, staleness).
 function M.store_sections(ctx, ch, sections, at)
   local parts, samples = {}, 0
-  for _, kind in ipairs({ "T", "S", "C", "A" }) do
+  for _, kind in ipairs({ "T", "S", "C", "A", "X" }) do
     local section = sections[kind]
     if section and (#section.ids > 0 or next(section.quality)) then
       store_section(ctx, ch, kind, section, at)

@@ -28,6 +28,12 @@ function M.is_reference(text)
   return string.find(text, "^modsrv:[%w_%-]+:[%w_%-]+$") ~= nil
 end
 
+--- True when a text is the reference of a text point.
+function M.is_text_reference(text)
+  return type(text) == "string" and string.find(text, "^comsrv:[1-9]%d*:X:[1-9]%d*$") ~= nil
+    and #string.match(text, "%d*$") <= 9
+end
+
 local function number_list(value, count)
   if type(value) ~= "table" or #value == 0 or (count and #value ~= count) then
     return false
@@ -40,8 +46,28 @@ local function number_list(value, count)
   return true
 end
 
+local MAX_TEXT = 256
+local OF_TEXTS = { ["=="] = true, ["!="] = true, quality = true, no_data = true }
+
+-- Text points are compared with texts, or with each other.
+local function check_text_value(leaf, say)
+  local value = leaf.value
+  if not OF_TEXTS[leaf.operator] then
+    say("operator", "of a text must be ==, !=, quality or no_data")
+  elseif type(value) == "table" then
+    if not M.is_text_reference(value.source) then
+      say("value.source", "is no reference of a text")
+    end
+  elseif type(value) ~= "string" or #value > MAX_TEXT then
+    say("value", "must be a text of at most " .. MAX_TEXT .. " bytes")
+  end
+end
+
 local function check_value(leaf, say)
   local operator, value = leaf.operator, leaf.value
+  if M.is_text_reference(leaf.source) and operator ~= "quality" and operator ~= "no_data" then
+    return check_text_value(leaf, say)
+  end
   if operator == "in" then
     if not number_list(value) then
       say("value", "must be a list of numbers")
@@ -78,8 +104,8 @@ local function compile_leaf(document, path, out)
       say(tostring(name), "is unknown")
     end
   end
-  if not M.is_reference(document.source) then
-    say("source", cjson.encode(document.source or "") .. " is no reference (service:owner:T|S|C|A:point)")
+  if not M.is_reference(document.source) and not M.is_text_reference(document.source) then
+    say("source", cjson.encode(document.source or "") .. " is no reference (service:owner:T|S|C|A:point, comsrv:channel:X:point)")
   end
   local known = KNOWN_OPERATOR[document.operator] or document.operator == out.operator
   if not known then

@@ -13,7 +13,7 @@ end
 function M.slot(graph, owner, kind, id)
   local kinds = graph.owners[owner]
   if not kinds then
-    kinds = { T = {}, S = {}, C = {}, A = {} }
+    kinds = { T = {}, S = {}, C = {}, A = {}, X = {} }
     graph.owners[owner] = kinds
   end
   local slot = kinds[kind][id]
@@ -26,7 +26,7 @@ end
 
 --- The slot a reference means; a model's point is the point it is mapped to.
 function M.resolve(graph, ref)
-  local service, owner, kind, id = string.match(ref, "^([%w_%-]+):([%w_%-]+):([TSCA]):(%d+)$")
+  local service, owner, kind, id = string.match(ref, "^([%w_%-]+):([%w_%-]+):([TSCAX]):(%d+)$")
   if service then
     return M.slot(graph, service .. ":" .. owner, kind, id)
   end
@@ -44,7 +44,7 @@ function M.load_values(ns, slots)
   local groups = {}
   for i = 1, #slots do
     local slot = slots[i]
-    local name = slot.owner .. ":" .. slot.kind
+    local name = slot.owner .. ":" .. (slot.kind == "X" and "text" or slot.kind)
     groups[name] = groups[name] or {}
     table.insert(groups[name], slot)
   end
@@ -59,8 +59,14 @@ function M.load_values(ns, slots)
       local quality = redis.call("HMGET", ns .. name .. ":q", unpack(ids))
       for i = 1, #ids do
         local slot = members[start + i - 1]
-        slot.value = values[i] and tonumber(values[i]) or nil
-        slot.text = values[i] or nil
+        if slot.kind == "X" then
+          -- What shows a value writes its text, so that of a text is JSON.
+          slot.value = values[i] or nil
+          slot.text = values[i] and cjson.encode(values[i]) or nil
+        else
+          slot.value = values[i] and tonumber(values[i]) or nil
+          slot.text = values[i] or nil
+        end
         slot.at = at[i] and tonumber(at[i]) or nil
         slot.quality = quality[i] or nil
       end

@@ -187,7 +187,7 @@ end
 local function view(slot, ref, simulated)
   local value = simulated[ref]
   if value ~= nil then
-    return { value = value, text = numbers.format(value) }
+    return { value = value, text = type(value) == "string" and json.text(value) or numbers.format(value) }
   end
   return slot
 end
@@ -240,10 +240,13 @@ end
 local function simulated_of(document)
   local simulated = {}
   for ref, value in pairs(args.object(document.values, "values")) do
-    if not conditions.is_reference(ref) then
+    if conditions.is_text_reference(ref) then
+      simulated[ref] = args.text(value, "values." .. ref, 256)
+    elseif conditions.is_reference(ref) then
+      simulated[ref] = args.number(value, "values." .. ref)
+    else
       errors.fail("INVALID", "values has a key that is no reference: " .. tostring(ref))
     end
-    simulated[ref] = args.number(value, "values." .. ref)
   end
   return simulated
 end
@@ -251,7 +254,7 @@ end
 --- Evaluate a rule now, or with simulated values; acts on nothing.
 --
 -- KEYS[1]  rule
--- ARGV[1]  {values?: {reference: number}}
+-- ARGV[1]  {values?: {reference: number, or text of a text point}}
 -- Returns  {rule, result: true|false|null (unknown), active, conditions: [{source, operator, value, actual, quality, result}]}
 -- Errors   NOTFOUND  no such rule
 -- Example  FCALL rule_evaluate 1 r1 '{"values":{"comsrv:1001:T:1":90}}'

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from libs.validation import Model, Ref
+from libs.points import is_text_reference
+from libs.validation import Model, WatchedRef
 
 MAX_NESTING: Final = 32
 MAX_CONDITIONS: Final = 256
@@ -30,7 +31,7 @@ def _kind(node: Any) -> str:
 class OtherPoint(Model):
     """The value of another point, to compare with."""
 
-    source: Ref
+    source: WatchedRef
 
 
 Number = int | float
@@ -40,7 +41,7 @@ Value = bool | Number | str | list[Number] | OtherPoint
 class Leaf(Model):
     """One comparison of a point; unknown while the point is missing or not good."""
 
-    source: Ref
+    source: WatchedRef
     operator: Literal["==", "!=", ">", ">=", "<", "<=", "in", "between", "quality", "no_data"]
     value: Value
     for_ms: int | None = Field(None, ge=0, le=MAX_HOLD_MS, description="how long it must hold")
@@ -49,6 +50,9 @@ class Leaf(Model):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         value = self.value
+        if is_text_reference(self.source):
+            self._fits_text()
+            return self
         number = isinstance(value, int | float) and not isinstance(value, bool)
         wrong = ""
         if self.operator == "between":
@@ -59,11 +63,29 @@ class Leaf(Model):
             wrong = "" if isinstance(value, str) else "a quality such as good, bad or bad:stale"
         elif self.operator == "no_data":
             wrong = "" if number and float(str(value)) >= 0 else "the milliseconds without data"
-        elif isinstance(value, list | str):
+        elif isinstance(value, list | str) or (isinstance(value, OtherPoint) and is_text_reference(value.source)):
             wrong = "a number, true or false, or {source: another reference}"
         if wrong:
             raise ValueError(f"value of operator {self.operator} must be {wrong}")
         return self
+
+    def _fits_text(self) -> None:
+        """Refuse what a text point can't be compared with."""
+        value = self.value
+        if self.operator not in {"==", "!=", "quality", "no_data"}:
+            raise ValueError("operator of a text must be ==, !=, quality or no_data")
+        wanted = int | float if self.operator == "no_data" else str
+        other = isinstance(value, OtherPoint) and is_text_reference(value.source) and self.operator in {"==", "!="}
+        if not other and (isinstance(value, bool) or not isinstance(value, wanted)):
+            raise ValueError(f"value of operator {self.operator} of a text must be {_OF_TEXTS[self.operator]}")
+
+
+_OF_TEXTS: Final = {
+    "==": "a text, or {source: another text}",
+    "!=": "a text, or {source: another text}",
+    "quality": "a quality such as good, bad or bad:stale",
+    "no_data": "the milliseconds without data",
+}
 
 
 class All(Model):

@@ -24,7 +24,7 @@ class RuleFunctions:
         """Switch a rule on or off; returns the rule."""
         return await self._functions.call("rule_enable", rule, "true" if enabled else "false")
 
-    async def evaluate(self, rule: str, values: dict[str, float]) -> bytes:
+    async def evaluate(self, rule: str, values: dict[str, float | str]) -> bytes:
         """Evaluate a rule, with simulated values where given; acts on nothing."""
         return await self._functions.read("rule_evaluate", rule, {"values": values})
 

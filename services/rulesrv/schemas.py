@@ -8,7 +8,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from libs.definitions import Definition
 from libs.http import PageQuery
-from libs.validation import Id, Model, Ref
+from libs.validation import Id, Model, Ref, WatchedRef
 from services.rulesrv.conditions import MAX_NESTING, Conditions
 
 Level = Literal["Critical", "Major", "Minor", "Warning", "Info"]
@@ -128,7 +128,7 @@ def _below(node: Any) -> list[Any]:
 class Simulation(Model):
     """Values to evaluate with instead of the present ones."""
 
-    values: dict[Ref, float] = Field({}, max_length=1000)
+    values: dict[WatchedRef, float | str] = Field({}, max_length=1000)
 
 
 class FiringQuery(PageQuery):

@@ -1,11 +1,12 @@
 """The process image in plain Python, written from DESIGN.md, not from the Lua.
 
-One channel with telemetry points, its lease, and rules over them. Slow and simple: no
-index, no cache, every rule is looked at in full.
+One channel with telemetry and text points (named x and their number), its lease, and rules
+over them. Slow and simple: no index, no cache, every rule is looked at in full.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ Tree = dict[str, Any]
 class Point:
     """A point: its last good value, the instant of its last change, its quality (None is good)."""
 
-    value: float | None = None
+    value: float | str | None = None
     at: int = 0
     quality: str | None = None
 
@@ -28,7 +29,7 @@ class Leaf:
 
     point: str
     operator: str
-    limit: float
+    limit: float | str
     for_ms: int | None
     hysteresis: float | None
     name: str = ""
@@ -63,6 +64,11 @@ class Rule:
     def enabled(self) -> bool:
         """Return whether it is on."""
         return self.document["enabled"] is not False
+
+
+def is_text(name: str) -> bool:
+    """Return whether a point is a text."""
+    return name.startswith("x")
 
 
 def kleene_all(truths: list[bool | None]) -> bool | None:
@@ -101,6 +107,9 @@ class Image:
         """Let time pass: what is due fires in the order (due, name), at its due instant."""
         self.now = max(self.now, now)
         for due, name in sorted((due, name) for name, due in self.timers.items() if due <= self.now):
+            if name not in self.timers:
+                # What fired before it stopped it.
+                continue
             del self.timers[name]
             kind, _, which = name.partition("|")
             if kind == "lease":
@@ -127,7 +136,7 @@ class Image:
         marked = [name for name, point in self.points.items() if point.value is not None]
         for name in marked:
             self.points[name].quality, self.points[name].at = "bad:stale", at
-        self.queued += len(marked)
+        self.queued += len([name for name in marked if not is_text(name)])
         self.settle(set(marked), at)
 
     # ------------------------------------------------------------ calls
@@ -156,7 +165,7 @@ class Image:
         self.extend()
         return "taken"
 
-    def poll(self, at: int, values: dict[str, float], quality: dict[str, str]) -> None:
+    def poll(self, at: int, values: Mapping[str, float | str], quality: dict[str, str]) -> None:
         """Take a block's values and qualities at one instant."""
         touched = set(values)
         for name, value in values.items():
@@ -167,7 +176,8 @@ class Image:
                 touched.add(name)
             if name not in values:
                 point.quality, point.at = text, at
-        self.count(len(values.keys() | quality.keys()))
+        names = values.keys() | quality.keys()
+        self.count(len(names), texts=sum(map(is_text, names)))
         self.settle(touched, at)
 
     def events(self, events: list[tuple[str, int, float]]) -> None:
@@ -181,10 +191,10 @@ class Image:
                 self.settle({name}, image.at)
         self.count(len(events))
 
-    def count(self, samples: int) -> None:
-        """Count samples stored and queued for history."""
+    def count(self, samples: int, texts: int = 0) -> None:
+        """Count samples stored, and those queued for history, which takes no texts."""
         self.stored += samples
-        self.queued += samples
+        self.queued += samples - texts
 
     # ------------------------------------------------------------ rules
 
@@ -286,12 +296,12 @@ class Image:
         last = rule.document["on_bad"] == "last"
         if point.value is None or (point.quality and not last):
             return None
+        if leaf.operator in {"==", "!="}:
+            return (point.value == leaf.limit) is (leaf.operator == "==")
+        assert isinstance(point.value, float)
+        assert not isinstance(leaf.limit, str)
         margin = leaf.hysteresis or 0 if leaf.on else 0
-        truth = {
-            ">": point.value > leaf.limit - margin,
-            "<": point.value < leaf.limit + margin,
-            "==": point.value == leaf.limit,
-        }[leaf.operator]
+        truth = point.value > leaf.limit - margin if leaf.operator == ">" else point.value < leaf.limit + margin
         leaf.on = truth
         return truth
 
@@ -324,12 +334,13 @@ def build(tree: Any, leaves: list[Leaf], rule: str) -> Any:
             return (kind, [build(item, leaves, rule) for item in tree[kind]])
     if "not" in tree:
         return ("not", [build(tree["not"], leaves, rule)])
-    point = tree["source"].rpartition(":")[2]
+    _, _, kind, number = tree["source"].split(":")
+    point = f"x{number}" if kind == "X" else number
     limit = tree["value"]
     leaf = Leaf(
         point,
         tree["operator"],
-        limit if isinstance(limit, int) else 0,
+        limit,
         tree.get("for_ms"),
         tree.get("hysteresis"),
         f"rule:{rule}#{len(leaves) + 1}",

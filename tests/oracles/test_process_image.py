@@ -20,20 +20,34 @@ from hypothesis.stateful import (
 from libs.numbers import format_value
 from libs.redis import bundle
 from services.supervisor.resp import Connection, ReplyError
-from tests.oracles.process_image import Image
+from tests.oracles.process_image import Image, is_text
 from tests.support.servers import RedisServer
 
 START = 1_000_000
 POINTS = ["1", "2", "3"]
+TEXTS = ["x1", "x8"]
 RULES = ["a", "b", "c"]
 points = st.sampled_from(POINTS)
+texts = st.sampled_from(TEXTS)
+words = st.sampled_from(["", "on", 'Stör"ung'])
 values = st.integers(0, 4).map(float)
 qualities = st.sampled_from(["bad:timeout", "bad:sentinel", "uncertain:substituted"])
 passing = st.sampled_from([0, 1, 400, 400, 700, 1000, 2600, 3000])
 
 
 def source(point: str) -> str:
-    return f"comsrv:1001:T:{point}"
+    return f"comsrv:1001:X:{point[1:]}" if is_text(point) else f"comsrv:1001:T:{point}"
+
+
+def section(kind: str, found: dict[str, float | str], marked: dict[str, str]) -> dict[str, Any]:
+    """Return the section of the numbers, or of the texts."""
+    mine = {name: value for name, value in found.items() if is_text(name) is (kind == "X")}
+    return {
+        "type": kind,
+        "ids": [name.removeprefix("x") for name in mine],
+        "values": [value if isinstance(value, str) else format_value(value) for value in mine.values()],
+        "quality": {name.removeprefix("x"): text for name, text in marked.items() if is_text(name) is (kind == "X")},
+    }
 
 
 comparisons = st.builds(
@@ -45,7 +59,17 @@ comparisons = st.builds(
     points, st.sampled_from([">", "<", "=="]), st.integers(0, 4), st.sampled_from([0, 0, 1000, 3500]),
     st.sampled_from([0, 0, 1]),
 )  # fmt: skip
-leaves = comparisons | st.builds(lambda point: {"source": source(point), "operator": "quality", "value": "bad"}, points)
+of_texts = st.builds(
+    lambda point, operator, value, for_ms: {
+        "source": source(point), "operator": operator, "value": value, **({"for_ms": for_ms} if for_ms else {}),
+    },
+    texts, st.sampled_from(["==", "!="]), words, st.sampled_from([0, 0, 1000]),
+)  # fmt: skip
+leaves = (
+    comparisons
+    | of_texts
+    | st.builds(lambda point: {"source": source(point), "operator": "quality", "value": "bad"}, points | texts)
+)
 trees = st.recursive(
     leaves,
     lambda below: (
@@ -56,7 +80,7 @@ trees = st.recursive(
     max_leaves=4,
 )
 # Most rules are one condition, as those of people are.
-trees = st.one_of(comparisons.map(lambda leaf: [leaf]), comparisons.map(lambda leaf: [leaf]), trees)
+trees = st.one_of((comparisons | of_texts).map(lambda leaf: [leaf]), comparisons.map(lambda leaf: [leaf]), trees)
 documents = st.builds(
     lambda tree, priority, cooldown, on_bad, enabled: {
         "name": "x", "conditions": tree, "priority": priority, "cooldown_ms": cooldown, "on_bad": on_bad,
@@ -131,23 +155,24 @@ class ProcessImage(RuleBasedStateMachine):
                 passing,
                 st.sampled_from([0, 0, 0, 0, 500, 1500]),
                 st.dictionaries(points, values, max_size=3),
-                st.dictionaries(points, qualities, max_size=1),
+                st.dictionaries(points | texts, qualities, max_size=1),
+                st.dictionaries(texts, words, max_size=2),
             ),
             min_size=1,
             max_size=8,
         )
     )
-    def poll_on(self, found: list[tuple[int, int, dict[str, float], dict[str, str]]]) -> None:
-        for passed, late, read, marked in found:
+    def poll_on(self, found: list[tuple[int, int, dict[str, float], dict[str, str], dict[str, str]]]) -> None:
+        for passed, late, read, marked, said in found:
             if not self.image.leased:
                 self.claim(0)
-            self.poll(passed, late, read, marked)
+            self.poll(passed, late, {**read, **said}, marked)
 
-    def poll(self, passed: int, late: int, found: dict[str, float], marked: dict[str, str]) -> None:
+    def poll(self, passed: int, late: int, found: dict[str, float | str], marked: dict[str, str]) -> None:
         document = self.block(passed, late)
-        texts = [format_value(value) for value in found.values()]
-        section = {"type": "T", "ids": list(found), "values": texts, "quality": marked}
-        document["sections"] = [section]
+        document["sections"] = [section("T", found, marked)]
+        if any(map(is_text, [*found, *marked])):
+            document["sections"].append(section("X", found, marked))
         became = self.send(document)
         self.image.begin(document["now_ms"])
         assert became == self.image.block(document["epoch"], document["seq"])
@@ -243,14 +268,21 @@ class ProcessImage(RuleBasedStateMachine):
 
     @invariant()
     def image_is_the_same(self) -> None:
-        expected = self.image.points
-        assert self.hash("comsrv:1001:T") == {
-            name: format_value(point.value) for name, point in expected.items() if point.value is not None
-        }
-        assert self.hash("comsrv:1001:T:ts") == {name: str(point.at) for name, point in expected.items()}
-        assert self.hash("comsrv:1001:T:q") == {
-            name: point.quality for name, point in expected.items() if point.quality
-        }
+        for kind in ("T", "text"):
+            expected = {
+                name.removeprefix("x"): point
+                for name, point in self.image.points.items()
+                if is_text(name) is (kind == "text")
+            }
+            assert self.hash(f"comsrv:1001:{kind}") == {
+                name: point.value if isinstance(point.value, str) else format_value(point.value)
+                for name, point in expected.items()
+                if point.value is not None
+            }
+            assert self.hash(f"comsrv:1001:{kind}:ts") == {name: str(point.at) for name, point in expected.items()}
+            assert self.hash(f"comsrv:1001:{kind}:q") == {
+                name: point.quality for name, point in expected.items() if point.quality
+            }
 
     @invariant()
     def rules_are_the_same(self) -> None:

@@ -232,7 +232,7 @@ def one(value: object, **more: Any) -> dict[str, Any]:
         ({"sections": [{"type": "T", "ids": ["1234567890"], "values": ["1.000000"]}]}, "point numbers"),
         ({"sections": [{"type": "T", "ids": ["1", "2"], "values": ["1.000000"]}]}, "as many values as ids"),
         ({"sections": [{"type": "T", "ids": {"a": 1}, "values": []}]}, "sections[0].ids must be a list"),
-        ({"sections": [{"type": "Q", "ids": [], "values": []}]}, "sections[0].type must be T, S, C or A"),
+        ({"sections": [{"type": "Q", "ids": [], "values": []}]}, "sections[0].type must be T, S, C, A or X"),
         ({"sections": [{"type": "T", "vaules": []}]}, "sections[0].vaules is unknown"),
         ({"sections": "T"}, "sections must be a list"),
         (one("1.000000", quality={"1": "good"}), "must be bad:<reason>"),
