@@ -35,7 +35,7 @@ from services.comsrv.line import Line
 from services.comsrv.quarantine import Quarantine
 from services.comsrv.schedule import Schedule, monotonic_now
 from services.comsrv.spare import Spare
-from services.comsrv.units import Health, Task, Unit
+from services.comsrv.units import KNOWN, Health, Task, Unit
 from services.comsrv.uplink import Uplink
 
 log = logging.getLogger(__name__)
@@ -275,7 +275,7 @@ class Poller:
             else:
                 reading = await self.plugin.read_within(block, timeout_ms)
             unit.answered(length, (perf_counter() - began) * 1000)
-        if not unit.answers & 15 or unit.answers == 1:
+        if not unit.answers & 15 or unit.answers == KNOWN:
             self._pace(unit)
         return reading
 

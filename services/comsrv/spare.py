@@ -33,6 +33,8 @@ LEAST_MS: Final = 5.0
 EXPECTED: Final = 2.0
 # What waited longer than this for spare time is asked without.
 OVERDUE_MS: Final = 3000.0
+# The same for a unit that used to answer within the spare time: it may have become slower.
+SLOWER_MS: Final = 60_000.0
 # ... and then nothing for so many times as long as it took.
 SELDOM: Final = 200.0
 # What can't be read is said again so often, for a Redis that forgot it.
@@ -134,10 +136,12 @@ class Spare:
         if room >= longest or alone:
             self._waiting_since.pop(what, None)
             return longest
-        if now - self._waiting_since.setdefault(what, now) >= OVERDUE_MS and now >= self._forced_ms:
+        enough = room >= max(EXPECTED * unit.slowest_ms, LEAST_MS)
+        overdue_ms = SLOWER_MS if enough and unit.answers else OVERDUE_MS
+        if now - self._waiting_since.setdefault(what, now) >= overdue_ms and now >= self._forced_ms:
             del self._waiting_since[what]
             return longest
-        return int(room) if room >= max(EXPECTED * unit.slowest_ms, LEAST_MS) else None
+        return int(room) if enough else None
 
     def _forced(self, now: float, until: float) -> None:
         """Note the end of a request that may have kept polls waiting."""

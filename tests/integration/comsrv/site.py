@@ -95,7 +95,7 @@ class Site:
         await self.functions.upsert(definition(channel))
         identity = Identity(self.folder)
         sent = SentFile(identity.sent_path)
-        options = ComsrvSettings.model_validate({"reconnect_max_ms": 200, "renew_ms": 100, **settings})
+        options = ComsrvSettings.model_validate({"reconnect_max_ms": 200, "renew_ms": 100, "data_dir": self.folder, **settings})
         runner = Runner(channel, self.functions, options, identity.owner, sent)
         self.stack.callback(identity.close)
         self.stack.callback(sent.close)
