@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from libs.errors import InvalidError, NotFoundError, Problem
 from libs.points import PointKind
+from services.comsrv.channel import DOUBLE_POINT, DOUBLE_POINT_LABELS, family
 from services.comsrv.channels import Channels
 from services.comsrv.contract import ComBase
 from services.comsrv.functions import ComsrvFunctions, Image
@@ -64,9 +65,9 @@ async def points(
     declared = [(kind, row) for kind in kinds for row in (document.get("points") or {}).get(kind.value, ())]
     first = _position(query.cursor)
     part = declared[first : first + query.limit]
-    images = {kind: await functions.image(document["id"], kind) for kind in {kind for kind, _ in part}}
+    images = {name: await functions.image(document["id"], name) for name in {_hash(*each) for each in part}}
     seen = await _seen(functions, channels, document["id"])
-    items = [_point(document["id"], kind, row, images[kind], seen) for kind, row in part]
+    items = [_point(document["id"], kind, row, images[_hash(kind, row)], seen) for kind, row in part]
     more = first + query.limit < len(declared)
     return {"items": items, "cursor": str(first + query.limit) if more else None}
 
@@ -79,7 +80,7 @@ async def point(
     row = next((row for row in rows if row["id"] == point_id), None)
     if row is None:
         raise NotFoundError(f"channel {document['id']} has no point {kind}:{point_id}")
-    image = await functions.image(document["id"], kind)
+    image = await functions.image(document["id"], _hash(kind, row))
     return _point(document["id"], kind, row, image, await _seen(functions, channels, document["id"]))
 
 
@@ -106,13 +107,32 @@ async def _seen(functions: ComsrvFunctions, channels: Channels, channel: int) ->
     }
 
 
+def _is_text(row: dict[str, Any]) -> bool:
+    return family(row["data_type"]) == "text"
+
+
+def _hash(kind: PointKind, row: dict[str, Any]) -> str:
+    """Return the type in the name of the hash that holds a point: texts have one of their own."""
+    return "text" if _is_text(row) else kind.value
+
+
+def _label(row: dict[str, Any], text: str | None) -> str | None:
+    """Return what a value means, where the point says so."""
+    meanings = row.get("value_map") or (DOUBLE_POINT_LABELS if row["data_type"] == DOUBLE_POINT else None)
+    if not meanings or text is None:
+        return None
+    return str(meanings.get(f"{float(text):.15g}", "")) or None
+
+
 def _point(channel: int, kind: PointKind, row: dict[str, Any], image: Image, seen: dict[str, int]) -> dict[str, Any]:
     point_id = str(row["id"])
     text = image.values.get(point_id)
     quality = image.quality.get(point_id)
     changed = image.changed_at_ms.get(point_id)
+    is_text = _is_text(row)
     return {
-        "ref": f"comsrv:{channel}:{kind}:{point_id}",
+        # Conditions and subscriptions tell texts from numbers by their reference.
+        "ref": f"comsrv:{channel}:{'X' if is_text else kind}:{point_id}",
         "type": kind.value,
         "id": row["id"],
         "name": row["name"],
@@ -121,27 +141,9 @@ def _point(channel: int, kind: PointKind, row: dict[str, Any], image: Image, see
         "data_type": row["data_type"],
         "min": row.get("min"),
         "max": row.get("max"),
-        "value": None if text is None else float(text),
+        "value": None if text is None else text if is_text else float(text),
+        "label": None if is_text else _label(row, text),
         "quality": quality or ("good" if text is not None else NO_VALUE),
         "changed_at_ms": changed,
         "seen_at_ms": seen.get(f"{kind}:{point_id}", changed),
     }
-
-
-def diagnostics(status: dict[str, Any], runner: Runner | None) -> dict[str, Any]:
-    """Show what a channel does."""
-    found: dict[str, Any] = {"channel": status["channel"], "lease": status, "state": "stopped"}
-    if runner is None:
-        return found
-    found |= {"state": runner.state, "problem": runner.problem}
-    if runner.poller is not None:
-        found["polling"] = vars(runner.poller.statistics)
-        found["blocks"] = [
-            {"name": block.name, "unit": block.unit, "points": block.size, "seen_at_ms": status["seen"].get(block.name)}
-            for block in runner.poller.blocks
-        ]
-    if runner.uplink is not None:
-        found["uplink"] = {"epoch": runner.uplink.epoch, "dropped": runner.uplink.dropped}
-    if runner.commander is not None:
-        found["commands"] = {"executed": runner.commander.executed}
-    return found
