@@ -80,8 +80,8 @@ class Comsrv:
         self.folder = folder
         self.config = folder / "config"
         self.config.mkdir(parents=True, exist_ok=True)
-        # JSON is YAML.
-        (self.config / "comsrv.yaml").write_bytes(orjson.dumps({"channels": channels, **settings}))
+        self._settings = settings
+        self.configure(channels)
         self.port_base = free_port_base()
         self.url = f"http://127.0.0.1:{port_of('comsrv', self.port_base)}"
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("VOLTAGE_", "COMSRV_"))}
@@ -92,6 +92,11 @@ class Comsrv:
             "VOLTAGE_REDIS_URL": redis_url,
         }
         self._process: subprocess.Popen[bytes] | None = None
+
+    def configure(self, channels: list[dict[str, Any]]) -> None:
+        """Write comsrv.yaml."""
+        # JSON is YAML.
+        (self.config / "comsrv.yaml").write_bytes(orjson.dumps({"channels": channels, **self._settings}))
 
     @property
     def pid(self) -> int:

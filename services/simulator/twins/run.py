@@ -70,7 +70,8 @@ class Fleet:
         Raises:
             UnavailableError: a port is taken.
         """
-        self._step()
+        for unit in self.units:
+            self._step(unit)
         try:
             for endpoint in self.endpoints:
                 await endpoint.open()
@@ -82,17 +83,20 @@ class Fleet:
             for endpoint in self.endpoints:
                 await endpoint.close()
 
-    def _step(self) -> None:
-        for unit in self.units:
-            unit.step()
-            log_step(self.log, unit)
+    def _step(self, unit: Unit) -> None:
+        unit.step()
+        log_step(self.log, unit)
 
     async def _steps(self) -> None:
-        due = monotonic_ms()
+        """Step every device once in `step_ms`, one after the other, so that no answer waits for all of them."""
+        units = self.units
+        began, turn = monotonic_ms(), 0
         while True:
-            due += self.settings.step_ms
-            await asyncio.sleep(max(due - monotonic_ms(), 0) / 1000)
-            self._step()
+            turn += 1
+            due = began + turn * self.settings.step_ms // len(units)
+            if due > monotonic_ms():
+                await asyncio.sleep((due - monotonic_ms()) / 1000)
+            self._step(units[turn % len(units)])
 
     async def _flushes(self) -> None:
         while True:

@@ -61,7 +61,7 @@ class Trouble:
     async def _random(self, plan: RandomFaults, endpoint: Endpoint) -> None:
         random = Random(f"{self._seed}/{endpoint.name}/faults")  # noqa: S311 - simulated faults, nothing secret
         kinds, weights = list(plan.kinds), list(plan.kinds.values())
-        await asyncio.sleep(random.uniform(0, plan.every_s[1]))
+        await asyncio.sleep(plan.after_s + random.uniform(0, plan.every_s[1]))
         while plan.limit is None or self.done < plan.limit:
             kind = random.choices(kinds, weights)[0]
             fault = Fault(

@@ -35,6 +35,7 @@ class RandomFaults(Model):
     """Faults at random, one link at a time: each begins so long after the one before is over and answered."""
 
     device: str = Field("*", description="channel/unit with wildcards; links with such a unit")
+    after_s: float = Field(0.0, ge=0, description="time from the start without faults")
     every_s: Span = (2.0, 10.0)
     for_s: Span = (0.1, 3.0)
     count: tuple[int, int] = (1, 3)
