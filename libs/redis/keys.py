@@ -52,6 +52,7 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     KeySpec("channel", "comsrv:channel:{ch}", "string", "comsrv", "a channel's definition, JSON"),
     KeySpec("values", "comsrv:{ch}:{type}", "hash", "comsrv", "point -> value, six decimals"),
     KeySpec("programs", "comsrv:{ch}:programs", "hash", "comsrv", "T:5 -> program of a calculated point, JSON"),
+    KeySpec("points", "comsrv:{ch}:points", "hash", "comsrv", "T:1 -> unit that answers for it | unit of the value"),
     KeySpec("writable", "comsrv:{ch}:writable", "hash", "comsrv", "A:1 -> limits of a point that may be written, JSON"),
     KeySpec("values_at", "comsrv:{ch}:{type}:ts", "hash", "comsrv", "point -> instant of the last change"),
     KeySpec("values_quality", "comsrv:{ch}:{type}:q", "hash", "comsrv", "point -> quality while not good"),
@@ -84,15 +85,18 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     KeySpec("reverse", "modsrv:reverse:{ch}", "hash", "modsrv", "T:1 -> [[model, name], ...], JSON"),
     # alarmsrv
     KeySpec("alarm", "alarmsrv:alarm:{id}", "hash", "alarmsrv", "an alarm"),
-    KeySpec("alarms", "alarmsrv:alarms:all", "zset", "alarmsrv", "alarm ids by creation"),
     KeySpec("alarms_active", "alarmsrv:alarms:active", "set", "alarmsrv", "alarms that are not Resolved"),
     KeySpec("alarms_by_level", "alarmsrv:alarms:by_level:{level}", "set", "alarmsrv", "alarm ids of a level"),
-    KeySpec("alarms_by_status", "alarmsrv:alarms:by_status:{status}", "set", "alarmsrv", "alarm ids of a status"),
+    KeySpec("alarms_in", "alarmsrv:alarms:in:{status}", "zset", "alarmsrv", "alarm ids of a status by creation"),
+    KeySpec("alarm_group", "alarmsrv:alarms:by_group:{group}", "set", "alarmsrv", "open alarms of a group, for first-out"),
+    KeySpec(
+        "alarm_marks", "alarmsrv:marks", "hash", "alarmsrv", "kind|name|holder -> who shelved, suppressed, took out, JSON"
+    ),
     KeySpec("alarms_by_source", "alarmsrv:alarms:by_source:{source}", "set", "alarmsrv", "alarm ids of a source"),
     KeySpec(
         "alarms_resolved", "alarmsrv:alarms:resolved", "zset", "alarmsrv", "Resolved alarms by instant, for retention"
     ),
-    KeySpec("alarms_open", "alarmsrv:alarms:open", "hash", "alarmsrv", "origin|source -> open alarm id"),
+    KeySpec("alarms_open", "alarmsrv:alarms:open", "hash", "alarmsrv", "origin -> open alarm id"),
     KeySpec("alarm_journal", "alarmsrv:journal", "stream", "alarmsrv", "every transition of every alarm"),
     KeySpec("alarm_journal_head", "alarmsrv:journal:head", "hash", "alarmsrv", "the last entry; what routes want"),
     KeySpec("alarm_route", "alarmsrv:route:{id}", "string", "alarmsrv", "a route of notification, JSON"),
@@ -105,6 +109,9 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     KeySpec("definition", "alarmsrv:definition:{id}", "string", "alarmsrv", "an alarm definition, JSON"),
     KeySpec("definitions", "alarmsrv:definitions", "set", "alarmsrv", "definition ids"),
     KeySpec("definition_state", "alarmsrv:definition:{id}:state", "hash", "alarmsrv", "truth, holds"),
+    KeySpec(
+        "suppression_state", "alarmsrv:definition:{id}:suppression", "hash", "alarmsrv", "truth, holds of suppress_when"
+    ),
     # rulesrv
     KeySpec("rule", "rulesrv:rule:{id}", "string", "rulesrv", "a rule, JSON"),
     KeySpec("rules", "rulesrv:rules", "set", "rulesrv", "rule ids"),
@@ -140,7 +147,7 @@ CHANNELS: Final[tuple[KeySpec, ...]] = (
 )
 
 BY_NAME: Final[dict[str, KeySpec]] = {spec.name: spec for spec in KEYS + CHANNELS}
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 LUA_PATH: Final = Path(__file__).parents[2] / "redis_functions" / "lib" / "keys.lua"
 _FIELD: Final = re.compile(r"\{(\w+)\}")
 

@@ -46,7 +46,25 @@ async def _begin_record(client: Client, prefix: str) -> None:
     await client.hsetnx(prefix + keys.key("migrations"), str(FIRST), entry)
 
 
-MIGRATIONS: Final = (Migration(2, "migrations are recorded", _begin_record),)
+async def _order_alarms(client: Client, prefix: str) -> None:
+    """Order the alarms of a status by creation, in place of one list of all and a set a status.
+
+    Lists of 10,000 open alarms among 100,000 closed ones need not look at the closed ones then.
+    """
+    everything = prefix + "alarmsrv:alarms:all"
+    async for member, created in client.zscan_iter(everything, count=1000):
+        alarm = member.decode()
+        status = await client.hget(prefix + keys.key("alarm", id=alarm), "status")
+        if status is not None:
+            await client.zadd(prefix + keys.key("alarms_in", status=status.decode()), {alarm: created})
+    sets = [f"{prefix}alarmsrv:alarms:by_status:{status}" for status in ("New", "Acknowledged", "Returned", "Resolved")]
+    await client.delete(everything, *sets)
+
+
+MIGRATIONS: Final = (
+    Migration(2, "migrations are recorded", _begin_record),
+    Migration(3, "the alarms of a status are ordered", _order_alarms),
+)
 
 
 async def stored(client: Client, namespace: str = "") -> int | None:

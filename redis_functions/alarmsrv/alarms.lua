@@ -1,339 +1,347 @@
--- Alarms: one record an occurrence, its indexes, its journal, and what raises and ends it.
+-- The life of alarms: what raises, ends, re-alarms and closes them, row by row of alarmsrv/states.lua.
 --
 -- New = active, unacknowledged; Acknowledged = active, acknowledged; Returned = condition ended,
--- unacknowledged; Resolved = closed. Every change goes through M.save, so an index never keeps a
--- stale member.
-local args = require("lib.args")
+-- unacknowledged; Resolved = closed. One record an occurrence, at most one open record an origin.
 local errors = require("lib.errors")
 local journal = require("alarmsrv.journal")
-local json = require("lib.json")
 local keys = require("lib.keys")
+local marks = require("alarmsrv.marks")
+local records = require("alarmsrv.records")
+local states = require("alarmsrv.states")
+local templates = require("alarmsrv.templates")
 local timers = require("core.timers")
 
 local M = {}
 
--- The record's fields in the order of the document, with the JSON type of each.
-local FIELDS = {
-  { "id", "text" }, { "title", "text" }, { "description", "text" }, { "level", "text" }, { "source", "text" },
-  { "status", "text" }, { "origin", "text" }, { "definition", "text" }, { "rule", "text" }, { "version", "number" },
-  { "value", "number" }, { "quality", "text" }, { "count", "number" }, { "active", "flag" }, { "uncertain", "flag" },
-  { "ack_required", "flag" }, { "latched", "flag" }, { "tags", "json" },
-  { "created_by", "text" }, { "created_at_ms", "number" }, { "updated_at_ms", "number" }, { "acknowledged_by", "text" },
-  { "acknowledged_at_ms", "number" }, { "returned_at_ms", "number" }, { "resolved_by", "text" },
-  { "resolved_at_ms", "number" }, { "comment", "text" },
-}
+M.encode = records.encode
+M.load = records.load
 
-local function shelved_json(alarm)
-  if not alarm.shelved_by or alarm.shelved_by == "" then
-    return "null"
-  end
-  return json.object({
-    "until_ms", alarm.shelved_until_ms ~= "" and alarm.shelved_until_ms or "null", "by", json.text(alarm.shelved_by),
-    "one_shot", alarm.shelved_one_shot == "1" and "true" or "false",
-  })
+local NO_FACTS = {}
+
+-- The watcher an alarm comes from (a definition, or a rule), or nil.
+local function watcher_of(ctx, alarm)
+  return alarm.origin and ctx.graph.watchers[string.match(alarm.origin, "^[^#]*")]
 end
 
-local function by_json(by)
-  return by and by ~= "" and json.object({ "by", json.text(by) }) or "null"
+--- The value and quality at this moment of the point an alarm is about; nil where nothing watches it.
+function M.seen(ctx, alarm)
+  local watcher = watcher_of(ctx, alarm)
+  local slot = watcher and watcher.leaves[1].slot
+  return slot and slot.ref and { text = slot.text, quality = slot.quality or (slot.text and "good" or "missing") } or nil
 end
 
---- A record as its JSON document.
-function M.encode(alarm)
-  local parts, count = {}, 0
-  for i = 1, #FIELDS do
-    local field = FIELDS[i]
-    local value = alarm[field[1]]
-    if value ~= nil and value ~= "" then
-      if field[2] == "text" then
-        value = json.text(value)
-      elseif field[2] == "flag" then
-        value = value == "1" and "true" or "false"
-      end
-      -- Name and value stay apart: a joined pair is a text more to make for each field.
-      parts[count + 1], parts[count + 2], parts[count + 3], parts[count + 4] = '"', field[1], '":', value
-      parts[count + 5] = ","
-      count = count + 5
-    end
+-- ---------------------------------------------------------------- beginning
+
+-- A channel or a unit that is down suppresses the alarms of its points.
+local function suppresses(spec)
+  if spec.suppresses then
+    return spec.suppresses
   end
-  return "{" .. table.concat(parts) .. '"shelved":' .. shelved_json(alarm) .. ',"suppressed":'
-    .. by_json(alarm.suppressed_by) .. ',"out_of_service":' .. by_json(alarm.out_of_service_by) .. "}"
+  if string.find(spec.origin, "^system:channel:") or string.find(spec.origin, "^system:unit:") then
+    return { spec.source }
+  end
+  return nil
 end
 
---- The record of an id, or nil.
-function M.load(ns, id)
-  local found = redis.call("HGETALL", keys.alarm(ns, id))
-  if #found == 0 then
-    return nil
+local function set_realarm(ctx, alarm, at)
+  if alarm.realarm_ms then
+    timers.set(ctx.ns, at + tonumber(alarm.realarm_ms), "realarm", alarm.id)
   end
-  local alarm = {}
-  for i = 1, #found, 2 do
-    alarm[found[i]] = found[i + 1]
+end
+
+-- The first of a group whose alarms were all closed is the first-out.
+local function join_group(ctx, alarm)
+  local group = keys.alarm_group(ctx.ns, alarm.group)
+  if redis.call("SCARD", group) == 0 then
+    alarm.first_out = "1"
   end
+  redis.call("SADD", group, alarm.id)
+end
+
+local function recur(ctx, alarm, spec, at)
+  local row = states.life(states.of(alarm), "begin", NO_FACTS)
+  local status, latched = states.split(row[4])
+  local changes = {
+    status = status, latched = latched or false, active = "1", uncertain = false,
+    count = string.format("%.0f", tonumber(alarm.count or 1) + 1),
+    value = spec.value or false, quality = spec.quality or false, returned_at_ms = false,
+    -- The message of a definition may show the value.
+    title = spec.definition and spec.title or nil,
+  }
+  if status == "New" then
+    changes.acknowledged_by, changes.acknowledged_at_ms = false, false
+  end
+  records.change(ctx, alarm, changes, at)
+  journal.append(ctx, at, alarm, row[5])
   return alarm
 end
 
---- The record of an id, or NOTFOUND.
-function M.load_or_fail(ns, id)
-  return M.load(ns, id) or errors.fail("NOTFOUND", "alarm " .. id)
-end
-
---- The record of an id; STATE when it is Resolved.
-function M.load_open(ns, id)
-  local alarm = M.load_or_fail(ns, id)
-  if alarm.status == "Resolved" then
-    errors.fail("STATE", "alarm " .. id .. " is Resolved")
+local function begin(ctx, spec, at)
+  local row = states.life("Normal", "begin", NO_FACTS)
+  local alarm = {
+    id = records.new_id(ctx), status = row[4], active = "1", count = "1", created_at_ms = string.format("%.0f", at),
+    title = spec.title, description = spec.description, level = spec.level, source = spec.source,
+    origin = spec.origin, definition = spec.definition, rule = spec.rule, version = spec.version,
+    value = spec.value, quality = spec.quality, tags = spec.tags, ack_required = spec.ack_required and "1" or "0",
+    priority = spec.priority, group = spec.group, area = spec.area, equipment = spec.equipment,
+    realarm_ms = spec.realarm_ms,
+  }
+  if alarm.group and alarm.level ~= "Info" then
+    join_group(ctx, alarm)
   end
+  marks.born(ctx, alarm)
+  records.create(ctx, alarm, at)
+  journal.append(ctx, at, alarm, row[5])
+  marks.born_journal(ctx, alarm, at)
   return alarm
-end
-
---- Who does it, or INVALID.
-function M.operator(text, what)
-  local by = args.text(text, what, 64)
-  if by == nil or by == "" then
-    errors.fail("INVALID", what .. " is missing")
-  end
-  return by
-end
-
---- What the operator says about it; nil where that is nothing.
-function M.comment(text)
-  local comment = args.text(text, "comment", 512)
-  return comment ~= "" and comment or nil
-end
-
---- Append a transition to the journal (alarmsrv/journal.lua).
-M.journal = journal.append
-
-local function write_record(ns, alarm, before)
-  local set, gone = {}, {}
-  for name, value in pairs(alarm) do
-    if not before or before[name] ~= value then
-      set[#set + 1] = name
-      set[#set + 1] = value
-    end
-  end
-  for name in pairs(before or {}) do
-    if alarm[name] == nil then
-      gone[#gone + 1] = name
-    end
-  end
-  if #set > 0 then
-    redis.call("HSET", keys.alarm(ns, alarm.id), unpack(set))
-  end
-  if #gone > 0 then
-    redis.call("HDEL", keys.alarm(ns, alarm.id), unpack(gone))
-  end
-end
-
--- Move an alarm from one index of a kind (by level, status, source) to another.
-local function index(ns, key_of, field, alarm, before)
-  if before and before[field] == alarm[field] then
-    return
-  end
-  if before then
-    redis.call("SREM", key_of(ns, before[field]), alarm.id)
-  end
-  redis.call("SADD", key_of(ns, alarm[field]), alarm.id)
-end
-
-local function index_open(ns, alarm, before)
-  redis.call("SADD", keys.alarms_active(ns), alarm.id)
-  if before then
-    redis.call("ZREM", keys.alarms_resolved(ns), alarm.id)
-  end
-  if alarm.origin then
-    redis.call("HSET", keys.alarms_open(ns), alarm.origin, alarm.id)
-  end
-end
-
-local function index_resolved(ns, alarm)
-  redis.call("SREM", keys.alarms_active(ns), alarm.id)
-  redis.call("ZADD", keys.alarms_resolved(ns), alarm.resolved_at_ms, alarm.id)
-  if alarm.origin and redis.call("HGET", keys.alarms_open(ns), alarm.origin) == alarm.id then
-    redis.call("HDEL", keys.alarms_open(ns), alarm.origin)
-  end
-  timers.cancel(ns, "shelve", alarm.id)
-end
-
---- Write a record and its indexes, and publish it. `before` is the record as it was, nil when new.
--- Only what differs from `before` is written: a storm of alarms is the most expensive thing a call does.
-function M.save(ctx, alarm, before, at)
-  local ns = ctx.ns
-  alarm.updated_at_ms = string.format("%.0f", at)
-  write_record(ns, alarm, before)
-  if not before then
-    redis.call("ZADD", keys.alarms(ns), alarm.created_at_ms, alarm.id)
-  end
-  index(ns, keys.alarms_by_level, "level", alarm, before)
-  index(ns, keys.alarms_by_status, "status", alarm, before)
-  index(ns, keys.alarms_by_source, "source", alarm, before)
-  if alarm.status == "Resolved" then
-    index_resolved(ns, alarm)
-  elseif not before or before.status == "Resolved" then
-    index_open(ns, alarm, before)
-  end
-  redis.call("PUBLISH", before and keys.alarm_changed(ns) or keys.alarm_new(ns), M.encode(alarm))
-end
-
---- Take a record and every index entry of it away.
-function M.remove(ns, alarm)
-  redis.call("DEL", keys.alarm(ns, alarm.id))
-  redis.call("ZREM", keys.alarms(ns), alarm.id)
-  redis.call("ZREM", keys.alarms_resolved(ns), alarm.id)
-  redis.call("SREM", keys.alarms_active(ns), alarm.id)
-  redis.call("SREM", keys.alarms_by_level(ns, alarm.level), alarm.id)
-  redis.call("SREM", keys.alarms_by_status(ns, alarm.status), alarm.id)
-  redis.call("SREM", keys.alarms_by_source(ns, alarm.source), alarm.id)
-  if alarm.origin and redis.call("HGET", keys.alarms_open(ns), alarm.origin) == alarm.id then
-    redis.call("HDEL", keys.alarms_open(ns), alarm.origin)
-  end
-  timers.cancel(ns, "shelve", alarm.id)
-end
-
---- A copy, for `before` of M.save.
-function M.copy(alarm)
-  local copy = {}
-  for name, value in pairs(alarm) do
-    copy[name] = value
-  end
-  return copy
-end
-
---- An id of a new alarm.
-function M.new_id(ctx)
-  ctx.alarms = (ctx.alarms or 0) + 1
-  return "al-" .. ctx.image .. "-" .. ctx.alarms
 end
 
 --- Raise the alarm of an origin, or count on the open one.
--- `spec` is { origin, title, description, level, source, ack_required, value, quality, version, ... }.
+-- `spec` is { origin, title, description, level, source, ack_required, value, quality, version, ... }, and
+-- `suppresses`, a list of names (alarmsrv/marks.lua) whose alarms are suppressed while this one is active.
 function M.raise(ctx, spec, at)
-  local at_text = string.format("%.0f", at)
-  local open = redis.call("HGET", keys.alarms_open(ctx.ns), spec.origin)
-  local alarm = open and M.load(ctx.ns, open)
-  if alarm then
-    local before = M.copy(alarm)
-    alarm.count = string.format("%.0f", tonumber(alarm.count or 1) + 1)
-    alarm.active, alarm.latched, alarm.uncertain = "1", nil, nil
-    alarm.value, alarm.quality = spec.value, spec.quality
-    if alarm.status == "Returned" then
-      alarm.status, alarm.returned_at_ms = "New", nil
-    end
-    M.save(ctx, alarm, before, at)
-    M.journal(ctx.ns, at, alarm, "recurred")
-    return alarm
+  local open = records.open(ctx, spec.origin)
+  local alarm
+  if open then
+    alarm = recur(ctx, open, spec, at)
+  else
+    alarm = begin(ctx, spec, at)
   end
-  alarm = {
-    id = M.new_id(ctx), status = "New", active = "1", count = "1", created_at_ms = at_text,
-    title = spec.title, description = spec.description, level = spec.level, source = spec.source,
-    origin = spec.origin, definition = spec.definition, rule = spec.rule, version = spec.version,
-    value = spec.value, quality = spec.quality, tags = spec.tags,
-    ack_required = spec.ack_required and "1" or "0",
-  }
-  M.save(ctx, alarm, nil, at)
-  M.journal(ctx.ns, at, alarm, "raised")
+  set_realarm(ctx, alarm, at)
+  local names = suppresses(spec)
+  for i = 1, names and #names or 0 do
+    marks.hold(ctx, "suppressed", names[i], spec.origin, spec.origin, at)
+  end
   return alarm
-end
-
-local function title_of(document)
-  return document.message or document.name or (document.detector .. " " .. document.source)
 end
 
 --- Raise the alarm of a definition. `seen` holds the value and quality at the transition.
 function M.raise_definition(ctx, watcher, seen)
-  local document = watcher.document
+  local kept = watcher.kept
   return M.raise(ctx, {
-    origin = watcher.id, definition = watcher.name, title = title_of(document), level = document.level,
-    source = document.source, ack_required = watcher.ack_required, value = seen.text, quality = seen.quality or "good",
-    version = document.version and string.format("%.0f", document.version),
-    tags = document.tags and next(document.tags) and cjson.encode(document.tags) or nil,
+    origin = watcher.id, definition = watcher.name, title = seen.title or templates.render(ctx, watcher, seen),
+    level = kept.level, source = kept.source, ack_required = watcher.ack_required, value = seen.text,
+    quality = seen.quality or "good", version = kept.version, tags = kept.tags, priority = kept.priority,
+    group = kept.group, area = kept.area, equipment = kept.equipment, realarm_ms = kept.realarm_ms,
+    suppresses = watcher.document.suppresses,
   }, seen.at)
+end
+
+local function swap_group(ctx, alarm, group)
+  if alarm.group ~= group then
+    if alarm.group then
+      redis.call("SREM", keys.alarm_group(ctx.ns, alarm.group), alarm.id)
+    end
+    if group then
+      redis.call("SADD", keys.alarm_group(ctx.ns, group), alarm.id)
+    end
+  end
 end
 
 --- A definition changed while its alarm stands: the open alarm says what the definition says now.
 function M.redefine(ctx, watcher)
-  local open = redis.call("HGET", keys.alarms_open(ctx.ns), watcher.id)
-  local alarm = open and M.load(ctx.ns, open)
+  local alarm = records.open(ctx, watcher.id)
   if not alarm then
     return
   end
-  local before, document = M.copy(alarm), watcher.document
-  alarm.title, alarm.level = title_of(document), document.level
-  alarm.version = document.version and string.format("%.0f", document.version)
-  alarm.tags = document.tags and next(document.tags) and cjson.encode(document.tags) or nil
-  alarm.ack_required = watcher.ack_required and "1" or "0"
-  M.save(ctx, alarm, before, ctx.now)
-  M.journal(ctx.ns, ctx.now, alarm, "redefined")
-end
-
---- Close a record. `before` is the record as stored, where the caller has changed it already.
-function M.close(ctx, alarm, at, user, what, comment, before)
-  before = before or M.copy(alarm)
-  alarm.status, alarm.active = "Resolved", "0"
-  alarm.resolved_at_ms = string.format("%.0f", at)
-  alarm.resolved_by = user or "condition"
-  alarm.comment = comment or alarm.comment
-  alarm.uncertain, alarm.latched = nil, nil
-  alarm.shelved_by, alarm.shelved_until_ms, alarm.shelved_one_shot = nil, nil, nil
-  M.save(ctx, alarm, before, at)
-  M.journal(ctx.ns, at, alarm, what, user, comment)
-end
-
-local function latching(ns, alarm)
-  if not alarm.definition then
-    return false
+  local kept, stays = watcher.kept, {}
+  swap_group(ctx, alarm, kept.level ~= "Info" and kept.group or nil)
+  if alarm.realarm_ms ~= kept.realarm_ms then
+    timers.cancel(ctx.ns, "realarm", alarm.id)
   end
-  local text = redis.call("GET", keys.definition(ns, alarm.definition))
-  return text and cjson.decode(text).latching == true
+  local moved = alarm.realarm_ms ~= kept.realarm_ms
+  records.change(ctx, alarm, {
+    title = templates.render(ctx, watcher, M.seen(ctx, alarm) or {}), level = kept.level, version = kept.version or false,
+    tags = kept.tags or false, ack_required = watcher.ack_required and "1" or "0", priority = kept.priority,
+    group = kept.group or false, area = kept.area or false, equipment = kept.equipment or false,
+    realarm_ms = kept.realarm_ms or false,
+  }, ctx.now)
+  if moved then
+    set_realarm(ctx, alarm, ctx.now)
+  end
+  journal.append(ctx, ctx.now, alarm, "redefined")
+  local names = watcher.document.suppresses or {}
+  for i = 1, #names do
+    stays[names[i]] = true
+    marks.hold(ctx, "suppressed", names[i], watcher.id, watcher.id, ctx.now)
+  end
+  marks.release_all(ctx, watcher.id, ctx.now, stays)
+  marks.refresh(ctx, alarm, "suppressed", ctx.now)
+  marks.refresh(ctx, alarm, "out_of_service", ctx.now)
+end
+
+-- ---------------------------------------------------------------- ending
+
+-- Close a record. `changes` is what the caller changes with it.
+local function close(ctx, alarm, at, done, changes)
+  changes = changes or {}
+  changes.status, changes.active = "Resolved", "0"
+  changes.resolved_at_ms = string.format("%.0f", at)
+  changes.resolved_by = done.user or "condition"
+  changes.uncertain, changes.latched = false, false
+  changes.shelved_by, changes.shelved_until_ms, changes.shelved_one_shot = false, false, false
+  if done.comment then
+    changes.comment = done.comment
+  end
+  records.change(ctx, alarm, changes, at)
+  journal.append(ctx, at, alarm, done.what, done.user, done.comment, done.seen)
+  if alarm.realarm_ms then
+    timers.cancel(ctx.ns, "realarm", alarm.id)
+  end
+  if not alarm.origin then
+    marks.forget(ctx, marks.origin_name(alarm))
+  end
+end
+
+-- One shot is over when its condition ends.
+local function end_one_shot(ctx, alarm, at)
+  if alarm.shelved_one_shot ~= "1" then
+    return
+  end
+  local row = states.shelving("one_shot", "end", NO_FACTS)
+  marks.unshelve(ctx, marks.origin_name(alarm))
+  records.change(ctx, alarm, { shelved_by = false, shelved_until_ms = false, shelved_one_shot = false }, at)
+  journal.append(ctx, at, alarm, row[5], "condition")
 end
 
 --- The condition of an origin ended: Returned, Resolved, or latched where the definition says so.
-function M.condition_ended(ctx, origin, at)
-  local open = redis.call("HGET", keys.alarms_open(ctx.ns), origin)
-  local alarm = open and M.load(ctx.ns, open)
+-- `seen` is { text, quality } of that moment, where the caller has it.
+function M.condition_ended(ctx, origin, at, seen)
+  local alarm = records.open(ctx, origin)
   if not alarm or alarm.active ~= "1" then
     return
   end
-  local before = M.copy(alarm)
-  alarm.active, alarm.uncertain = "0", nil
-  alarm.returned_at_ms = string.format("%.0f", at)
-  if alarm.shelved_one_shot == "1" then
-    alarm.shelved_by, alarm.shelved_until_ms, alarm.shelved_one_shot = nil, nil, nil
-  end
-  if latching(ctx.ns, alarm) then
-    alarm.latched = "1"
-    M.save(ctx, alarm, before, at)
-    M.journal(ctx.ns, at, alarm, "latched")
-  elseif alarm.status == "Acknowledged" or alarm.ack_required ~= "1" then
-    M.close(ctx, alarm, at, nil, "resolved", nil, before)
+  local watcher = ctx.graph.watchers[origin]
+  end_one_shot(ctx, alarm, at)
+  local row = states.life(states.of(alarm), "end", {
+    latching = watcher and watcher.document.latching == true, ack_required = alarm.ack_required == "1",
+  })
+  local changes = { active = "0", uncertain = false, returned_at_ms = string.format("%.0f", at) }
+  if row[4] == "Resolved" then
+    close(ctx, alarm, at, { what = row[5], seen = seen }, changes)
   else
-    alarm.status = "Returned"
-    M.save(ctx, alarm, before, at)
-    M.journal(ctx.ns, at, alarm, "returned")
+    local status, latched = states.split(row[4])
+    changes.status, changes.latched = status, latched or false
+    if alarm.realarm_ms then
+      timers.cancel(ctx.ns, "realarm", alarm.id)
+    end
+    records.change(ctx, alarm, changes, at)
+    journal.append(ctx, at, alarm, row[5], nil, nil, seen)
   end
+  marks.release_all(ctx, origin, at)
 end
 
 --- Mark the open alarm of an origin uncertain while its condition is unknown.
-function M.mark_uncertain(ctx, origin, uncertain)
-  local open = redis.call("HGET", keys.alarms_open(ctx.ns), origin)
-  local alarm = open and M.load(ctx.ns, open)
+function M.mark_uncertain(ctx, origin, uncertain, at)
+  local alarm = records.open(ctx, origin)
   if alarm and (alarm.uncertain == "1") ~= uncertain then
-    local before = M.copy(alarm)
-    alarm.uncertain = uncertain and "1" or nil
-    M.save(ctx, alarm, before, ctx.now)
-    M.journal(ctx.ns, ctx.now, alarm, uncertain and "uncertain" or "certain")
+    records.change(ctx, alarm, { uncertain = uncertain and "1" or false }, at or ctx.now)
+    journal.append(ctx, at or ctx.now, alarm, uncertain and "uncertain" or "certain", nil, nil, M.seen(ctx, alarm))
   end
 end
 
---- The shelving of an alarm ran out.
-function M.shelve_over(ctx, id, due)
-  local alarm = M.load(ctx.ns, id)
-  if alarm and alarm.shelved_by then
-    local before = M.copy(alarm)
-    alarm.shelved_by, alarm.shelved_until_ms, alarm.shelved_one_shot = nil, nil, nil
-    M.save(ctx, alarm, before, due)
-    M.journal(ctx.ns, due, alarm, "unshelved", "timer")
+-- ---------------------------------------------------------------- what people do
+
+-- The flag says that the condition stood at the last transition; a rule that was triggered by hand
+-- raises an alarm whose condition nobody watches, and that one resolves by hand.
+local function stands(ctx, alarm)
+  if alarm.active ~= "1" or not alarm.origin then
+    return false
   end
+  local watcher = watcher_of(ctx, alarm)
+  return watcher ~= nil and watcher.active == true
+end
+
+--- The row of what a person asks for, or STATE. Nothing is written.
+function M.asked(ctx, alarm, event)
+  local state = states.of(alarm)
+  local row = states.life(state, event, { event = alarm.level == "Info", stands = stands(ctx, alarm) })
+  if not row then
+    return nil, "alarm " .. alarm.id .. " is " .. state
+  elseif not row[4] then
+    return nil, "alarm " .. alarm.id .. " can't be " .. event .. "d: " .. row[6]
+  end
+  return row
+end
+
+--- Carry out what M.asked allowed.
+function M.carry_out(ctx, alarm, row, by, comment)
+  local now, seen = ctx.now, M.seen(ctx, alarm)
+  local changes = {}
+  if row[5] == "acknowledged" then
+    changes.acknowledged_by, changes.acknowledged_at_ms = by, string.format("%.0f", now)
+  end
+  if row[4] == "Resolved" then
+    local ended = alarm.active == "1"
+    close(ctx, alarm, now, { what = row[5], user = by, comment = comment, seen = seen }, changes)
+    if ended and alarm.origin then
+      marks.release_all(ctx, alarm.origin, now)
+    end
+    return
+  end
+  local status, latched = states.split(row[4])
+  changes.status, changes.latched, changes.comment = status, latched or false, comment
+  records.change(ctx, alarm, changes, now)
+  journal.append(ctx, now, alarm, row[5], by, comment, seen)
+end
+
+--- Ask and carry out, or fail with STATE. Returns false where nothing changes.
+function M.act(ctx, alarm, event, by, comment, accept)
+  local row, problem = M.asked(ctx, alarm, event)
+  if not row then
+    errors.fail("STATE", problem)
+  elseif not row[5] then
+    return false
+  end
+  accept(ctx)
+  M.carry_out(ctx, alarm, row, by, comment)
+  return true
+end
+
+-- ---------------------------------------------------------------- timers
+
+--- The re-alarm time is over: an alarm that is still active asks for attention anew, acknowledged or not.
+function M.realarm_over(ctx, id, due)
+  local alarm = records.load(ctx.ns, id)
+  local row = alarm and alarm.realarm_ms and alarm.active == "1" and states.life(states.of(alarm), "realarm", NO_FACTS)
+  if not row then
+    return
+  end
+  -- After a time without calls it fires once, not once for each interval that went by.
+  local interval = tonumber(alarm.realarm_ms)
+  timers.set(ctx.ns, due + interval * math.max(1, math.ceil((ctx.now - due) / interval)), "realarm", id)
+  if alarm.shelved_by or alarm.suppressed_by or alarm.out_of_service_by then
+    return
+  end
+  records.change(ctx, alarm, {
+    status = row[4], acknowledged_by = false, acknowledged_at_ms = false, realarmed_at_ms = string.format("%.0f", due),
+  }, due)
+  journal.append(ctx, due, alarm, row[5], nil, nil, M.seen(ctx, alarm))
+end
+
+--- The shelving of a name ran out.
+function M.shelve_over(ctx, name, due)
+  local mark = marks.unshelve(ctx, name)
+  local row = mark and states.shelving(mark.one_shot and "one_shot" or "timed", "expire", NO_FACTS)
+  if not row then
+    return
+  end
+  local alarm = records.open(ctx, name)
+  if not alarm then
+    local hand = string.match(name, "^hand:(.*)$")
+    alarm = hand and records.load(ctx.ns, hand)
+  end
+  if alarm then
+    records.change(ctx, alarm, { shelved_by = false, shelved_until_ms = false, shelved_one_shot = false }, due)
+    journal.append(ctx, due, alarm, row[5], "timer", nil, M.seen(ctx, alarm))
+  else
+    journal.append(ctx, due, M.nobody(name), row[5], "timer")
+  end
+end
+
+--- What the journal says of a name without an open alarm.
+function M.nobody(name)
+  return { id = name, status = "Normal", level = "Info", source = name, title = name, origin = name }
 end
 
 return M

@@ -26,6 +26,7 @@ return {
   { name = "alarm_suppress", run = shelving.suppress },
   { name = "alarm_unsuppress", run = shelving.unsuppress },
   { name = "alarm_out_of_service", run = shelving.out_of_service },
+  { name = "alarm_marks", run = shelving.list, reads = true },
   { name = "alarm_journal_archived", run = journal.archived },
   { name = "alarm_route_upsert", run = routes.upsert },
   { name = "alarm_route_get", run = routes.get, reads = true },

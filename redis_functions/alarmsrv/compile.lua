@@ -1,29 +1,47 @@
--- An alarm definition, checked and compiled to a watcher: a one-leaf condition with delays.
+-- An alarm definition, checked and compiled to a watcher: a one-leaf condition with delays, and, where the
+-- definition says when it is suppressed, a second watcher for that.
 local args = require("lib.args")
 local conditions = require("core.conditions")
+local templates = require("alarmsrv.templates")
 
 local M = {}
 
 M.LEVELS = { "Critical", "Major", "Minor", "Warning", "Info" }
-M.DETECTORS = { "HiHi", "Hi", "Lo", "LoLo", "State", "Deviation", "Discrepancy", "Quality", "NoData" }
+M.DETECTORS = {
+  "HiHi", "Hi", "Lo", "LoLo", "State", "Deviation", "Rate", "Discrepancy", "Stuck", "NoData", "Quality",
+}
+M.MAX_MS = 86400000
 
 local OPERATOR = {
-  HiHi = ">", Hi = ">", Lo = "<", LoLo = "<", State = "==",
+  HiHi = ">", Hi = ">", Lo = "<", LoLo = "<", State = "==", Rate = "rate", Stuck = "stuck",
   Deviation = "deviation", Discrepancy = "deviation", Quality = "quality", NoData = "no_data",
 }
-local LEVEL = { Critical = true, Major = true, Minor = true, Warning = true, Info = true }
-local NEEDS_ACK = { Critical = true, Major = true, Minor = true }
+-- The place of a limit among those of a point: a lower one may not be above a higher one.
+M.RANK = { LoLo = 1, Lo = 2, Hi = 3, HiHi = 4 }
+-- OPC UA's severity, 1 to 1000, where a definition says none.
+M.PRIORITY = { Critical = 900, Major = 700, Minor = 500, Warning = 300, Info = 100 }
+M.NEEDS_ACK = { Critical = true, Major = true, Minor = true }
+local HAS_BAND = { HiHi = true, Hi = true, Lo = true, LoLo = true, Deviation = true, Discrepancy = true, Rate = true }
+local DIRECTION = { rising = true, falling = true, both = true }
+local FIELD_OF = { other = { Deviation = true, Discrepancy = true }, window_ms = { Rate = true }, direction = { Rate = true } }
+-- Before every rule: an alarm is raised suppressed, not suppressed after it was raised.
+local SUPPRESSION_FIRST = 2000000
+
 local KNOWN = {
-  id = true, name = true, source = true, detector = true, limit = true, other = true, deadband = true,
-  on_delay_ms = true, off_delay_ms = true, latching = true, ack_required = true, level = true, message = true,
-  tags = true, guidance = true, enabled = true, version = true, author = true, reason = true, hash = true,
+  id = true, name = true, source = true, detector = true, limit = true, other = true, window_ms = true, direction = true,
+  deadband = true, deadband_percent = true, on_delay_ms = true, off_delay_ms = true, latching = true,
+  ack_required = true, level = true, priority = true, message = true, tags = true, area = true, equipment = true,
+  group = true, set = true, suppress_when = true, suppresses = true, realarm_ms = true, max_shelve_ms = true,
+  guidance = true, enabled = true, version = true, author = true, reason = true, hash = true,
   created_at_ms = true, updated_at_ms = true,
 }
 
 local TYPES = {
-  name = "string", message = "string", guidance = "string", tags = "table", latching = "boolean", ack_required = "boolean",
-  enabled = "boolean", version = "number",
+  name = "string", message = "string", tags = "table", latching = "boolean", ack_required = "boolean",
+  enabled = "boolean", version = "number", area = "string", suppress_when = "table", suppresses = "table",
 }
+
+local GUIDANCE = { cause = true, consequence = true, action = true, time_to_respond_ms = true }
 
 local function leaf_value(document)
   local detector = document.detector
@@ -37,64 +55,238 @@ local function leaf_value(document)
   return document.limit
 end
 
-local function check_delay(document, name, problems)
+local function check_range(document, name, low, high, problems)
   local value = document[name]
-  if value ~= nil and (type(value) ~= "number" or value < 0 or value > 86400000) then
-    problems[#problems + 1] = name .. " must be 0 to 86400000"
+  if value ~= nil and (type(value) ~= "number" or value < low or value > high) then
+    problems[#problems + 1] = string.format("%s must be %.0f to %.0f", name, low, high)
   end
 end
 
---- Compile a definition. Returns the watcher and every problem found.
-function M.compile(document)
-  local problems = {}
+local function check_guidance(guidance, problems)
+  if guidance == nil or type(guidance) == "string" then
+    return
+  elseif type(guidance) ~= "table" then
+    problems[#problems + 1] = "guidance must be an object of cause, consequence, action, time_to_respond_ms"
+    return
+  end
+  for name, value in pairs(guidance) do
+    if not GUIDANCE[name] then
+      problems[#problems + 1] = "guidance." .. tostring(name) .. " is unknown"
+    elseif name == "time_to_respond_ms" then
+      if type(value) ~= "number" or value < 0 then
+        problems[#problems + 1] = "guidance.time_to_respond_ms must be a number of milliseconds"
+      end
+    elseif type(value) ~= "string" or #value > 2048 then
+      problems[#problems + 1] = "guidance." .. name .. " must be a text of at most 2048 bytes"
+    end
+  end
+end
+
+--- True for a name that alarms can be suppressed by (alarmsrv/marks.lua).
+function M.is_name(text)
+  if type(text) ~= "string" then
+    return false
+  end
+  local kind, rest = string.match(text, "^(%l+):(.*)$")
+  if kind == "alarm" or kind == "group" or kind == "equipment" then
+    return args.valid_id(rest)
+  elseif kind == "rule" then
+    return string.find(rest, "^[%w_%-]+#%d+$") ~= nil
+  end
+  return kind == "comsrv" and (string.find(rest, "^[1-9]%d*$") ~= nil or string.find(rest, "^[1-9]%d*:unit:[%w_%-]+$") ~= nil)
+end
+
+local function check_suppresses(document, problems)
+  local list = document.suppresses
+  if type(list) ~= "table" then
+    return
+  end
+  if #list > 32 or (next(list) ~= nil and #list == 0) then
+    problems[#problems + 1] = "suppresses must be a list of at most 32 names"
+    return
+  end
+  for i = 1, #list do
+    if not M.is_name(list[i]) then
+      problems[#problems + 1] = "suppresses[" .. (i - 1) .. "] must be alarm:{definition}, group:{group}, equipment:{equipment}, "
+        .. "comsrv:{channel} or comsrv:{channel}:unit:{unit}"
+    elseif list[i] == "alarm:" .. tostring(document.id) then
+      problems[#problems + 1] = "suppresses[" .. (i - 1) .. "] is the definition itself"
+    end
+  end
+end
+
+local function check_event(document, problems)
+  if document.level ~= "Info" then
+    return
+  end
+  for _, name in ipairs({ "ack_required", "latching", "realarm_ms", "max_shelve_ms" }) do
+    if document[name] and document[name] ~= 0 then
+      problems[#problems + 1] = name .. " does not go with level Info: it is an event, and asks for nothing"
+    end
+  end
+end
+
+local function check_common(document, problems)
   for name in pairs(document) do
     if not KNOWN[name] then
       problems[#problems + 1] = tostring(name) .. " is unknown"
     end
   end
   args.check_types(document, TYPES, "", problems)
-  local operator = OPERATOR[document.detector]
-  if not operator then
-    problems[#problems + 1] = "detector must be one of " .. table.concat(M.DETECTORS, ", ")
-    return nil, problems
-  end
-  if not LEVEL[document.level] then
+  if not M.PRIORITY[document.level] then
     problems[#problems + 1] = "level must be one of " .. table.concat(M.LEVELS, ", ")
   end
-  check_delay(document, "on_delay_ms", problems)
-  check_delay(document, "off_delay_ms", problems)
-  if operator == "deviation" and type(document.limit) ~= "number" then
-    problems[#problems + 1] = "limit must be a number"
+  check_range(document, "on_delay_ms", 0, M.MAX_MS, problems)
+  check_range(document, "off_delay_ms", 0, M.MAX_MS, problems)
+  check_range(document, "realarm_ms", 1000, 31 * M.MAX_MS, problems)
+  check_range(document, "max_shelve_ms", 0, M.MAX_MS, problems)
+  check_range(document, "priority", 1, 1000, problems)
+  for _, name in ipairs({ "group", "equipment", "set" }) do
+    if document[name] ~= nil and not args.valid_id(document[name]) then
+      problems[#problems + 1] = name .. " must match [A-Za-z0-9_-], 1 to 64 characters"
+    end
   end
-  local leaf = { source = document.source, operator = operator, value = leaf_value(document) }
-  if document.deadband ~= nil and document.deadband ~= 0 then
-    leaf.hysteresis = document.deadband
+  if type(document.area) == "string" and #document.area > 64 then
+    problems[#problems + 1] = "area must have at most 64 bytes"
   end
-  if (document.on_delay_ms or 0) ~= 0 and operator ~= "no_data" then
-    leaf.for_ms = document.on_delay_ms
+  check_guidance(document.guidance, problems)
+  check_suppresses(document, problems)
+  check_event(document, problems)
+end
+
+-- What belongs to some detectors only.
+local function check_detector(document, problems)
+  local detector, limit = document.detector, document.limit
+  for name, detectors in pairs(FIELD_OF) do
+    if document[name] ~= nil and not detectors[detector] then
+      problems[#problems + 1] = name .. " does not go with detector " .. detector
+    end
   end
-  local root, leaves, found = conditions.compile({ leaf }, "deviation")
+  if detector == "Deviation" or detector == "Discrepancy" then
+    if not (detector == "Discrepancy" and limit == nil) and (type(limit) ~= "number" or limit < 0) then
+      problems[#problems + 1] = "limit must be a number from 0"
+    end
+  elseif (detector == "Rate" or detector == "Stuck") and (type(limit) ~= "number" or limit <= 0) then
+    problems[#problems + 1] = "limit must be "
+      .. (detector == "Rate" and "the change" or "the milliseconds without a change") .. ", above 0"
+  end
+  check_range(document, "window_ms", 100, M.MAX_MS, problems)
+  if document.direction ~= nil and not DIRECTION[document.direction] then
+    problems[#problems + 1] = "direction must be rising, falling or both"
+  end
+end
+
+-- The deadband in the unit of the value, nil for none.
+local function band_of(document, problems)
+  local band, percent = document.deadband, document.deadband_percent
+  if percent ~= nil then
+    if band ~= nil then
+      problems[#problems + 1] = "deadband_percent does not go beside deadband"
+    elseif type(percent) ~= "number" or percent < 0 or percent > 100 then
+      problems[#problems + 1] = "deadband_percent must be 0 to 100"
+    elseif type(document.limit) ~= "number" or document.limit == 0 then
+      problems[#problems + 1] = "deadband_percent is of the limit, which must be a number other than 0"
+    else
+      band = math.abs(document.limit) * percent / 100
+    end
+  end
+  if band == nil or band == 0 then
+    return nil
+  end
+  if not HAS_BAND[document.detector] then
+    problems[#problems + 1] = "deadband does not go with detector " .. tostring(document.detector)
+    return nil
+  end
+  return band
+end
+
+-- The tree is ours, so its paths are put into the definition's words; for_ms was checked as on_delay_ms.
+local function translate(found, problems)
   for i = 1, #found do
-    -- The tree is ours, so its paths are put into the definition's words; for_ms was checked as on_delay_ms.
     local problem = string.gsub(found[i], "^conditions%[0%]%.", "")
     if string.sub(problem, 1, 6) ~= "for_ms" then
+      problem = string.gsub(problem, "^value%.source", "other")
       problems[#problems + 1] = (string.gsub(string.gsub(problem, "^value", "limit"), "^hysteresis", "deadband"))
     end
   end
-  table.sort(problems)
-  if leaves[1] and operator == "deviation" then
-    leaves[1].deviation = document.limit
+end
+
+local function compile_leaf(document, problems)
+  local operator = OPERATOR[document.detector]
+  local leaf = { source = document.source, operator = operator, value = leaf_value(document) }
+  leaf.hysteresis = band_of(document, problems)
+  if (document.on_delay_ms or 0) ~= 0 and operator ~= "no_data" then
+    leaf.for_ms = document.on_delay_ms
+  end
+  local root, leaves, found = conditions.compile({ leaf }, operator)
+  translate(found, problems)
+  local compiled = leaves[1]
+  if compiled and operator == "deviation" then
+    compiled.deviation = document.limit or 0
+    -- A new command has the whole time to be followed.
+    compiled.restarts = document.detector == "Discrepancy"
+  elseif compiled and (operator == "rate" or operator == "stuck") then
+    compiled.measure = operator
+    compiled.window_ms, compiled.direction = document.window_ms or 60000, document.direction or "both"
+  end
+  return root, leaves
+end
+
+local function suppression(document, problems)
+  if type(document.suppress_when) ~= "table" then
+    return nil
+  end
+  local root, leaves, found = conditions.compile(document.suppress_when)
+  for i = 1, #found do
+    problems[#problems + 1] = (string.gsub(found[i], "^conditions", "suppress_when"))
+  end
+  return {
+    kind = "suppress", name = document.id, root = root, leaves = leaves, document = document,
+    enabled = document.enabled ~= false, priority = SUPPRESSION_FIRST,
+  }
+end
+
+-- What a transition writes of the definition, ready as texts.
+local function kept_of(document)
+  return {
+    level = document.level, source = document.source, group = document.group, area = document.area,
+    equipment = document.equipment, version = document.version and string.format("%.0f", document.version),
+    tags = document.tags and next(document.tags) and cjson.encode(document.tags) or nil,
+    priority = string.format("%.0f", document.priority or M.PRIORITY[document.level]),
+    realarm_ms = document.realarm_ms and string.format("%.0f", document.realarm_ms),
+  }
+end
+
+--- Compile a definition. Returns the watcher and every problem found.
+function M.compile(document)
+  local problems = {}
+  check_common(document, problems)
+  if not OPERATOR[document.detector] then
+    problems[#problems + 1] = "detector " .. cjson.encode(document.detector or "") .. " is unknown; there are "
+      .. table.concat(M.DETECTORS, ", ")
+    table.sort(problems)
+    return nil, problems
+  end
+  check_detector(document, problems)
+  local root, leaves = compile_leaf(document, problems)
+  local also = suppression(document, problems)
+  local template = templates.compile(document.message, "message", problems)
+  if #problems > 0 then
+    table.sort(problems)
+    return nil, problems
   end
   local ack = document.ack_required
   if ack == nil then
-    ack = NEEDS_ACK[document.level] == true
+    ack = M.NEEDS_ACK[document.level] == true
   end
-  local watcher = {
-    kind = "alarm", name = document.id, root = root, leaves = leaves, document = document,
-    enabled = document.enabled ~= false, priority = 0, ack_required = ack,
-    off_ms = (document.off_delay_ms or 0) > 0 and document.off_delay_ms or nil,
-  }
-  return watcher, problems
+  local kept = kept_of(document)
+  return {
+    kind = "alarm", name = document.id, root = root, leaves = leaves, document = document, kept = kept, also = also,
+    -- After the rules of the same priority: a command does not wait behind alarms.
+    enabled = document.enabled ~= false, priority = tonumber(kept.priority) / 10000 - 1, ack_required = ack,
+    off_ms = (document.off_delay_ms or 0) > 0 and document.off_delay_ms or nil, template = template,
+    title = document.message or document.name or (document.detector .. " " .. document.source),
+  }, problems
 end
 
 return M

@@ -8,6 +8,7 @@ local errors = require("lib.errors")
 local graphs = require("core.graph")
 local json = require("lib.json")
 local keys = require("lib.keys")
+local marks = require("alarmsrv.marks")
 local pages = require("lib.pages")
 local watchers = require("core.watchers")
 
@@ -19,11 +20,82 @@ local function stored(ns, id)
   return redis.call("GET", keys.definition(ns, id)) or errors.fail("NOTFOUND", "alarm definition " .. id)
 end
 
+-- ---------------------------------------------------------------- against the site
+
+-- Of the limits of a point and a set a lower one may not be above a higher one.
+local function check_order(ctx, watcher)
+  local document = watcher.document
+  local rank = compile.RANK[document.detector]
+  if not rank or not watcher.enabled then
+    return
+  end
+  local problems = {}
+  local leaves = graphs.resolve(ctx.graph, document.source).leaves or {}
+  for i = 1, #leaves do
+    local other = leaves[i].watcher
+    local its = other.kind == "alarm" and other.name ~= watcher.name and other.document
+    local its_rank = its and its.set == document.set and compile.RANK[its.detector]
+    if its_rank and ((rank < its_rank and document.limit > its.limit) or (rank > its_rank and document.limit < its.limit)) then
+      problems[#problems + 1] = string.format(
+        "limit %.14g of %s is %s the limit %.14g of %s in alarm definition %s", document.limit, document.detector,
+        rank < its_rank and "above" or "below", its.limit, its.detector, other.name
+      )
+    end
+  end
+  table.sort(problems)
+  errors.fail_all(problems)
+end
+
+local function exists(ctx, ref)
+  local ch, kind, id = string.match(ref, "^comsrv:(%d+):(%u):(%d+)$")
+  if ch then
+    return redis.call("HEXISTS", keys.points(ctx.ns, ch), kind .. ":" .. id) == 1
+      or redis.call("HEXISTS", keys.values(ctx.ns, ch, kind), id) == 1
+  end
+  local model, name = string.match(ref, "^modsrv:([%w_%-]+):([%w_%-]+)$")
+  if model then
+    return ctx.graph.models[model] ~= nil and ctx.graph.models[model][name] ~= nil
+  end
+  return true
+end
+
+-- References that mean nothing yet: they are taken, and active once the point appears.
+local function warnings_of(ctx, watcher)
+  local warnings = {}
+  local function look(path, ref)
+    if type(ref) == "string" and not exists(ctx, ref) then
+      warnings[#warnings + 1] = json.text(path .. " " .. ref .. " is no point yet; it counts once it appears")
+    end
+  end
+  look("source", watcher.document.source)
+  look("other", watcher.document.other)
+  for i = 1, watcher.template and #watcher.template or 0 do
+    local part = watcher.template[i]
+    look("message:", type(part) == "table" and part.point or nil)
+  end
+  for i = 1, watcher.also and #watcher.also.leaves or 0 do
+    look(string.gsub(watcher.also.leaves[i].path, "^conditions", "suppress_when") .. ".source", watcher.also.leaves[i].source)
+  end
+  return warnings
+end
+
+local function with_warnings(text, warnings)
+  if #warnings == 0 then
+    return text
+  end
+  return (string.gsub(text, "^%s*{", function()
+    return '{"warnings":' .. json.list(warnings) .. ","
+  end, 1))
+end
+
+-- ---------------------------------------------------------------- coming and going
+
 -- The definition goes, or watches something else now: its alarm returns.
 local function end_alarm(ctx, watcher)
   watchers.retire(ctx, watcher)
   if watcher.active then
-    alarms.condition_ended(ctx, watcher.id, ctx.now)
+    watcher.active = false
+    alarms.condition_ended(ctx, watcher.id, ctx.now, alarms.seen(ctx, { origin = watcher.id }))
   end
 end
 
@@ -31,9 +103,8 @@ end
 -- its deadband counts, and its on-delay is over.
 local function carry(ctx, before, watcher)
   watchers.stop(ctx, before)
-  local state = graphs.state_key(ctx.ns, before)
-  redis.call("HDEL", state, "truth")
-  redis.call("HSET", state, "leaf:1", "1|1||0")
+  redis.call("HDEL", before.state, "truth")
+  redis.call("HSET", before.state, "leaf:1", "1|1||0")
   alarms.redefine(ctx, watcher)
 end
 
@@ -50,17 +121,34 @@ local function replace(ctx, watcher)
   return carried
 end
 
+-- The condition that suppresses the definition: the new one counts at once, and one that is gone suppresses no more.
+local function replace_suppression(ctx, watcher)
+  local before = ctx.graph.watchers["suppress:" .. watcher.name]
+  if before then
+    watchers.retire(ctx, before)
+    graphs.drop_watcher(ctx.graph, "suppress", watcher.name)
+  end
+  if watcher.also then
+    watchers.install(ctx, watcher.also)
+  end
+  if not (watcher.also and watcher.also.active) then
+    marks.release(ctx, "suppressed", "alarm:" .. watcher.name, "condition", "condition", ctx.now)
+  end
+end
+
 --- Create or change an alarm definition; it is evaluated at once.
 --
 -- An alarm that stands is kept while the changed definition still applies to it, and returns
 -- when it does not, when source or detector are others, or when the definition is switched off.
 --
 -- KEYS[1]  definition
--- ARGV[1]  {id, source, detector, limit, other?, deadband?, on_delay_ms?, off_delay_ms?, latching?, ack_required?,
---          level, message?, tags?, guidance?, enabled?, ...}
+-- ARGV[1]  {id, source, detector, limit, level, other?, window_ms?, direction?, deadband? or deadband_percent?, on_delay_ms?,
+--          off_delay_ms?, latching?, ack_required?, priority?, message?, tags?, area?, equipment?, group?, set?,
+--          suppress_when?, suppresses?, realarm_ms?, max_shelve_ms?, guidance?, enabled?, ...}: docs/alarms.md
 -- ARGV[2]  now_ms (optional)
--- Returns  the definition, byte for byte as it came (its id is put in front where it is missing)
--- Errors   INVALID  every problem, with its field
+-- Returns  the definition, byte for byte as it came (its id is put in front where it is missing; so are `warnings`
+--          where a point it names does not exist yet)
+-- Errors   INVALID  every problem, with its field; a limit out of order with another of the point and set
 --          LIMIT    20000 definitions are stored
 -- Writes   alarmsrv:definition:{id} and its state, alarmsrv:definitions, its alarm
 -- Example  FCALL alarm_define 1 hot '{"source":"comsrv:1001:T:1","detector":"Hi","limit":80,"level":"Major"}'
@@ -73,15 +161,17 @@ function M.define(ns, id, argv)
   if redis.call("SISMEMBER", keys.definitions(ns), id) == 0 and redis.call("SCARD", keys.definitions(ns)) >= MAX_DEFINITIONS then
     errors.fail("LIMIT", "there are " .. MAX_DEFINITIONS .. " alarm definitions")
   end
+  check_order(ctx, watcher)
   call.accept(ctx)
+  replace_suppression(ctx, watcher)
   local carried = replace(ctx, watcher)
   redis.call("SET", keys.definition(ns, id), text)
   redis.call("SADD", keys.definitions(ns), id)
   watchers.install(ctx, watcher)
   if carried and watcher.active and watcher.truth == nil then
-    actions.mark_uncertain(ctx, watcher, true)
+    actions.mark_uncertain(ctx, watcher, true, ctx.now)
   end
-  return call.finish(ctx, text)
+  return call.finish(ctx, with_warnings(text, warnings_of(ctx, watcher)))
 end
 
 --- An alarm definition.
@@ -123,7 +213,13 @@ function M.delete(ns, id, argv)
     end_alarm(ctx, watcher)
     graphs.drop_watcher(ctx.graph, "alarm", id)
   end
-  redis.call("DEL", keys.definition(ns, id), keys.definition_state(ns, id))
+  local suppression = ctx.graph.watchers["suppress:" .. id]
+  if suppression then
+    watchers.retire(ctx, suppression)
+    graphs.drop_watcher(ctx.graph, "suppress", id)
+  end
+  marks.forget(ctx, "alarm:" .. id)
+  redis.call("DEL", keys.definition(ns, id), keys.definition_state(ns, id), keys.suppression_state(ns, id))
   redis.call("SREM", keys.definitions(ns), id)
   graphs.changed(ctx.graph)
   return call.finish(ctx, json.object({ "deleted", json.text(id) }))

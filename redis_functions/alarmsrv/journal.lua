@@ -7,12 +7,16 @@ local args = require("lib.args")
 local errors = require("lib.errors")
 local json = require("lib.json")
 local keys = require("lib.keys")
+local outbox = require("alarmsrv.outbox")
 
 local M = {}
 
 -- alarmsrv trims what it has on disk; this many stay at most when it is away, and what goes is counted.
 M.CAP = 200000
 M.KEEP = 50000
+
+-- The cap is looked at once in so many entries.
+local LOOK = 64
 
 local SEPARATOR = "\31"
 
@@ -29,22 +33,47 @@ local function trim_full(ns, key)
   redis.call("HINCRBY", keys.ledger(ns), "dropped:journal_full", gone)
 end
 
+-- The last entry, and what routes want to be told of: { number, hash, ["wants:Major"], ["escalate:Major"], ... }.
+local function head_of(ns)
+  local found, head = redis.call("HGETALL", keys.alarm_journal_head(ns)), {}
+  for i = 1, #found, 2 do
+    head[found[i]] = found[i + 1]
+  end
+  return head
+end
+
 --- Append a transition: what happened, by whom, and the value at that moment.
-function M.append(ns, at, alarm, what, user, comment)
-  local key, head = keys.alarm_journal(ns), keys.alarm_journal_head(ns)
-  local last = redis.call("HMGET", head, "number", "hash")
-  local number = string.format("%.0f", (tonumber(last[1]) or 0) + 1)
+-- `seen` is { text, quality } where the moment is another than the record's. The head is read once a call.
+-- Where a route wants to know of it, it goes to the outbox too. Returns its number.
+function M.append(ctx, at, alarm, what, user, comment, seen)
+  local ns = ctx.ns
+  local key, head = keys.alarm_journal(ns), ctx.journal_head or head_of(ns)
+  local count = (tonumber(head.number) or 0) + 1
+  local number = string.format("%.0f", count)
+  local value, quality = alarm.value, alarm.quality
+  if seen then
+    value, quality = seen.text, seen.quality or "good"
+  end
   local fields = {
     "number", number, "at_ms", string.format("%.0f", at), "alarm", alarm.id, "event", what,
     "status", alarm.status, "level", alarm.level, "source", clean(alarm.source), "title", clean(alarm.title),
     "origin", clean(alarm.origin), "version", alarm.version or "", "user", clean(user), "comment", clean(comment),
-    "value", alarm.value or "", "quality", alarm.quality or "", "previous", last[2] or "",
+    "value", clean(value), "quality", quality or "", "previous", head.hash or "",
   }
+  local hash = redis.sha1hex(table.concat(fields, SEPARATOR))
   redis.call("XADD", key, "*", unpack(fields))
-  redis.call("HSET", head, "number", number, "hash", redis.sha1hex(table.concat(fields, SEPARATOR)))
-  if redis.call("XLEN", key) > M.CAP then
+  redis.call("HSET", keys.alarm_journal_head(ns), "number", number, "hash", hash)
+  head.number, head.hash, ctx.journal_head = count, hash, head
+  if count % LOOK == 0 and redis.call("XLEN", key) > M.CAP then
     trim_full(ns, key)
   end
+  local wants, escalate = head["wants:" .. alarm.level], head["escalate:" .. alarm.level]
+  if wants or escalate then
+    outbox.transition(ns, at, alarm, what, wants, escalate, {
+      number = number, value = value, quality = quality, user = user, comment = comment,
+    })
+  end
+  return number
 end
 
 --- Say that entries are in files: of those, all but the newest leave the stream.

@@ -4,15 +4,16 @@ local args = require("lib.args")
 local call = require("core.call")
 local compile = require("alarmsrv.compile")
 local errors = require("lib.errors")
+local journal = require("alarmsrv.journal")
 local json = require("lib.json")
 local keys = require("lib.keys")
+local records = require("alarmsrv.records")
 
 local M = {}
 
 local MAX_BATCH = 500
 local MAX_CLEANUP = 1000
 local DAY_MS = 86400000
-local NEEDS_ACK = { Critical = true, Major = true, Minor = true }
 local BY_HAND = {
   id = true, title = true, description = true, level = true, source = true, tags = true, value = true,
   ack_required = true, by = true, comment = true, now_ms = true,
@@ -39,6 +40,8 @@ local function check_by_hand(document)
   end
   if document.ack_required ~= nil and type(document.ack_required) ~= "boolean" then
     problems[#problems + 1] = "ack_required must be true or false"
+  elseif document.level == "Info" and document.ack_required then
+    problems[#problems + 1] = "ack_required does not go with level Info: it is an event, and asks for nothing"
   end
   if document.tags ~= nil and (type(document.tags) ~= "table" or (next(document.tags) ~= nil and #document.tags == 0)) then
     problems[#problems + 1] = "tags must be a list"
@@ -51,10 +54,11 @@ local function by_hand(document)
   check_by_hand(document)
   local ack = document.ack_required
   if ack == nil then
-    ack = NEEDS_ACK[document.level] == true
+    ack = compile.NEEDS_ACK[document.level] == true
   end
   return {
     status = "New", active = "1", count = "1", title = document.title, level = document.level,
+    priority = string.format("%.0f", compile.PRIORITY[document.level]),
     description = args.text(document.description, "description", 4096),
     source = args.text(document.source, "source", 128) or "manual",
     value = document.value ~= nil and cjson.encode(args.number(document.value, "value")) or nil,
@@ -84,42 +88,25 @@ function M.store(ns, id, argv)
     errors.fail("INVALID", "id " .. tostring(document.id) .. " is not the key's alarm " .. wanted)
   end
   local alarm = by_hand(document)
-  local comment = alarms.comment(document.comment)
+  local comment = records.comment(document.comment)
   local ctx = call.begin(ns, document.now_ms)
-  local before = wanted and alarms.load(ns, wanted)
+  local before = wanted and records.load(ns, wanted)
   if before then
     if before.status == "Resolved" or before.origin or before.title ~= alarm.title or before.level ~= alarm.level
       or before.source ~= alarm.source or before.description ~= alarm.description then
       errors.fail("CONFLICT", "alarm " .. wanted .. " exists and is another one")
     end
-    return alarms.encode(before)
+    return records.encode(before)
   end
   call.accept(ctx)
-  alarm.id = wanted or alarms.new_id(ctx)
+  alarm.id = wanted or records.new_id(ctx)
   alarm.created_at_ms = string.format("%.0f", ctx.now)
-  alarms.save(ctx, alarm, nil, ctx.now)
-  alarms.journal(ns, ctx.now, alarm, "raised", alarm.created_by, comment)
-  return call.finish(ctx, alarms.encode(alarm))
+  records.create(ctx, alarm, ctx.now)
+  journal.append(ctx, ctx.now, alarm, "raised", alarm.created_by, comment)
+  return call.finish(ctx, records.encode(alarm))
 end
 
 -- ---------------------------------------------------------------- acknowledge and resolve
-
--- True when the acknowledgement changed something.
-local function acknowledge(ctx, alarm, by, comment)
-  if alarm.status == "Acknowledged" then
-    return false
-  end
-  local before = alarms.copy(alarm)
-  alarm.acknowledged_by, alarm.acknowledged_at_ms = by, string.format("%.0f", ctx.now)
-  if alarm.status == "Returned" then
-    alarms.close(ctx, alarm, ctx.now, by, "acknowledged", comment, before)
-  else
-    alarm.status, alarm.comment = "Acknowledged", comment or alarm.comment
-    alarms.save(ctx, alarm, before, ctx.now)
-    alarms.journal(ctx.ns, ctx.now, alarm, "acknowledged", by, comment)
-  end
-  return true
-end
 
 --- Acknowledge an alarm.
 --
@@ -132,20 +119,17 @@ end
 -- ARGV[3]  comment (optional)
 -- Returns  the alarm
 -- Errors   NOTFOUND  no such alarm
---          STATE     it is Resolved
+--          STATE     it is Resolved, or an Info, which is an event
 -- Writes   alarmsrv:alarm:{id}, alarmsrv:alarms:..., alarmsrv:journal
 -- Example  FCALL acknowledge_alarm 1 door anna
 function M.acknowledge(ns, id, argv)
   id = args.id(id, "alarm")
-  local by = alarms.operator(argv[1], "the operator")
-  local comment = alarms.comment(argv[3])
+  local by = records.operator(argv[1], "the operator")
+  local comment = records.comment(argv[3])
   local ctx = call.begin(ns, argv[2])
-  local alarm = alarms.load_open(ns, id)
-  if alarm.status ~= "Acknowledged" then
-    call.accept(ctx)
-    acknowledge(ctx, alarm, by, comment)
-  end
-  return call.finish(ctx, alarms.encode(alarm))
+  local alarm = records.load_or_fail(ns, id)
+  alarms.act(ctx, alarm, "acknowledge", by, comment, call.accept)
+  return call.finish(ctx, records.encode(alarm))
 end
 
 --- Acknowledge many alarms; what can't be is named, the rest is done.
@@ -168,19 +152,24 @@ function M.acknowledge_batch(ns, _, argv)
   for i = 1, #ids do
     ids[i] = args.id(ids[i], "ids[" .. (i - 1) .. "]")
   end
-  local by = alarms.operator(document.by, "by")
-  local comment = alarms.comment(document.comment)
+  local by = records.operator(document.by, "by")
+  local comment = records.comment(document.comment)
   local ctx = call.begin(ns, document.now_ms)
   call.accept(ctx)
   local done, unchanged, failed = {}, {}, {}
   for i = 1, #ids do
-    local alarm = alarms.load(ns, ids[i])
-    if not alarm or alarm.status == "Resolved" then
+    local alarm = records.load(ns, ids[i])
+    local row, problem
+    if alarm then
+      row, problem = alarms.asked(ctx, alarm, "acknowledge")
+    end
+    if not row then
       failed[#failed + 1] = json.object({
         "id", json.text(ids[i]), "code", json.text(alarm and "STATE" or "NOTFOUND"),
-        "message", json.text(alarm and "it is Resolved" or "no such alarm"),
+        "message", json.text(problem or "no such alarm"),
       })
-    elseif acknowledge(ctx, alarm, by, comment) then
+    elseif row[5] then
+      alarms.carry_out(ctx, alarm, row, by, comment)
       done[#done + 1] = json.text(ids[i])
     else
       unchanged[#unchanged + 1] = json.text(ids[i])
@@ -189,16 +178,6 @@ function M.acknowledge_batch(ns, _, argv)
   return call.finish(ctx, json.object({
     "acknowledged", json.list(done), "unchanged", json.list(unchanged), "failed", json.list(failed),
   }))
-end
-
--- The flag says that the condition stood at the last transition; a rule that was triggered by hand
--- raises an alarm whose condition nobody watches, and that one resolves by hand.
-local function stands(graph, alarm)
-  if alarm.active ~= "1" or not alarm.origin then
-    return false
-  end
-  local watcher = graph.watchers[string.match(alarm.origin, "^[^#]*")]
-  return watcher ~= nil and watcher.active == true
 end
 
 --- Resolve an alarm by hand.
@@ -216,18 +195,12 @@ end
 -- Example  FCALL resolve_alarm 1 door anna
 function M.resolve(ns, id, argv)
   id = args.id(id, "alarm")
-  local by = alarms.operator(argv[1], "the operator")
-  local comment = alarms.comment(argv[3])
+  local by = records.operator(argv[1], "the operator")
+  local comment = records.comment(argv[3])
   local ctx = call.begin(ns, argv[2])
-  local alarm = alarms.load_or_fail(ns, id)
-  if alarm.status ~= "Resolved" then
-    if stands(ctx.graph, alarm) then
-      errors.fail("STATE", "alarm " .. id .. " can't be resolved: its condition stands")
-    end
-    call.accept(ctx)
-    alarms.close(ctx, alarm, ctx.now, by, "resolved", comment)
-  end
-  return call.finish(ctx, alarms.encode(alarm))
+  local alarm = records.load_or_fail(ns, id)
+  alarms.act(ctx, alarm, "resolve", by, comment, call.accept)
+  return call.finish(ctx, records.encode(alarm))
 end
 
 --- Remove Resolved alarms that are old; others are never removed.
@@ -255,9 +228,9 @@ function M.cleanup(ns, _, argv)
   end
   local removed = math.min(#ids, limit)
   for i = 1, removed do
-    local alarm = alarms.load(ns, ids[i])
+    local alarm = records.load(ns, ids[i])
     if alarm then
-      alarms.remove(ns, alarm)
+      records.remove(ns, alarm)
     else
       redis.call("ZREM", index, ids[i])
     end

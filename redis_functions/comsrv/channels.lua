@@ -100,7 +100,8 @@ function M.delete(ns, id)
   graphs.put_programs(ctx.graph, ch, {})
   tables.forget(ctx, ch, { T = {}, S = {}, C = {}, A = {}, X = {} })
   redis.call(
-    "DEL", keys.channel(ns, ch), keys.programs(ns, ch), keys.writable(ns, ch), keys.seen(ns, ch), keys.sequence(ns, ch),
+    "DEL", keys.channel(ns, ch), keys.programs(ns, ch), keys.writable(ns, ch), keys.points(ns, ch),
+    keys.seen(ns, ch), keys.sequence(ns, ch),
     keys.command_stream(ns, ch), keys.command_sent(ns, ch), keys.selected(ns, ch), keys.tags(ns, ch),
     keys.substituted(ns, ch)
   )

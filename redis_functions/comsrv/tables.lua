@@ -25,7 +25,16 @@ local function limit(point, name, path)
   return point[name] ~= nil and args.number(point[name], path .. "." .. name) or nil
 end
 
+-- What others need to know of a point without reading the whole document: the unit that answers for it, and its unit.
+local function facts_of(point)
+  local mapping = type(point.mapping) == "table" and point.mapping or {}
+  local slave = type(mapping.slave_id) == "number" and string.format("%.0f", mapping.slave_id) or ""
+  return slave .. "|" .. (type(point.unit) == "string" and point.unit or "")
+end
+
 local function examine_point(found, kind, id, point, path)
+  found.facts[#found.facts + 1] = kind .. ":" .. id
+  found.facts[#found.facts + 1] = facts_of(point)
   if point.program ~= nil then
     local problem = WRITABLE[kind] and "only T and S points are calculated" or expression.problem(point.program)
     if problem then
@@ -46,7 +55,7 @@ end
 
 --- Check the points of a document: { ids = { T = { ["1"] = true } }, programs, writable = { point, limits, ... } }.
 function M.examine(document)
-  local found = { ids = { T = {}, S = {}, C = {}, A = {}, X = {} }, programs = {}, writable = {} }
+  local found = { ids = { T = {}, S = {}, C = {}, A = {}, X = {} }, programs = {}, writable = {}, facts = {} }
   local points = args.object(document.points, "points")
   local total = 0
   for kind, list in pairs(points) do
@@ -77,7 +86,10 @@ end
 
 --- Keep what calls need of the tables: programs of calculated points, limits of those that are written.
 function M.store(ns, ch, found)
-  redis.call("DEL", keys.programs(ns, ch), keys.writable(ns, ch))
+  redis.call("DEL", keys.programs(ns, ch), keys.writable(ns, ch), keys.points(ns, ch))
+  for start = 1, #found.facts, 1000 do
+    redis.call("HSET", keys.points(ns, ch), unpack(found.facts, start, math.min(start + 999, #found.facts)))
+  end
   for point, program in pairs(found.programs) do
     redis.call("HSET", keys.programs(ns, ch), point, cjson.encode(program))
   end

@@ -2,6 +2,7 @@
 local alarms = require("alarmsrv.alarms")
 local args = require("lib.args")
 local clock = require("core.clock")
+local deferred = require("core.deferred")
 local engine = require("core.engine")
 local graphs = require("core.graph")
 local keys = require("lib.keys")
@@ -23,7 +24,9 @@ local HANDLERS = {
   stale = leases.mark_on,
   command = records.expire,
   release = records.release,
+  again = transitions.again,
   shelve = alarms.shelve_over,
+  realarm = alarms.realarm_over,
   substitute = points.substitution_over,
   tag = points.tag_over,
   alarm = system_alarms.delay_over,
@@ -51,6 +54,7 @@ function M.finish(ctx, reply)
   if #ctx.touched > 0 then
     engine.settle(ctx, ctx.now)
   end
+  deferred.flush(ctx)
   return reply
 end
 

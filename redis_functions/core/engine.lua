@@ -1,6 +1,7 @@
 -- What follows from changed points, in one pass: calculated points, models, conditions, rules and alarms.
 local calculations = require("core.calculations")
 local conditions = require("core.conditions")
+local deferred = require("core.deferred")
 local publish = require("core.publish")
 local transitions = require("core.transitions")
 
@@ -94,7 +95,7 @@ function M.settle(ctx, at)
   for i = 1, #dirty do
     evaluate(ctx, dirty[i], at)
   end
-  transitions.push_waiting(ctx)
+  deferred.flush(ctx)
 end
 
 local function evaluate_leaves(ctx, slot, at)
@@ -122,7 +123,7 @@ function M.glimpse(ctx, slot, text, quality, at)
   evaluate_leaves(ctx, slot, at)
   slot.value, slot.text, slot.quality, slot.at = image.value, image.text, image.quality, image.at
   evaluate_leaves(ctx, slot, image.at)
-  transitions.push_waiting(ctx)
+  deferred.flush(ctx)
 end
 
 return M

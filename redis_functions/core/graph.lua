@@ -12,6 +12,8 @@
 local args = require("lib.args")
 local keys = require("lib.keys")
 local alarm_compile = require("alarmsrv.compile")
+local marks = require("alarmsrv.marks")
+local measures = require("core.measures")
 local rule_compile = require("rulesrv.compile")
 local slots = require("core.slots")
 
@@ -30,6 +32,8 @@ M.resolve = slots.resolve
 local function state_key(ns, watcher)
   if watcher.kind == "rule" then
     return keys.rule_state(ns, watcher.name)
+  elseif watcher.kind == "suppress" then
+    return keys.suppression_state(ns, watcher.name)
   end
   return keys.definition_state(ns, watcher.name)
 end
@@ -63,7 +67,20 @@ local function load_state(ns, watcher)
     local on, held, since, elapsed = string.match(state["leaf:" .. i] or "", "^(%d)|(%d)|(%d*)|(%d*)$")
     leaf.on, leaf.held = on == "1", held == "1"
     leaf.since, leaf.elapsed = tonumber(since), tonumber(elapsed) or 0
+    if leaf.measure then
+      measures.load(leaf, state["window:" .. i])
+    end
   end
+end
+
+-- Which alarm is open of which origin, and what is shelved, suppressed, out of service.
+local function load_alarms(graph)
+  graph.open = {}
+  local found = redis.call("HGETALL", keys.alarms_open(graph.ns))
+  for i = 1, #found, 2 do
+    graph.open[found[i]] = found[i + 1]
+  end
+  marks.load(graph)
 end
 
 --- Read every value and state again; the definitions stand.
@@ -78,6 +95,7 @@ local function reload(graph)
   end
   slots.load_values(graph.ns, all)
   graph.fresh = {}
+  load_alarms(graph)
   for _, watcher in pairs(graph.watchers) do
     load_state(graph.ns, watcher)
   end
@@ -125,12 +143,25 @@ local function name_models(graph, watcher, on)
   end
 end
 
+-- The definitions of a group and of an equipment: they are suppressed together.
+local function name_members(graph, watcher, on)
+  local kept = watcher.kept or {}
+  for _, name in ipairs({ kept.group and "group:" .. kept.group or "", kept.equipment and "equipment:" .. kept.equipment or "" }) do
+    if name ~= "" then
+      graph.members[name] = graph.members[name] or {}
+      graph.members[name][watcher] = on
+    end
+  end
+end
+
 --- Put a compiled watcher in, in place of the one of that kind and name.
 function M.put_watcher(graph, watcher)
   M.drop_watcher(graph, watcher.kind, watcher.name)
   watcher.id = watcher.kind .. ":" .. watcher.name
+  watcher.state = state_key(graph.ns, watcher)
   graph.watchers[watcher.id] = watcher
   name_models(graph, watcher, watcher)
+  name_members(graph, watcher, true)
   load_state(graph.ns, watcher)
   if not watcher.enabled then
     return
@@ -157,6 +188,7 @@ function M.drop_watcher(graph, kind, name)
   end
   graph.watchers[watcher.id] = nil
   name_models(graph, watcher, nil)
+  name_members(graph, watcher, nil)
   for i = 1, #watcher.leaves do
     local leaf = watcher.leaves[i]
     if leaf.slot then
@@ -331,11 +363,15 @@ local function put_stored(graph, compile, text)
   end)
   if ok and watcher and #problems == 0 then
     M.put_watcher(graph, watcher)
+    if watcher.also then
+      M.put_watcher(graph, watcher.also)
+    end
   end
 end
 
 local function build(ns)
-  local graph = { ns = ns, owners = {}, models = {}, watchers = {}, named = {}, calcs = {}, fresh = {}, building = true }
+  local graph = { ns = ns, owners = {}, models = {}, watchers = {}, named = {}, calcs = {}, fresh = {}, members = {}, building = true }
+  load_alarms(graph)
   each(ns, keys.models(ns), keys.model_expansion, function(id, text)
     M.put_model(graph, id, cjson.decode(text))
   end)
@@ -368,19 +404,19 @@ end
 
 --- The compiled image of a namespace, as fresh as the keys.
 function M.open(ns)
-  local marks = redis.call("MGET", keys.generation(ns), keys.image(ns))
+  local stored = redis.call("MGET", keys.generation(ns), keys.image(ns))
   local graph = cache[ns]
-  if not graph or graph.generation ~= marks[1] then
+  if not graph or graph.generation ~= stored[1] then
     if not graph then
       bound()
     end
     graph = build(ns)
-    graph.generation = marks[1]
-    graph.image = marks[2]
+    graph.generation = stored[1]
+    graph.image = stored[2]
     cache[ns] = graph
-  elseif graph.image ~= marks[2] then
+  elseif graph.image ~= stored[2] then
     reload(graph)
-    graph.image = marks[2]
+    graph.image = stored[2]
   end
   return graph
 end

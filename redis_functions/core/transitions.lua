@@ -1,15 +1,16 @@
 -- Watchers (rules, alarm definitions) that turn: the memory of their leaves, their state, and what they do.
 local alarms = require("alarmsrv.alarms")
 local conditions = require("core.conditions")
+local deferred = require("core.deferred")
 local graphs = require("core.graph")
 local keys = require("lib.keys")
+local marks = require("alarmsrv.marks")
+local measures = require("core.measures")
 local actions = require("rulesrv.actions")
+local templates = require("alarmsrv.templates")
 local timers = require("core.timers")
 
 local M = {}
-
--- Past this many transitions a call only changes states; journal and actions drain by tick.
-M.TRANSITIONS = 20
 
 -- ---------------------------------------------------------------- leaves with memory
 
@@ -19,21 +20,21 @@ local function leaf_field(leaf)
     .. (leaf.elapsed and string.format("%.0f", leaf.elapsed) or "")
 end
 
-local function keep_leaf(ctx, leaf)
-  redis.call("HSET", graphs.state_key(ctx.ns, leaf.watcher), "leaf:" .. leaf.index, leaf_field(leaf))
+local function keep_leaf(leaf)
+  redis.call("HSET", leaf.watcher.state, "leaf:" .. leaf.index, leaf_field(leaf))
 end
 
 local function hold(ctx, leaf, raw, at)
   local timer = leaf.watcher.id .. "#" .. leaf.index
   if raw == true then
-    if leaf.held or leaf.since then
+    if leaf.held or (leaf.since and not (leaf.restarts and leaf.other.at and leaf.other.at > leaf.since)) then
       return leaf.held
     end
     -- Also a hold that is over by now ends by its timer, so that it fires at its due instant and
     -- in order with everything else that is due.
     leaf.since = math.min(at, ctx.now)
     timers.set(ctx.ns, leaf.since - leaf.elapsed + leaf.for_ms, "hold", timer)
-    keep_leaf(ctx, leaf)
+    keep_leaf(leaf)
     return false
   end
   if leaf.since or leaf.held or leaf.elapsed ~= 0 then
@@ -50,16 +51,21 @@ local function hold(ctx, leaf, raw, at)
     end
     leaf.since = nil
     timers.cancel(ctx.ns, "hold", timer)
-    keep_leaf(ctx, leaf)
+    keep_leaf(leaf)
   end
   return raw
 end
 
 local function truth_of(ctx, leaf, at)
-  local raw = conditions.raw(leaf, leaf.watcher.last_good)
+  local raw
+  if leaf.measure then
+    raw = measures.raw(ctx, leaf, at)
+  else
+    raw = conditions.raw(leaf, leaf.watcher.last_good)
+  end
   if leaf.hysteresis and raw ~= nil and raw ~= (leaf.on or false) then
     leaf.on = raw
-    keep_leaf(ctx, leaf)
+    keep_leaf(leaf)
   end
   if leaf.for_ms then
     return hold(ctx, leaf, raw, at)
@@ -89,7 +95,8 @@ function M.inputs(watcher)
   return "[" .. table.concat(parts, ",") .. "]", good
 end
 
--- `item` is the transition as it was when it happened: { on, at, inputs, good, text, quality }.
+-- `item` is the transition as it was when it happened: { on, at, text, quality }, of a rule with
+-- { inputs, good }, of a definition whose message reads other points with { title }.
 local function act(ctx, watcher, item)
   if watcher.kind == "rule" then
     if item.on then
@@ -97,10 +104,16 @@ local function act(ctx, watcher, item)
     else
       actions.clear(ctx, watcher, item)
     end
+  elseif watcher.kind == "suppress" then
+    if item.on then
+      marks.hold(ctx, "suppressed", "alarm:" .. watcher.name, "condition", "condition", item.at)
+    else
+      marks.release(ctx, "suppressed", "alarm:" .. watcher.name, "condition", "condition", item.at)
+    end
   elseif item.on then
     alarms.raise_definition(ctx, watcher, item)
   else
-    alarms.condition_ended(ctx, watcher.id, item.at)
+    alarms.condition_ended(ctx, watcher.id, item.at, item)
   end
 end
 
@@ -108,9 +121,31 @@ local function truth_text(truth)
   return truth == nil and "?" or (truth and "1" or "0")
 end
 
+local function keep_state(watcher, at)
+  local truth, active, since = truth_text(watcher.truth), watcher.active and "1" or "0", string.format("%.0f", at)
+  if watcher.kind == "rule" then
+    redis.call(
+      "HSET", watcher.state, "truth", truth, "active", active, "since_ms", since,
+      "fired_ms", string.format("%.0f", watcher.fired_ms or 0), "count", watcher.count or 0
+    )
+  else
+    redis.call("HSET", watcher.state, "truth", truth, "active", active, "since_ms", since)
+  end
+end
+
+local function item_of(ctx, watcher, on, at)
+  local slot = watcher.leaves[1].slot
+  local item = { watcher = watcher.id, on = on, at = at, text = slot.text, quality = slot.quality }
+  if watcher.kind == "rule" then
+    item.inputs, item.good = M.inputs(watcher)
+  elseif on and watcher.template and watcher.template.points then
+    item.title = templates.render(ctx, watcher, item)
+  end
+  return item
+end
+
 local function transition(ctx, watcher, on, at)
   watcher.active = on
-  local inputs, good = M.inputs(watcher)
   if on then
     watcher.fired_ms = at
     watcher.count = (watcher.count or 0) + 1
@@ -118,26 +153,22 @@ local function transition(ctx, watcher, on, at)
       timers.set(ctx.ns, at + watcher.cooldown_ms, "cooldown", watcher.id)
     end
   end
-  redis.call(
-    "HSET", graphs.state_key(ctx.ns, watcher), "truth", truth_text(watcher.truth), "active", on and "1" or "0",
-    "since_ms", string.format("%.0f", at), "fired_ms", string.format("%.0f", watcher.fired_ms or 0), "count", watcher.count or 0
-  )
-  local slot = watcher.leaves[1].slot
-  local item = {
-    watcher = watcher.id, on = on, at = at, inputs = inputs, good = good, text = slot.text, quality = slot.quality,
-  }
-  if ctx.behind == nil then
-    ctx.behind = redis.call("EXISTS", keys.deferred(ctx.ns)) == 1
+  keep_state(watcher, at)
+  local item = item_of(ctx, watcher, on, at)
+  if deferred.admit(ctx) then
+    act(ctx, watcher, item)
+  else
+    deferred.wait(ctx, cjson.encode(item))
   end
-  ctx.transitions = ctx.transitions + 1
-  if ctx.transitions > M.TRANSITIONS or ctx.behind then
-    -- Order is kept: once something waits, all that follows waits behind it.
-    ctx.behind = true
-    ctx.waiting = ctx.waiting or {}
-    ctx.waiting[#ctx.waiting + 1] = cjson.encode(item)
-    return
+end
+
+-- While a condition is unknown, what it raised is marked so.
+local function mark_uncertain(ctx, watcher, uncertain, at)
+  if deferred.admit(ctx) then
+    actions.mark_uncertain(ctx, watcher, uncertain, at)
+  else
+    deferred.wait(ctx, cjson.encode({ watcher = watcher.id, uncertain = uncertain, at = at }))
   end
-  act(ctx, watcher, item)
 end
 
 local function set_truth(ctx, watcher, truth, at)
@@ -145,7 +176,7 @@ local function set_truth(ctx, watcher, truth, at)
   watcher.truth = truth
   graphs.cool(watcher)
   if watcher.active and (truth == nil) ~= (before == nil) then
-    actions.mark_uncertain(ctx, watcher, truth == nil)
+    mark_uncertain(ctx, watcher, truth == nil, at)
   end
   if truth == true then
     if watcher.active then
@@ -162,22 +193,10 @@ local function set_truth(ctx, watcher, truth, at)
   elseif truth == nil and watcher.off_ms then
     timers.cancel(ctx.ns, "off", watcher.id)
   end
-  redis.call("HSET", graphs.state_key(ctx.ns, watcher), "truth", truth_text(truth))
+  redis.call("HSET", watcher.state, "truth", truth_text(truth))
 end
 
---- Transitions past the budget go to the list in one command a thousand.
-function M.push_waiting(ctx)
-  local waiting = ctx.waiting
-  if not waiting then
-    return
-  end
-  ctx.waiting = nil
-  for start = 1, #waiting, 1000 do
-    redis.call("RPUSH", keys.deferred(ctx.ns), unpack(waiting, start, math.min(start + 999, #waiting)))
-  end
-end
-
---- Evaluate one watcher at an instant; M.push_waiting follows.
+--- Evaluate one watcher at an instant; deferred.flush follows.
 function M.follow(ctx, watcher, at)
   local truth = conditions.evaluate(watcher.root, function(leaf)
     return truth_of(ctx, leaf, at)
@@ -190,7 +209,7 @@ end
 --- Evaluate one watcher at an instant.
 function M.evaluate(ctx, watcher, at)
   M.follow(ctx, watcher, at)
-  M.push_waiting(ctx)
+  deferred.flush(ctx)
 end
 
 -- ---------------------------------------------------------------- timers of watchers
@@ -202,7 +221,18 @@ function M.hold_over(ctx, id, due)
   local leaf = watcher and watcher.leaves[tonumber(index)]
   if leaf and leaf.since and watcher.enabled then
     leaf.held = true
-    keep_leaf(ctx, leaf)
+    keep_leaf(leaf)
+    M.evaluate(ctx, watcher, due)
+  end
+end
+
+--- What a leaf measures may be another by now.
+function M.again(ctx, id, due)
+  local watcher_id, index = string.match(id, "^(.*)#(%d+)$")
+  local watcher = ctx.graph.watchers[watcher_id]
+  local leaf = watcher and watcher.leaves[tonumber(index)]
+  if leaf and leaf.measure and watcher.enabled then
+    leaf.again = nil
     M.evaluate(ctx, watcher, due)
   end
 end
@@ -223,22 +253,35 @@ function M.cooldown_over(ctx, id, due)
   end
 end
 
+-- What waited, as it was when it happened.
+local function carry_out(ctx, item)
+  if item.refresh then
+    return marks.refresh_origin(ctx, item.refresh, item.kind, item.at, item.user, item.comment)
+  end
+  local watcher = ctx.graph.watchers[item.watcher]
+  if not watcher then
+    return
+  elseif item.uncertain ~= nil then
+    return actions.mark_uncertain(ctx, watcher, item.uncertain, item.at)
+  elseif watcher.kind == "rule" then
+    -- A command that waited needs its inputs good still.
+    local _, good = M.inputs(watcher)
+    item.good = item.good and good
+  end
+  act(ctx, watcher, item)
+end
+
 --- Carry out what waits, in order, at most a call's budget. Returns how many.
 function M.drain(ctx)
   local done = 0
-  while done < M.TRANSITIONS do
+  -- What follows from what is carried out waits behind the rest.
+  ctx.behind = true
+  while done < deferred.TRANSITIONS do
     local text = redis.call("LPOP", keys.deferred(ctx.ns))
     if not text then
       break
     end
-    local item = cjson.decode(text)
-    local watcher = ctx.graph.watchers[item.watcher]
-    if watcher then
-      -- A command that waited needs its inputs good still.
-      local _, good = M.inputs(watcher)
-      item.good = item.good and good
-      act(ctx, watcher, item)
-    end
+    carry_out(ctx, cjson.decode(text))
     done = done + 1
   end
   return done

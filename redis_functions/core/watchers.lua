@@ -10,6 +10,9 @@ local M = {}
 function M.stop(ctx, watcher)
   for i = 1, #watcher.leaves do
     timers.cancel(ctx.ns, "hold", watcher.id .. "#" .. i)
+    if watcher.leaves[i].measure then
+      timers.cancel(ctx.ns, "again", watcher.id .. "#" .. i)
+    end
   end
   timers.cancel(ctx.ns, "off", watcher.id)
   timers.cancel(ctx.ns, "cooldown", watcher.id)

@@ -1,7 +1,7 @@
 -- Generated from libs/redis/keys.py by `python -m libs.redis.keys`; do not edit.
 local M = {}
 
-M.SCHEMA = 2
+M.SCHEMA = 3
 
 -- string: schema number of all keys.
 function M.schema(ns)
@@ -116,6 +116,11 @@ end
 -- hash: T:5 -> program of a calculated point, JSON.
 function M.programs(ns, ch)
   return ns .. "comsrv:" .. ch .. ":programs"
+end
+
+-- hash: T:1 -> unit that answers for it | unit of the value.
+function M.points(ns, ch)
+  return ns .. "comsrv:" .. ch .. ":points"
 end
 
 -- hash: A:1 -> limits of a point that may be written, JSON.
@@ -268,11 +273,6 @@ function M.alarm(ns, id)
   return ns .. "alarmsrv:alarm:" .. id
 end
 
--- zset: alarm ids by creation.
-function M.alarms(ns)
-  return ns .. "alarmsrv:alarms:all"
-end
-
 -- set: alarms that are not Resolved.
 function M.alarms_active(ns)
   return ns .. "alarmsrv:alarms:active"
@@ -283,9 +283,19 @@ function M.alarms_by_level(ns, level)
   return ns .. "alarmsrv:alarms:by_level:" .. level
 end
 
--- set: alarm ids of a status.
-function M.alarms_by_status(ns, status)
-  return ns .. "alarmsrv:alarms:by_status:" .. status
+-- zset: alarm ids of a status by creation.
+function M.alarms_in(ns, status)
+  return ns .. "alarmsrv:alarms:in:" .. status
+end
+
+-- set: open alarms of a group, for first-out.
+function M.alarm_group(ns, group)
+  return ns .. "alarmsrv:alarms:by_group:" .. group
+end
+
+-- hash: kind|name|holder -> who shelved, suppressed, took out, JSON.
+function M.alarm_marks(ns)
+  return ns .. "alarmsrv:marks"
 end
 
 -- set: alarm ids of a source.
@@ -298,7 +308,7 @@ function M.alarms_resolved(ns)
   return ns .. "alarmsrv:alarms:resolved"
 end
 
--- hash: origin|source -> open alarm id.
+-- hash: origin -> open alarm id.
 function M.alarms_open(ns)
   return ns .. "alarmsrv:alarms:open"
 end
@@ -361,6 +371,11 @@ end
 -- hash: truth, holds.
 function M.definition_state(ns, id)
   return ns .. "alarmsrv:definition:" .. id .. ":state"
+end
+
+-- hash: truth, holds of suppress_when.
+function M.suppression_state(ns, id)
+  return ns .. "alarmsrv:definition:" .. id .. ":suppression"
 end
 
 -- string: a rule, JSON.

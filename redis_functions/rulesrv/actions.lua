@@ -81,14 +81,16 @@ function M.fire(ctx, watcher, item)
 end
 
 --- Mark the alarms of a rule or a definition uncertain while its condition is unknown.
-function M.mark_uncertain(ctx, watcher, uncertain)
+function M.mark_uncertain(ctx, watcher, uncertain, at)
   if watcher.kind == "alarm" then
-    alarms.mark_uncertain(ctx, watcher.id, uncertain)
+    alarms.mark_uncertain(ctx, watcher.id, uncertain, at)
+    return
+  elseif watcher.kind == "suppress" then
     return
   end
   for i, action in ipairs(watcher.document.actions or {}) do
     if action.type == "create_alarm" then
-      alarms.mark_uncertain(ctx, alarm_origin(watcher, i), uncertain)
+      alarms.mark_uncertain(ctx, alarm_origin(watcher, i), uncertain, at)
     end
   end
 end
@@ -97,7 +99,7 @@ end
 function M.clear(ctx, watcher, item)
   for i, action in ipairs(watcher.document.actions or {}) do
     if action.type == "create_alarm" then
-      alarms.condition_ended(ctx, alarm_origin(watcher, i), item.at)
+      alarms.condition_ended(ctx, alarm_origin(watcher, i), item.at, item)
     end
   end
   record(ctx, watcher, item, "cleared", "[]")

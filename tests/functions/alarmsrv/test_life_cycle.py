@@ -37,10 +37,20 @@ async def check_indexes(site: Site) -> None:
         if name.startswith(b"alarmsrv:alarm:")
     }
     for record in records.values():
+        assert await execute(
+            site.functions.client, "ZSCORE", f"alarmsrv:alarms:in:{record['status']}", record["id"]
+        ) == float(record["created_at_ms"])
         assert record["id"] in await site.members(f"alarmsrv:alarms:by_level:{record['level']}")
         assert record["id"] in await site.members(f"alarmsrv:alarms:by_source:{record['source']}")
     names = [name.decode() for name in await keyspace(site.functions)]
-    for field in ("status", "level", "source"):
+    listed = [
+        member.decode()
+        for name in names
+        if name.startswith("alarmsrv:alarms:in:")
+        for member in await execute(site.functions.client, "ZRANGE", name, 0, -1)
+    ]
+    assert sorted(listed) == sorted(records), "each alarm is in the list of one status"
+    for field in ("level", "source"):
         indexed = [
             member
             for name in names
@@ -204,7 +214,8 @@ async def test_shelving(functions: Functions) -> None:
     assert await execute(functions.client, "ZRANGE", "voltage:timers", 0, -1) == [b"lease|1001"]
     users = [(event, user) for event, _, user in await events(functions) if "shelved" in event]
     assert users == [
-        ("shelved", "anna"), ("unshelved", "timer"), ("shelved", "anna"), ("shelved", "anna"), ("unshelved", "ben"),
+        ("shelved", "anna"), ("unshelved", "timer"), ("shelved", "anna"), ("unshelved", "condition"), ("shelved", "anna"),
+        ("unshelved", "ben"),
     ]  # fmt: skip
 
 

@@ -88,7 +88,7 @@ async def fill(functions: Functions) -> list[dict[str, Any]]:
             "source": f"s{number % 3}", "now_ms": START + number // 4 * 10,
         }  # fmt: skip
         alarm = await functions.json("store_alarm", f"a{number:02}", document)
-        if number % 4 == 1:
+        if number % 4 == 1 and alarm["level"] != "Info":
             alarm = await functions.json("acknowledge_alarm", alarm["id"], "anna")
         elif number % 4 == 2:
             alarm = await functions.json("resolve_alarm", alarm["id"], "anna")
@@ -102,30 +102,21 @@ QUERIES: list[dict[str, Any]] = [
     {"status": "Resolved", "level": "Major"},
     {"open": True, "level": "Critical", "source": "s0"},
     {"source": "s1", "from_ms": START + 30, "to_ms": START + 90},
-    {"level": "Info", "status": "Acknowledged", "source": "s2", "from_ms": START + 10},
+    {"level": "Minor", "status": "Acknowledged", "source": "s2", "from_ms": START + 10},
     {"source": "nowhere"},
 ]
 
 
 @pytest.mark.parametrize("query", QUERIES)
-@pytest.mark.parametrize("plan", ["intersect", "walk"])
+@pytest.mark.parametrize("plan", ["few", "walk"])
 async def test_all_filters_together(functions: Functions, query: dict[str, Any], plan: str) -> None:
     """Every page of a query agrees with the plain filter, by either plan."""
     site = await Site(functions).start()
     everything = await fill(functions)
-    if plan == "walk":  # an index past 2000 members is not intersected
-        crowd = [f"x{number}" for number in range(2001)]
-        for name in ("by_status:New", "by_status:Resolved", "by_status:Acknowledged", "active"):
-            await functions.client.sadd(f"alarmsrv:alarms:{name}", *crowd)
-        for name in (
-            "by_level:Critical",
-            "by_level:Major",
-            "by_level:Info",
-            "by_source:s0",
-            "by_source:s1",
-            "by_source:s2",
-        ):
-            await functions.client.sadd(f"alarmsrv:alarms:{name}", *crowd)
+    if plan == "walk":  # an index past 500 members is not looked at whole
+        crowd = [f"x{number}" for number in range(501)]
+        for name in ("level:Critical", "level:Major", "level:Minor", "source:s0", "source:s1", "source:s2"):
+            await functions.client.sadd(f"alarmsrv:alarms:by_{name}", *crowd)
 
     def wanted(alarm: dict[str, Any]) -> bool:
         return (
@@ -157,7 +148,7 @@ async def test_active_alarms_and_counts(functions: Functions) -> None:
     counts = await functions.read_json("get_alarm_stats", None)
     assert counts == {
         "total": 60, "active": 45, "definitions": 0,
-        "by_status": {"New": 30, "Acknowledged": 15, "Returned": 0, "Resolved": 15},
+        "by_status": {"New": 33, "Acknowledged": 12, "Returned": 0, "Resolved": 15},
         "by_level": {"Critical": 9, "Major": 9, "Minor": 9, "Warning": 9, "Info": 9},
     }  # fmt: skip
     for wrong in ({"level": "Loud"}, {"status": "Open"}, {"colour": 1}, {"cursor": "x"}, {"limit": 0}, {"limit": 1001}):

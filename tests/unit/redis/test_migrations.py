@@ -32,11 +32,11 @@ async def test_keys_of_version_1_are_migrated_and_the_record_says_so(redis: Clie
     for command, key, *rest in VERSION_1:
         await execute(redis, command, prefix + key, *rest)
     namespace = prefix.strip("{}:")
-    with pytest.raises(StateError, match="schema 1, this is schema 2; run: voltage functions load"):
+    with pytest.raises(StateError, match="schema 1, this is schema 3; run: voltage functions load"):
         await library.check(redis, namespace)
     await library.load(redis, namespace)
     await library.check(redis, namespace)
-    assert await execute(redis, "GET", prefix + "voltage:schema") == b"2"
+    assert await execute(redis, "GET", prefix + "voltage:schema") == str(keys.SCHEMA).encode()
     record = await execute(redis, "HGETALL", prefix + "voltage:migrations")
     assert orjson.loads(record[b"1"])["name"] == "as first written"
     assert orjson.loads(record[b"2"])["at_ms"] > 1_700_000_000_000
@@ -50,7 +50,23 @@ async def test_keys_of_version_1_are_migrated_and_the_record_says_so(redis: Clie
 async def test_a_step_that_was_cut_short_is_done_again(redis: Client):
     await execute(redis, "SET", "voltage:schema", "1")
     await migrations.MIGRATIONS[0].run(redis, "")
-    assert await migrations.migrate(redis) == ["2: migrations are recorded"]
+    assert (await migrations.migrate(redis))[0] == "2: migrations are recorded"
+
+
+async def test_alarms_of_version_2_are_listed_by_status(redis: Client):
+    await execute(redis, "SET", "voltage:schema", "2")
+    for alarm, status, created in (("a", "New", 1), ("b", "Resolved", 2), ("c", "New", 3)):
+        record = {"id": alarm, "status": status, "level": "Major", "source": "manual", "created_at_ms": created}
+        await redis.hset(f"alarmsrv:alarm:{alarm}", mapping=record)
+        await redis.zadd("alarmsrv:alarms:all", {alarm: created})
+        await redis.sadd(f"alarmsrv:alarms:by_status:{status}", alarm)
+        await redis.sadd("alarmsrv:alarms:by_level:Major", alarm)
+    # What the new functions wrote meanwhile is there already.
+    await redis.zadd("alarmsrv:alarms:in:New", {"c": 3})
+    assert await library.load(redis)
+    page = orjson.loads(await execute(redis, "FCALL_RO", "query_alarms", 0, '{"status":"New"}'))
+    assert [alarm["id"] for alarm in page["items"]] == ["c", "a"]
+    assert await strangers(redis) == []
 
 
 async def test_new_keys_need_no_migration(redis: Client):
