@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from libs.points import PointKind
 from libs.validation import Model, nearest
 from services.comsrv.fields import Integer, Number, Truth, labels
+from services.comsrv.options import CommandOptions, CommandSettings
 
 MAX_ID: Final = 999_999_999
 GROUP_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,24}")
@@ -146,6 +147,7 @@ class Point(Model):
     value_map: Annotated[dict[str, str] | None, BeforeValidator(labels)] = None
     group: str = Field("", max_length=64)
     expression: str = ""
+    command: CommandOptions | None = None
     mapping: dict[str, Any] | None = None
 
     @field_validator("data_type")
@@ -236,6 +238,7 @@ class ChannelSettings(Model):
     parameters: dict[str, Any] = Field(default_factory=dict)
     polling: Polling = Polling()
     reporting: ChannelReporting = ChannelReporting()
+    commands: CommandSettings = CommandSettings()
 
 
 class Points(Model):

@@ -14,6 +14,7 @@ from services.comsrv.backoff import Backoff
 from services.comsrv.channel import Channel
 from services.comsrv.functions import ComsrvFunctions
 from services.comsrv.identity import Identity
+from services.comsrv.pulses import Pulses
 from services.comsrv.runner import Runner, definition, from_definition
 from services.comsrv.sentfile import SentFile
 from services.comsrv.settings import ComsrvSettings
@@ -42,6 +43,7 @@ class Channels:
         self._declared = {channel.id: channel for channel in declared}
         self._owner = identity.owner
         self._sent = SentFile(identity.sent_path)
+        self._pulses = Pulses(identity.sent_path.with_suffix(".pulses"))
         self._changing = asyncio.Lock()
         self._ready = False
 
@@ -162,7 +164,7 @@ class Channels:
         return []
 
     def _run(self, channel: Channel) -> None:
-        runner = Runner(channel, self._functions, self._settings, self._owner, self._sent)
+        runner = Runner(channel, self._functions, self._settings, self._owner, self._sent, self._pulses)
         self.runners[channel.id] = runner
         if channel.enabled:
             runner.start()

@@ -2,13 +2,14 @@
 
 At most once on the wire: the id is on the disk before the bytes leave, and an id that
 stands there is never sent. What became of a command is reported until Redis has it.
+Commands for neighboring addresses that wait together leave in one request.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from libs.clock import monotonic_ms
@@ -16,24 +17,34 @@ from libs.errors import ConflictError, InvalidError, NotFoundError, StateError, 
 from libs.points import PointKind
 from services.comsrv.backoff import Backoff
 from services.comsrv.channel import Channel
-from services.comsrv.contract import ComBase, DeviceError, NotConnectedError, RefusedError, Write
+from services.comsrv.contract import ComBase, DeviceError, NoAnswerError, NotConnectedError, RefusedError, Write
 from services.comsrv.functions import ComsrvFunctions
+from services.comsrv.jobs import Job, job_of, prepared
 from services.comsrv.line import Line
+from services.comsrv.pulses import Pulses
 from services.comsrv.sentfile import SentFile
 
 log = logging.getLogger(__name__)
 
 # A device may need a moment before the address shows what was written.
 READ_BACK_PAUSES_MS: Final = (0, 50, 200, 500)
-# Devices close idle connections: the poller has a new one soon. A write whose bytes left is never repeated.
+# Devices close idle connections: the poller has a new one soon. A write whose bytes left is never repeated,
+# unless its point says that it may be.
 RECONNECT_WAIT_MS: Final = 1000
 RECONNECT_LOOK_S: Final = 0.02
+SENDINGS: Final = 3
+# Commands that may leave in one request.
+TOGETHER: Final = 32
 # Without a wake-up the queue is looked at this often, so that a lost wake-up costs no more.
 LOOK_S: Final = 1.0
+OFF_PAUSE_S: Final = 0.2
 
 
 class Commander:
-    """Executes the commands of a channel whose lease this process holds."""
+    """Executes the commands of a channel whose lease this process holds.
+
+    `confirmed` holds the value that the device last showed for a point ("A:1"), `executed` counts.
+    """
 
     def __init__(
         self,
@@ -42,124 +53,249 @@ class Commander:
         plugin: ComBase,
         line: Line,
         sent: SentFile,
+        pulses: Pulses,
         epoch: Callable[[], int],
     ) -> None:
         """Keep what it works with; `epoch` returns the present one."""
         self.wake = asyncio.Event()
         self.executed = 0
+        self.confirmed: dict[str, Write] = {}
         self._functions = functions
         self._channel = channel
         self._plugin = plugin
         self._line = line
         self._sent = sent
+        self._pulses = pulses
         self._epoch = epoch
+        self._verifying: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Execute what comes, for ever."""
+        """Execute what comes, for ever; a pulse that a crash interrupted is switched off first."""
+        for point in self._pulses.of(self._channel.id):
+            await self._end_pulse(point)
         backoff = Backoff(200, 2000)
-        while True:
-            self.wake.clear()
-            try:
-                while await self._next():
-                    backoff.reset()
-            except UnavailableError:
-                await backoff.pause()
-            except (ConflictError, StateError):
-                # The uplink claims the channel again, or ends this task.
-                await backoff.pause()
-            try:
-                async with asyncio.timeout(LOOK_S):
-                    await self.wake.wait()
-            except TimeoutError:
-                continue
+        try:
+            while True:
+                self.wake.clear()
+                try:
+                    while await self._next():
+                        backoff.reset()
+                except UnavailableError:
+                    await backoff.pause()
+                except (ConflictError, StateError):
+                    # The uplink claims the channel again, or ends this task.
+                    await backoff.pause()
+                try:
+                    async with asyncio.timeout(LOOK_S):
+                        await self.wake.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            for task in self._verifying.values():
+                task.cancel()
+            await asyncio.gather(*self._verifying.values(), return_exceptions=True)
 
     async def _next(self) -> bool:
-        """Execute the first command of the queue; False where there is none.
+        """Execute the first command of the queue, with those that can leave in its request; False where there is none.
 
-        One at a time: a command of higher priority that comes meanwhile goes first.
+        No more at a time: a command of higher priority that comes meanwhile goes first.
         """
-        asked_ms = monotonic_ms()
-        found = await self._functions.claim_commands(self._channel.id, self._epoch(), 1)
-        for command in found:
-            # What was left of its life when Redis gave it out, counted on by a clock that never steps.
-            left_ms = command["expires_at_ms"] - command["transitions"][-1]["at_ms"]
-            await self._execute(command, asked_ms + left_ms)
-        return bool(found)
+        first = await self._claim()
+        if not first:
+            return False
+        jobs = list(first)
+        neighbors = self._plugin.neighbours(jobs[0].write) if jobs[0].off is None else ()
+        if neighbors:
+            jobs += await self._claim(neighbors)
+        by_write = {id(job.write): job for job in jobs}
+        for group in self._plugin.together([job.write for job in jobs]):
+            await self._execute([by_write[id(write)] for write in group])
+        return True
 
-    async def _execute(self, command: dict[str, Any], deadline_ms: int) -> None:
-        command_id = command["id"]
-        if command_id in self._sent:
-            await self._complete(command_id, "failed", "unknown outcome: it was sent before a crash")
-            return
+    async def _claim(self, points: Sequence[str] = ()) -> list[Job]:
+        """Take commands from the queue; those that can't be sent are reported and left out.
+
+        The list is empty only when the queue is, or none of the points is commanded.
+        """
+        while True:
+            asked_ms = monotonic_ms()
+            limit = TOGETHER if points else 1
+            found = await self._functions.claim_commands(self._channel.id, self._epoch(), limit, points)
+            jobs = []
+            for command in found:
+                try:
+                    if command["id"] in self._sent:
+                        await self._complete(command["id"], "failed", "unknown outcome: it was sent before a crash")
+                    else:
+                        jobs.append(job_of(self._channel, self._plugin, command, asked_ms))
+                except (InvalidError, NotFoundError) as error:
+                    await self._complete(command["id"], "rejected", str(error))
+            if jobs or not found or points:
+                return jobs
+
+    async def _execute(self, jobs: list[Job]) -> None:
+        """Send what one request carries, and report what became of each command."""
+        for job in jobs:
+            # A value that is still being read back must not change meanwhile.
+            if job.point in self._verifying:
+                await asyncio.wait({self._verifying[job.point]})
         try:
-            write = self._prepare(command)
-        except (InvalidError, NotFoundError) as error:
-            await self._complete(command_id, "rejected", str(error))
-            return
-        self.executed += 1
-        try:
-            await self._sent.add(command_id)
+            await self._sent.add(*(job.id for job in jobs))
         except UnavailableError as error:
-            await self._complete(command_id, "failed", f"not sent: {error}")
+            # Without a note on the disk a crash could send it twice, so it does not leave at all.
+            await self._complete_all(jobs, "failed", f"not sent: {error}")
             return
+        left = [job for job in jobs if monotonic_ms() <= job.deadline_ms]
+        for job in jobs:
+            if job not in left:
+                await self._complete(job.id, "expired", "its time to live ran out before it was sent")
+        self.executed += len(left)
+        if left:
+            await self._send(left)
+
+    async def _send(self, jobs: list[Job]) -> None:
         try:
-            if not await self._write(write, deadline_ms):
-                await self._complete(command_id, "expired", "its time to live ran out before it was sent")
-                return
-        except (RefusedError, InvalidError) as error:
-            await self._complete(command_id, "rejected", str(error))
-            return
+            sent = await (self._pulse(jobs[0]) if jobs[0].off is not None else self._write(jobs))
+        except (InvalidError, RefusedError) as error:
+            await self._complete_all(jobs, "rejected", str(error))
+        except UnavailableError as error:
+            await self._complete_all(jobs, "failed", f"not sent: {error}")
         except DeviceError as error:
             unknown = "unknown outcome: " if error.sent else ""
-            await self._complete(command_id, "failed", f"{unknown}{error}")
-            return
-        await self._complete(command_id, "acknowledged", None, write.value)
-        if command["verify"]:
-            await self._verify(command_id, write)
+            await self._complete_all(jobs, "failed", f"{unknown}{error}")
+        else:
+            if not sent:
+                await self._complete_all(jobs, "expired", "its time to live ran out before it was sent")
+                return
+            for job in jobs:
+                await self._complete(job.id, "acknowledged", None, float(job.command["value"]))
+                self._follow(job)
 
-    async def _write(self, write: Write, deadline_ms: int) -> bool:
-        """Send a write once; False where its time ran out before.
+    def _follow(self, job: Job) -> None:
+        """Read a value back in the background, so that the next command need not wait."""
+        before = self.confirmed.get(job.point)
+        if job.off is None:
+            self.confirmed[job.point] = job.write
+        if job.command["verify"]:
+            task = asyncio.create_task(self._verify(job, before), name=f"read-back {job.id}")
+            self._verifying[job.point] = task
+            task.add_done_callback(lambda _: self._verifying.pop(job.point, None))
+
+    async def _write(self, jobs: list[Job]) -> bool:
+        """Send the writes of one request once; False where the time of one ran out before.
 
         A connection that is just being made again is waited for, shortly, with the line
         free for the poller that makes it.
         """
         last_ms = monotonic_ms() + RECONNECT_WAIT_MS
+        deadline_ms = min(job.deadline_ms for job in jobs)
+        again = SENDINGS - 1 if all(job.options.idempotent for job in jobs) else 0
         while True:
             try:
                 async with self._line.for_command():
                     if monotonic_ms() > deadline_ms:
                         return False
-                    await self._plugin.write_point(write)
+                    if len(jobs) == 1:
+                        await self._plugin.write_point(jobs[0].write)
+                    else:
+                        await self._plugin.write_together([job.write for job in jobs])
                     return True
-            except NotConnectedError as error:
-                if error.sent or monotonic_ms() >= last_ms:
+            except NoAnswerError:
+                if again == 0:
                     raise
+                again -= 1
+            except NotConnectedError as error:
+                if (error.sent and again == 0) or monotonic_ms() >= last_ms:
+                    raise
+                again -= error.sent
                 await asyncio.sleep(RECONNECT_LOOK_S)
 
-    def _prepare(self, command: dict[str, Any]) -> Write:
-        kind = PointKind(command["type"])
-        point = self._channel.find(kind, command["point"])
-        if point is None:
-            raise NotFoundError(f"channel {self._channel.id} has no point {kind}:{command['point']}")
-        return self._plugin.prepare_write(kind, point, float(command["value"]))
+    async def _pulse(self, job: Job) -> bool:
+        """Write 1, wait, write 0. Whatever happens between, the point is switched off in the end."""
+        assert job.off is not None  # noqa: S101 - asked for pulses only
+        point = f"{job.off.kind}:{job.off.point.id}"
+        await asyncio.to_thread(self._pulses.begin, self._channel.id, point)
+        try:
+            sent = await self._write([job])
+            if sent:
+                await asyncio.sleep((job.options.pulse_ms or 0) / 1000)
+        finally:
+            await self._end_pulse(point)
+        return sent
 
-    async def _verify(self, command_id: str, write: Write) -> None:
+    async def _end_pulse(self, point: str) -> None:
+        """Switch a point off, for as long as it takes."""
+        off = prepared(self._channel, self._plugin, point, 0.0)
+        while off is not None:
+            try:
+                async with self._line.for_command():
+                    await self._plugin.write_point(off)
+                break
+            except DeviceError as error:
+                log.warning("channel %s: %s is still on: %s", self._channel.id, point, error)
+                await asyncio.sleep(OFF_PAUSE_S)
+        self._pulses.end(self._channel.id, point)
+
+    async def _verify(self, job: Job, before: Write | None) -> None:
         """Read the address back, a few times: some devices show a value a moment later."""
         state, reason, value = "failed", "no read-back", None
-        for pause_ms in READ_BACK_PAUSES_MS:
+        wanted, tolerance = job.write.value, job.options.verify_tolerance or 0.0
+        for pause_ms in (job.options.verify_delay_ms or 0, *READ_BACK_PAUSES_MS[1:]):
             await asyncio.sleep(pause_ms / 1000)
             try:
                 async with self._line.for_command():
-                    found = await self._plugin.read_back(write)
+                    found = await self._plugin.read_back(job.write)
             except DeviceError as error:
                 state, reason = "failed", f"the device acknowledged, but the read-back failed: {error}"
                 continue
             value = found.value
-            if found.matches:
-                await self._complete(command_id, "verified", None, value)
+            if found.matches or abs(value - wanted) <= tolerance:
+                await self._complete(job.id, "verified", None, value)
                 return
-            state, reason = "mismatch", f"read back {value:g} instead of {write.value:g}"
-        await self._complete(command_id, state, reason, value)
+            state, reason = "mismatch", f"read back {value:g} instead of {wanted:g}"
+            if before is not None and abs(value - before.value) <= tolerance:
+                reason += ": the device acknowledged and still shows its previous value"
+        await self._complete(job.id, state, reason, value)
+
+    async def write(self, point: str, value: float) -> bool:
+        """Write a value that is no command: a fall-back, a refreshed value, a heartbeat; False where it can't be."""
+        write = prepared(self._channel, self._plugin, point, value)
+        if write is None:
+            return False
+        try:
+            async with self._line.for_command():
+                await self._plugin.write_point(write)
+        except (DeviceError, InvalidError) as error:
+            log.warning("channel %s: %s could not be written: %s", self._channel.id, point, error)
+            return False
+        self.confirmed[point] = write
+        return True
+
+    async def shown(self, point: str) -> float | None:
+        """Return what the device shows for a point that was written, where that is another value; None if not."""
+        write = self.confirmed.get(point)
+        if write is None or point in self._verifying:
+            return None
+        try:
+            async with self._line.for_poll():
+                found = await self._plugin.read_back(write)
+        except DeviceError:
+            return None
+        point_of = self._channel.find(PointKind(point[0]), point[2:])
+        options = point_of.command if point_of else None
+        tolerance = (options.verify_tolerance if options else None) or 0.0
+        same = found.matches or abs(found.value - write.value) <= tolerance
+        return None if same or self.confirmed.get(point) is not write else found.value
+
+    def accept(self, point: str, value: float) -> None:
+        """Take the value that another master wrote for what the point has."""
+        write = prepared(self._channel, self._plugin, point, value)
+        if write is not None:
+            self.confirmed[point] = write
+
+    async def _complete_all(self, jobs: list[Job], state: str, reason: str) -> None:
+        for job in jobs:
+            await self._complete(job.id, state, reason)
 
     async def _complete(self, command_id: str, state: str, reason: str | None, value: float | None = None) -> None:
         """Report an outcome until Redis has it. After a loss of the lease Redis has ended the command itself."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -287,6 +287,20 @@ class ComBase(ABC):
 
         A plugin that learns only now what the device can hold raises InvalidError, before it sends anything.
         """
+
+    def neighbours(self, write: Write) -> tuple[str, ...]:
+        """Return the points ("A:2") whose writes might leave in one request with this one."""
+        _ = write
+        return ()
+
+    def together(self, writes: Sequence[Write]) -> list[list[Write]]:
+        """Put writes that one request can carry together; the order of the writes of one point stays."""
+        return [[write] for write in writes]
+
+    async def write_together(self, writes: Sequence[Write]) -> None:
+        """Send the writes of one group of `together` in one request, or raise a DeviceError."""
+        for write in writes:
+            await self.write_point(write)
 
     async def read_back(self, write: Write) -> ReadBack:
         """Read what the device holds now."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from libs.points import PointKind
-from libs.redis.client import translated
+from libs.redis.client import execute, translated
 from libs.redis.functions import Functions
 from libs.redis.keys import key
 
@@ -99,10 +99,43 @@ class ComsrvFunctions:
         found: dict[str, Any] = await self.functions.json("command_submit", channel, document)
         return found
 
-    async def claim_commands(self, channel: int, epoch: int, limit: int) -> list[dict[str, Any]]:
-        """Take queued commands, highest priority first; they are `sent` from now on."""
-        found: Any = await self.functions.json("command_claim", channel, {"epoch": epoch, "limit": limit})
+    async def claim_commands(
+        self, channel: int, epoch: int, limit: int, points: Sequence[str] = ()
+    ) -> list[dict[str, Any]]:
+        """Take queued commands (of some points only, where they are named), highest priority first; they are `sent`."""
+        document: dict[str, Any] = {"epoch": epoch, "limit": limit} | ({"points": list(points)} if points else {})
+        found: Any = await self.functions.json("command_claim", channel, document)
         return list(found)
+
+    async def holds(self, channel: int) -> list[dict[str, Any]]:
+        """Return who holds points of a channel."""
+        found = await self.functions.read_json("command_holds", channel)
+        return list(found["items"])
+
+    async def release_hold(self, channel: int, document: dict[str, Any]) -> dict[str, Any]:
+        """End a hold; StateError where nobody holds the point, or a higher authority does."""
+        found: dict[str, Any] = await self.functions.json("command_release", channel, document)
+        return found
+
+    async def overwritten(self, channel: int, document: dict[str, Any]) -> None:
+        """Say that another master wrote a point."""
+        await self.functions.call("point_overwritten", channel, document)
+
+    async def operate(self, function: str, channel: int, document: dict[str, Any]) -> dict[str, Any]:
+        """Do what an operator does to a point: tag, untag, select, substitute, restore."""
+        found: dict[str, Any] = await self.functions.json(function, channel, document)
+        return found
+
+    async def operations(self, limit: int, cursor: str | None) -> dict[str, Any]:
+        """Return a page of the journal of commands and of what operators did to points, newest first."""
+        start = f"({cursor}" if cursor else "+"
+        name = self.functions.key(key("operations"))
+        entries = await execute(self.functions.client, "XREVRANGE", name, start, "-", "COUNT", limit)
+        items = [
+            {"id": entry.decode(), **{field.decode(): value.decode() for field, value in fields.items()}}
+            for entry, fields in entries
+        ]
+        return {"items": items, "cursor": items[-1]["id"] if len(items) == limit else None}
 
     async def complete(self, channel: int, document: dict[str, Any]) -> dict[str, Any]:
         """Report what became of a command; twice the same is a repeat without effect."""

@@ -12,14 +12,17 @@ from libs import expression
 from libs.errors import NotFoundError, StateError, UnavailableError
 from libs.points import PointKind
 from services.comsrv.backoff import Backoff
+from services.comsrv.caretaker import Caretaker
 from services.comsrv.channel import Channel
 from services.comsrv.commander import Commander
 from services.comsrv.contract import ComBase
 from services.comsrv.functions import ComsrvFunctions
 from services.comsrv.line import Line
+from services.comsrv.options import FOR_REDIS
 from services.comsrv.plugins.registry import protocols
 from services.comsrv.poller import Poller
 from services.comsrv.quarantine import Quarantine
+from services.comsrv.pulses import Pulses
 from services.comsrv.reporting import Reports
 from services.comsrv.sentfile import SentFile
 from services.comsrv.settings import ComsrvSettings
@@ -47,6 +50,11 @@ def definition(channel: Channel) -> dict[str, Any]:
             row = point.model_dump(mode="json", exclude_defaults=True)
             if point.expression and plugin.computed(point):
                 row["program"] = expression.parse(point.expression)
+            if point.command is not None:
+                # A pulse is over before it can be read back, unless a feedback is declared for it.
+                feedback = (point.mapping or {}).get("verify_address") is not None
+                verifiable = point.command.pulse_ms is None or feedback
+                row.setdefault("command", {}).update(point.command.for_redis(verifiable=verifiable))
             points[kind.value].append(row)
     document["points"] = points
     return document
@@ -54,19 +62,30 @@ def definition(channel: Channel) -> dict[str, Any]:
 
 def from_definition(document: dict[str, Any]) -> Channel:
     """Return the channel of a stored document; the reverse of `definition`."""
-    points = {
-        kind: [{name: value for name, value in point.items() if name != "program"} for point in rows]
-        for kind, rows in (document.get("points") or {}).items()
-    }
+    points = {kind: [_declared(point) for point in rows] for kind, rows in (document.get("points") or {}).items()}
     rest = {name: value for name, value in document.items() if name not in {"interval_ms", "points"}}
     return Channel.model_validate(rest | {"points": points})
+
+
+def _declared(point: dict[str, Any]) -> dict[str, Any]:
+    """Return a point as it was declared, without what was made of it for Redis."""
+    found = {name: value for name, value in point.items() if name != "program"}
+    if "command" in found:
+        found["command"] = {name: value for name, value in found["command"].items() if name not in FOR_REDIS}
+    return found
 
 
 class Runner:
     """Runs a channel from `start` to `stop`."""
 
     def __init__(
-        self, channel: Channel, functions: ComsrvFunctions, settings: ComsrvSettings, owner: str, sent: SentFile
+        self,
+        channel: Channel,
+        functions: ComsrvFunctions,
+        settings: ComsrvSettings,
+        owner: str,
+        sent: SentFile,
+        pulses: Pulses,
     ) -> None:
         """Keep what it works with; nothing runs yet."""
         self.channel = channel
@@ -74,12 +93,14 @@ class Runner:
         self.problem = ""
         self.poller: Poller | None = None
         self.commander: Commander | None = None
+        self.caretaker: Caretaker | None = None
         self.uplink: Uplink | None = None
         self._plugin: ComBase | None = None
         self._functions = functions
         self._settings = settings
         self._owner = owner
         self._sent = sent
+        self._pulses = pulses
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._standby = False
@@ -159,7 +180,7 @@ class Runner:
                 log.exception("channel %s failed and will start again", self.channel.id)
                 await self._wait(backoff.next_ms() / 1000)
             finally:
-                self._plugin = self.uplink = self.poller = self.commander = None
+                self._plugin = self.uplink = self.poller = self.commander = self.caretaker = None
 
     async def _wait(self, seconds: float) -> None:
         """Wait, or until stopped."""
@@ -198,11 +219,13 @@ class Runner:
             ),
         )
         poller.attempted = self.attempted
-        commander = Commander(self._functions, channel, plugin, line, self._sent, lambda: uplink.epoch)
-        self._plugin, self.uplink, self.poller, self.commander = plugin, uplink, poller, commander
+        commander = Commander(self._functions, channel, plugin, line, self._sent, self._pulses, lambda: uplink.epoch)
+        caretaker = Caretaker(self._functions, channel, commander, lambda: uplink.epoch, lambda: uplink.heard_ms)
+        self._plugin, self.uplink, self.poller = plugin, uplink, poller
+        self.commander, self.caretaker = commander, caretaker
         self.problem = ""
         try:
-            await self._supervise(uplink, poller, commander)
+            await self._supervise(uplink, poller, commander, caretaker)
         finally:
             await plugin.close()
 
@@ -219,12 +242,13 @@ class Runner:
         finally:
             await _cancel(claim, stop)
 
-    async def _supervise(self, uplink: Uplink, poller: Poller, commander: Commander) -> None:
-        """Run the three loops until one fails or the channel is stopped."""
+    async def _supervise(self, uplink: Uplink, poller: Poller, commander: Commander, caretaker: Caretaker) -> None:
+        """Run the loops until one fails or the channel is stopped."""
         sending = asyncio.create_task(uplink.run(), name=f"uplink {self.channel.id}")
         working = [
             asyncio.create_task(poller.run(), name=f"poller {self.channel.id}"),
             asyncio.create_task(commander.run(), name=f"commander {self.channel.id}"),
+            asyncio.create_task(caretaker.run(), name=f"caretaker {self.channel.id}"),
         ]
         stop = asyncio.create_task(self._stop.wait())
         try:
@@ -233,6 +257,8 @@ class Runner:
                 if task.done():
                     task.result()
             await _cancel(*working)
+            if self.channel.commands.on_stop == "safe":
+                await caretaker.make_safe()
             uplink.close()
             with suppress(TimeoutError, UnavailableError, StateError):
                 async with asyncio.timeout(STOP_S):

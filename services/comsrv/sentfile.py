@@ -49,15 +49,15 @@ class SentFile:
         """Say whether the command was sent."""
         return command_id in self._ids
 
-    async def add(self, command_id: str) -> None:
-        """Put an id on the disk; its command may leave when this returns.
+    async def add(self, *command_ids: str) -> None:
+        """Put ids on the disk; their commands may leave when this returns.
 
         Raises:
             UnavailableError: the disk does not take it, so the command must not leave.
         """
         async with self._lock:
             try:
-                await asyncio.to_thread(self._write, command_id, now_ms())
+                await asyncio.to_thread(self._write, command_ids, now_ms())
             except OSError as error:
                 raise UnavailableError(f"{self._path} can't be written: {error.strerror}") from error
 
@@ -81,14 +81,14 @@ class SentFile:
         self._file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         self._end, self._size = end, os.fstat(self._file).st_size
 
-    def _write(self, command_id: str, at_ms: int) -> None:
-        line = f"{at_ms} {command_id}\n".encode()
-        if self._file < 0 or self._end + len(line) > self._size:
+    def _write(self, command_ids: tuple[str, ...], at_ms: int) -> None:
+        lines = "".join(f"{at_ms} {command_id}\n" for command_id in command_ids).encode()
+        if self._file < 0 or self._end + len(lines) > self._size:
             self._rewrite()
-        os.pwrite(self._file, line, self._end)
+        os.pwrite(self._file, lines, self._end)
         os.fsync(self._file)
-        self._end += len(line)
-        self._ids[command_id] = at_ms
+        self._end += len(lines)
+        self._ids |= dict.fromkeys(command_ids, at_ms)
         self._forget_old()
 
     def _forget_old(self) -> None:

@@ -83,6 +83,8 @@ class Uplink:
         self.state = "starting"
         self.units: dict[str, dict[str, Any]] = {}
         self.dropped = 0
+        # When Redis last answered, by the clock that never steps.
+        self.heard_ms = monotonic_ms()
         self._owner = owner
         self._interval_ms = interval_ms
         self._renew_ms = renew_ms
@@ -101,6 +103,10 @@ class Uplink:
         self._idle = asyncio.Event()
         self._idle.set()
         self._backoff = Backoff(100, 2000)
+
+    def _heard(self) -> None:
+        self.heard_ms = monotonic_ms()
+        self._backoff.reset()
 
     def offer(self, block: Block, item: Reading | Failure) -> None:
         """Queue what became of a block; never waits."""
@@ -152,7 +158,7 @@ class Uplink:
             except UnavailableError:
                 await self._backoff.pause()
             else:
-                self._backoff.reset()
+                self._heard()
                 self.epoch = claim.epoch
                 self._sequence = 0
                 self._reported = ("", "")
@@ -272,7 +278,7 @@ class Uplink:
                     self._refused.add(block)
                 return _Outcome.REFUSED
             else:
-                self._backoff.reset()
+                self._heard()
                 self._refused.discard(block)
                 self._counters.subtract(carried)
                 return _Outcome.SENT
@@ -321,7 +327,7 @@ class Uplink:
                 if resend:
                     self.forget()
                 break
-        self._backoff.reset()
+        self._heard()
         self._counters.subtract(carried)
         self._seen = {block: at_ms for block, at_ms in self._seen.items() if seen.get(block) != at_ms}
         self._renewed_at_ms = monotonic_ms()

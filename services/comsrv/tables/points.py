@@ -12,12 +12,14 @@ from libs.points import PointKind
 from libs.validation import Model, problems_of
 from services.comsrv.channel import MAX_ID, Point
 from services.comsrv.fields import Integer
+from services.comsrv.options import OPTION_COLUMNS
 from services.comsrv.tables.reader import Form, read_table
 
 # Column of the table -> field of the model, where they differ.
 _RENAMED: Final = {"point_id": "id", "signal_name": "name"}
 _COLUMNS: Final = {field: column for column, field in _RENAMED.items()}
-POINT_COLUMNS: Final = tuple(_COLUMNS.get(name, name) for name in Point.model_fields if name != "mapping")
+_NESTED: Final = ("mapping", "command")
+POINT_COLUMNS: Final = tuple(_COLUMNS.get(name, name) for name in Point.model_fields if name not in _NESTED)
 REQUIRED_POINT_COLUMNS: Final = ("point_id", "signal_name", "data_type")
 
 T = TypeVar("T", bound=Model)
@@ -54,9 +56,10 @@ def mapping_path(folder: Path, kind: PointKind) -> Path:
     return folder / "mapping" / f"{kind.table}_mapping.csv"
 
 
-def read_points(path: Path, problems: list[Problem]) -> Table:
-    """Read a point table: point id -> a `Point`."""
-    form = read_table(path, POINT_COLUMNS, REQUIRED_POINT_COLUMNS, problems)
+def read_points(path: Path, kind: PointKind, problems: list[Problem]) -> Table:
+    """Read a point table: point id -> a `Point`. Only points that are written have columns about commands."""
+    known = POINT_COLUMNS if kind.readable else (*POINT_COLUMNS, *OPTION_COLUMNS)
+    form = read_table(path, known, REQUIRED_POINT_COLUMNS, problems)
     return _by_id(form, path, Point, problems)
 
 
@@ -79,6 +82,9 @@ def _by_id(form: Form, path: Path, model: type[Model], problems: list[Problem]) 
         own = {"id": values["id"]} if "id" in values else {}
         identity = _validated(own, _PointId, where, problems)
         if model is Point:
+            options = {name: values.pop(name) for name in OPTION_COLUMNS if name in values}
+            if options:
+                values["command"] = options
             # The id is checked above; a bad one must not be reported twice.
             values["id"] = identity.id if identity else 1
         else:
@@ -101,6 +107,7 @@ def _validated(values: dict[str, Any], model: type[T], where: str, problems: lis
     except ValidationError as error:
         for problem in problems_of(error, model):
             # What concerns several columns of a row has no column of its own.
-            name = "" if problem.where == "(document)" else f"{_COLUMNS.get(problem.where, problem.where)}: "
+            place = problem.where.removeprefix("command.")
+            name = "" if place in {"(document)", "command"} else f"{_COLUMNS.get(place, place)}: "
             problems.append(Problem(where, f"{name}{problem.message}"))
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -13,8 +14,9 @@ from libs.errors import ConfigurationError, InvalidError, Problem
 from libs.points import PointKind
 from libs.services import resolve_port
 from libs.validation import Model, nearest, problems_of
-from services.comsrv.channel import Channel, ChannelSettings, Point, Points
+from services.comsrv.channel import Channel, ChannelSettings, Point, Points, Polling
 from services.comsrv.contract import ComBase
+from services.comsrv.options import CommandOptions
 from services.comsrv.plugins.registry import protocols
 from services.comsrv.settings import ComsrvSettings
 from services.comsrv.tables.points import ABSENT, Table, mapping_path, point_path, read_mappings, read_points
@@ -83,9 +85,8 @@ def check_channel(
                 problems.append(Problem(at(kind, point.id, "point"), f"point {point.id} stands twice"))
             seen.add(point.id)
             problems += [Problem(at(kind, point.id, "point"), text) for text in _check_point(kind, point, plugin)]
-            problems += [
-                Problem(at(kind, point.id, "mapping"), text) for text in _check_mapping(kind, point, plugin, parameters)
-            ]
+            found = [*_check_mapping(kind, point, plugin, parameters), *_check_group(point, plugin, channel.polling)]
+            problems += [Problem(at(kind, point.id, "mapping"), text) for text in found]
     return problems
 
 
@@ -101,7 +102,7 @@ def _load_channel(
     problems += _stray_files(folder)
     for kind in PointKind:
         path = point_path(folder, kind)
-        table = read_points(path, problems) if path.exists() else ABSENT
+        table = read_points(path, kind, problems) if path.exists() else ABSENT
         path = mapping_path(folder, kind)
         mappings = ABSENT
         if path.exists() and mapping_model is not None:
@@ -192,7 +193,32 @@ def _check_point(kind: PointKind, point: Point, plugin: type[ComBase]) -> Sequen
             expression.parse(point.expression)
         except InvalidError as error:
             found.append(f"expression: {error}")
+    if point.command is not None:
+        found += _check_command(kind, point, point.command)
     return found
+
+
+def _check_command(kind: PointKind, point: Point, options: CommandOptions) -> Sequence[str]:
+    found = []
+    if kind.readable:
+        return [f"command: a {kind.table} point takes no commands"]
+    if kind is not PointKind.CONTROL and options.pulse_ms is not None:
+        found.append("pulse_ms: only control points are pulsed")
+    low, high = (-math.inf if point.min is None else point.min), (math.inf if point.max is None else point.max)
+    values = (options.fallback, *(options.allowed or ()))
+    found += [f"{value:g} is outside min and max" for value in values if value is not None and not low <= value <= high]
+    if options.fallback is not None and options.allowed is not None and options.fallback not in options.allowed:
+        found.append(f"fallback: {options.fallback:g} is not among the allowed values")
+    return found
+
+
+def _check_group(point: Point, plugin: type[ComBase], polling: Polling) -> list[str]:
+    """Return what is wrong with the poll group that a mapping names, where its protocol has the column."""
+    group = (point.mapping or {}).get("poll_group") or ""
+    if plugin.mapping is None or "poll_group" not in plugin.mapping.model_fields or group in {"", *polling.groups}:
+        return []
+    there = f" (there are {', '.join(polling.groups)})" if polling.groups else "; polling.groups is empty"
+    return [f"poll_group: {group!r} is no group of polling.groups{nearest(str(group), polling.groups)}{there}"]
 
 
 def _check_mapping(kind: PointKind, point: Point, plugin: type[ComBase], parameters: Model | None) -> Sequence[str]:

@@ -38,8 +38,8 @@ async def test_a_command_from_submit_to_verified(site: Site) -> None:
     queued = await submit(site, id="c1", source={"kind": "user", "name": "ann"}, priority=60, ttl_ms=5000)
     assert queued == {
         "id": "c1", "channel": 1001, "type": "A", "point": 1, "value": 50.0,
-        "source": {"kind": "user", "name": "ann"}, "authority": "operator", "priority": 60, "ttl_ms": 5000, "verify": True,
-        "lease_ms": None, "fallback": None, "bypass": None,
+        "source": {"kind": "user", "name": "ann"}, "authority": "operator", "priority": 60, "ttl_ms": 5000,
+        "verify": True, "lease_ms": None, "fallback": None, "bypass": None,
         "state": "queued", "reason": None, "read_back": None, "created_at_ms": START,
         "expires_at_ms": START + 5000, "final": False, "transitions": [{"state": "queued", "at_ms": START}],
     }  # fmt: skip

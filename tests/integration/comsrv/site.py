@@ -11,6 +11,7 @@ from libs.redis.functions import Functions
 from services.comsrv.channel import Channel
 from services.comsrv.functions import ComsrvFunctions
 from services.comsrv.identity import Identity
+from services.comsrv.pulses import Pulses
 from services.comsrv.runner import Runner, definition
 from services.comsrv.sentfile import SentFile
 from services.comsrv.settings import ComsrvSettings
@@ -95,8 +96,9 @@ class Site:
         await self.functions.upsert(definition(channel))
         identity = Identity(self.folder)
         sent = SentFile(identity.sent_path)
+        pulses = Pulses(identity.sent_path.with_suffix(".pulses"))
         options = ComsrvSettings.model_validate({"reconnect_max_ms": 200, "renew_ms": 100, "data_dir": self.folder, **settings})
-        runner = Runner(channel, self.functions, options, identity.owner, sent)
+        runner = Runner(channel, self.functions, options, identity.owner, sent, pulses)
         self.stack.callback(identity.close)
         self.stack.callback(sent.close)
         self.stack.push_async_callback(runner.stop)

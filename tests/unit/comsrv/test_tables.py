@@ -165,6 +165,6 @@ def test_an_address_of_another_table_is_refused(tmp_path: Path):
 
 
 def test_protocol_and_parameters_are_checked_too(tmp_path: Path):
-    assert "did you mean modbus_tcp?" in problems(tmp_path, GOOD, {**MODBUS, "protocol": "modbus"})[0]
+    assert "did you mean modbus_tcp?" in problems(tmp_path, GOOD, {**MODBUS, "protocol": "modbus_tpc"})[0]
     found = problems(tmp_path, GOOD, {**MODBUS, "parameters": {"hots": "x", "port": "base+x"}})
     assert any("parameters.hots: unknown key; did you mean host?" in line for line in found)

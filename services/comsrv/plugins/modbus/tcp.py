@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from libs.clock import now_ms
@@ -20,7 +21,7 @@ from services.comsrv.contract import (
     Span,
     Write,
 )
-from services.comsrv.plugins.modbus import planner, writing
+from services.comsrv.plugins.modbus import joining, planner, writing
 from services.comsrv.plugins.modbus.checks import check
 from services.comsrv.plugins.modbus.client import Client
 from services.comsrv.plugins.modbus.mapping import Mapping, Wire, resolve
@@ -58,6 +59,7 @@ class ModbusTcp(ComBase):
             for kind in PointKind
         }
         self._wires = wires
+        self._runs = joining.runs(wire for kind in PointKind if not kind.readable for wire in wires[kind].values())
         self.timeout_ms = parameters.timeout_ms
         self._polling = channel.polling
         self.blocks = self.replan(Knowledge())
@@ -91,6 +93,18 @@ class ModbusTcp(ComBase):
     async def write_point(self, write: Write) -> None:
         """Send the write and await the answer."""
         await writing.write(self._client, _planned(write))
+
+    def neighbours(self, write: Write) -> tuple[str, ...]:
+        """Return the points whose addresses touch, one after the other."""
+        return self._runs.get(f"{write.kind}:{write.point.id}", ())
+
+    def together(self, writes: Sequence[Write]) -> list[list[Write]]:
+        """Put writes of neighboring addresses together."""
+        return joining.together(writes)
+
+    async def write_together(self, writes: Sequence[Write]) -> None:
+        """Send them with function code 15 or 16."""
+        await joining.write_together(self._client, writes)
 
     async def read_back(self, write: Write) -> ReadBack:
         """Read the written address, or the one declared for it, and compare what was written."""
