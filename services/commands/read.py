@@ -55,10 +55,16 @@ def points_of(document: Any) -> list[dict[str, Any]]:
 @click.command()
 @click.argument("channel", required=False)
 @click.option("--type", "kind", type=click.Choice(["T", "S", "C", "A"]), help="Only points of this kind.")
+@click.option("--watch", "live", is_flag=True, help="What the channels, or one, do: a live table; Ctrl-C ends it.")
 @limited
 @as_json
-def channels(channel: str | None, kind: str | None, limit: int, as_json: bool) -> None:
-    """List the channels, or the points of one with value, quality and age."""
+def channels(channel: str | None, kind: str | None, live: bool, limit: int, as_json: bool) -> None:
+    """List the channels, or the points of one with value, quality and age; --watch shows what they do."""
+    if live:
+        from services.commands.watch import watch
+
+        watch(channel)
+        return
     if channel is None:
         columns = {"id": "id", "name": "name", "protocol": "protocol", "enabled": "enabled", "state": "state"}
         show(pages("/api/channels", {}, limit), columns, as_json=as_json, empty="no channels; see config/comsrv.yaml")

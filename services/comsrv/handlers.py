@@ -15,6 +15,7 @@ from libs.points import PointKind
 from services.comsrv import ledger, views
 from services.comsrv.channel import Channel
 from services.comsrv.channels import Channels
+from services.comsrv.diagnostics import diagnostics
 from services.comsrv.functions import ComsrvFunctions
 from services.comsrv.plugins.registry import protocols
 from services.comsrv.schemas import (
@@ -181,10 +182,10 @@ async def get_command(request: web.Request) -> dict[str, Any]:
 
 @routes.get("/api/channels/{ch}/diagnostics")
 async def diagnose(request: web.Request) -> dict[str, Any]:
-    """Show what a channel does: lease, blocks, requests, errors, units."""
+    """Show what a channel does: lease, poll groups, link, units, blocks, quarantine, what was learned, errors."""
     channel_id = _channel(request)
     status = await request.app[FUNCTIONS].status(channel_id)
-    return views.diagnostics(status, request.app[CHANNELS].runners.get(channel_id))
+    return diagnostics(status, request.app[CHANNELS].runners.get(channel_id))
 
 
 @routes.get("/api/ledger")

@@ -235,3 +235,52 @@ def test_bad_tables_are_refused_before_anything_starts(redis_server: RedisServer
     tables(tmp_path, "point_id,signal_name\n")
     with pytest.raises(ConfigurationError, match=r"telemetry.csv:1: column 'data_type' is missing"):
         create_app(settings(redis_server, tmp_path))
+
+
+async def test_diagnostics_show_polls_link_units_quarantine_and_errors(api: Api, site: Site):
+    await api.point("/api/channels/1001/points/T/1", 12.3)
+    del site.device.registers[1, 3, 1]
+
+    async def quarantined() -> Any:
+        _, found = await api.call("GET", "/api/channels/1001/diagnostics")
+        return found if found["quarantine"] else None
+
+    shown = await wait_until(quarantined, "an address in quarantine")
+    (entry,) = shown["quarantine"]
+    assert (entry["unit"], entry["table"], entry["address"], entry["points"]) == ("1", "holding", 1, ["T:2"])
+    assert entry["quality"] == "bad:illegal_address"
+    assert shown["polling"]["exceptions"]["2"] >= 3
+    assert "exception 2" in shown["polling"]["errors"][-1]["text"]
+    (group,) = shown["groups"]
+    assert (group["interval_ms"], group["synchronized"], group["points"]) == (50, False, 2)
+    assert shown["units"]["1"]["state"] == "running"
+    assert sum(shown["link"]["round_trip_ms"]["buckets"].values()) == shown["link"]["answers"] > 0
+    assert {block["state"] for block in shown["blocks"]} == {"polled", "quarantine"}
+    async with api.http.get("/metrics") as answer:
+        text = await answer.text()
+    for line in (
+        'voltage_channel_quarantined{channel="1001"} 1.0',
+        'voltage_unit_up{channel="1001",unit="1"} 1.0',
+        'voltage_channel_exceptions_total{channel="1001",code="2"}',
+        'voltage_link_bytes_total{channel="1001",direction="in",link="127.0.0.1:',
+        "voltage_link_round_trip_seconds_bucket",
+    ):
+        assert line in text
+
+
+async def test_a_group_that_is_not_declared_is_named(api: Api, site: Site):
+    _, document = await api.call("GET", "/api/channels/1001")
+    points = document["points"]
+    points["T"][0]["mapping"]["poll_group"] = "fsat"
+    body = {"points": points, "polling": {"interval_ms": 50, "groups": {"fast": {"interval_ms": 20}}}}
+    status, answer = await api.call("PATCH", "/api/channels/1001", body)
+    assert status == 422
+    assert "did you mean fast?" in str(answer)
+    points["T"][0]["mapping"]["poll_group"] = "fast"
+    assert (await api.call("PATCH", "/api/channels/1001", body))[0] == 200
+
+    async def groups() -> bool:
+        _, found = await api.call("GET", "/api/channels/1001/diagnostics")
+        return [group["name"] for group in found.get("groups", [])] == ["", "fast"]
+
+    await wait_until(groups, "two groups")
