@@ -61,9 +61,15 @@ class Process:
     async def kill(self) -> None:
         """Kill -9."""
         if self._process is not None:
+            if self._process.returncode is not None:
+                raise RuntimeError(f"{self.name} ended by itself: {self.log()}")
             self._process.kill()
             await self._process.wait()
             self._process = None
+
+    def log(self) -> str:
+        """Return the end of what it said."""
+        return self._log.read_text(errors="replace")[-4000:]
 
     def memory_mb(self) -> float:
         """Return its resident memory; 0 while it does not run."""
@@ -134,7 +140,10 @@ class Run:
             "VOLTAGE_PORT_BASE": str(free_port()),
         }  # fmt: skip
         self.netsrv, self.hissrv = (Process(name, folder, environ) for name in ("netsrv", "hissrv"))
-        keeping = ("persistence true", f"persistence_location {folder}/broker/", "max_queued_messages 0")
+        # The receiver's session outlives the broker; started by root it would lose the right to write it down.
+        keeping = ["persistence true", f"persistence_location {folder}/broker/", "max_queued_messages 0"]
+        if os.geteuid() == 0:
+            keeping.append("user root")
         self.broker = Broker(folder / "broker", free_port(), *keeping)
         self.heard = Subscriber(self.broker, "n", "-c", "-i", "receiver")
         self.source = Source(functions, rate)
@@ -292,6 +301,8 @@ async def chaos(minutes: float, rate: float) -> int:
             rows, wrong = judge(run, figures)
             if not (book := await ledger(functions))["balanced"]:
                 wrong.append(f"the ledger does not balance: {book}")
+            if wrong:
+                print(run.netsrv.log())
         finally:
             await run.close()
             await client.aclose()
