@@ -125,21 +125,32 @@ async def apply_desired(functions: Functions, kinds: Mapping[str, Definitions], 
     """
     applied_key = functions.key(key("applied"))
     applied = await execute(functions.client, "HGETALL", applied_key)
-    problems: list[Problem] = []
+    waiting = [entry for entry in entries if applied.get(_field(kinds, entry).encode()) != _said(entry).encode()]
     changed = 0
-    for entry in entries:
-        kind = kinds[entry.section]
-        field, said = f"{kind.names.noun}:{entry.id}", digest(entry.definition.said())
-        if applied.get(field.encode()) == said.encode():
-            continue
-        try:
-            changed += await kind.apply(entry)
-        except UnavailableError:
-            raise
-        except VoltageError as error:
-            problems.append(Problem(entry.where, f"{kind.names.noun} {entry.id}: {error}"))
-        else:
-            await execute(functions.client, "HSET", applied_key, field, said)
-    if problems:
-        raise ConfigurationError(problems)
+    while waiting:
+        problems: list[Problem] = []
+        refused: list[Entry] = []
+        for entry in waiting:
+            kind = kinds[entry.section]
+            try:
+                changed += await kind.apply(entry)
+            except UnavailableError:
+                raise
+            except VoltageError as error:
+                problems.append(Problem(entry.where, f"{kind.names.noun} {entry.id}: {error}"))
+                refused.append(entry)
+            else:
+                await execute(functions.client, "HSET", applied_key, _field(kinds, entry), _said(entry))
+        # What one entry is refused for may be what a later one changes: two limits that move, a name that swaps.
+        if len(refused) == len(waiting):
+            raise ConfigurationError(problems)
+        waiting = refused
     return changed
+
+
+def _field(kinds: Mapping[str, Definitions], entry: Entry) -> str:
+    return f"{kinds[entry.section].names.noun}:{entry.id}"
+
+
+def _said(entry: Entry) -> str:
+    return digest(entry.definition.said())

@@ -52,9 +52,11 @@ async def _order_alarms(client: Client, prefix: str) -> None:
     Lists of 10,000 open alarms among 100,000 closed ones need not look at the closed ones then.
     """
     everything = prefix + "alarmsrv:alarms:all"
-    async for member, created in client.zscan_iter(everything, count=1000):
+    # Clients do not decode, so a name comes as bytes whatever the library's types say.
+    members: Any = client.zscan_iter(everything, count=1000)
+    async for member, created in members:
         alarm = member.decode()
-        status = await client.hget(prefix + keys.key("alarm", id=alarm), "status")
+        status: Any = await client.hget(prefix + keys.key("alarm", id=alarm), "status")
         if status is not None:
             await client.zadd(prefix + keys.key("alarms_in", status=status.decode()), {alarm: created})
     sets = [f"{prefix}alarmsrv:alarms:by_status:{status}" for status in ("New", "Acknowledged", "Returned", "Resolved")]

@@ -50,7 +50,7 @@ local function exists(ctx, ref)
   local ch, kind, id = string.match(ref, "^comsrv:(%d+):(%u):(%d+)$")
   if ch then
     return redis.call("HEXISTS", keys.points(ctx.ns, ch), kind .. ":" .. id) == 1
-      or redis.call("HEXISTS", keys.values(ctx.ns, ch, kind), id) == 1
+      or redis.call("HEXISTS", keys.values(ctx.ns, ch, kind == "X" and "text" or kind), id) == 1
   end
   local model, name = string.match(ref, "^modsrv:([%w_%-]+):([%w_%-]+)$")
   if model then

@@ -13,14 +13,18 @@ local FIELDS = {
 }
 local NAMES = "value, unit, quality, limit, deadband, source, id, name, level, priority, area, equipment, group, point:<reference>"
 
+local function is_reference(text)
+  return conditions.is_reference(text) or conditions.is_text_reference(text)
+end
+
 local function field_of(text)
   local decimals
   if string.sub(text, 1, 6) == "point:" then
     local ref = string.sub(text, 7)
-    if not conditions.is_reference(ref) then
+    if not is_reference(ref) then
       ref, decimals = string.match(ref, "^(.*):([0-6])$")
     end
-    if not conditions.is_reference(ref) then
+    if not is_reference(ref) then
       return nil, "{" .. text .. "} names no reference (service:owner:T|S|C|A:point, modsrv:model:point)"
     end
     return { point = ref, decimals = tonumber(decimals) }
@@ -81,6 +85,10 @@ local function shown(text, decimals)
     return "?"
   end
   text = tostring(text)
+  if string.sub(text, 1, 1) == '"' then
+    -- A text point's value is JSON.
+    return cjson.decode(text)
+  end
   local number = tonumber(text)
   if not number then
     return text
@@ -94,7 +102,7 @@ end
 local function point_value(ctx, ref)
   local ch, kind, id = string.match(ref, "^comsrv:(%d+):(%u):(%d+)$")
   if ch then
-    return redis.call("HGET", keys.values(ctx.ns, ch, kind), id)
+    return redis.call("HGET", keys.values(ctx.ns, ch, kind == "X" and "text" or kind), id)
   end
   local model, name = string.match(ref, "^modsrv:([%w_%-]+):([%w_%-]+)$")
   if model then

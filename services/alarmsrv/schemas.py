@@ -6,17 +6,28 @@ from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from libs.definitions import Definition
 from libs.http import Comment, PageQuery
 from libs.instants import Instant
-from libs.validation import Id, Model, Ref
+from libs.validation import Id, Model
+from services.alarmsrv.definition import MAX_DELAY_MS, AlarmDefinition, Level
 from services.alarmsrv.journal.journal import Wanted
 
-Level = Literal["Critical", "Major", "Minor", "Warning", "Info"]
 Status = Literal["New", "Acknowledged", "Returned", "Resolved"]
-Number = int | float
-MAX_DELAY_MS = 86_400_000
 MAX_SOURCE = 128
+
+__all__ = [
+    "MAX_DELAY_MS",
+    "Acknowledgements",
+    "Alarm",
+    "AlarmDefinition",
+    "AlarmQuery",
+    "JournalQuery",
+    "JournalVerified",
+    "Level",
+    "NewAlarm",
+    "Service",
+    "Shelving",
+]
 
 
 class Alarm(Model):
@@ -54,6 +65,12 @@ class AlarmQuery(PageQuery):
     status: Status | None = None
     level: Level | None = None
     source: str | None = Field(None, max_length=MAX_SOURCE)
+    area: str | None = Field(None, max_length=64)
+    equipment: Id | None = None
+    group: Id | None = None
+    shelved: bool | None = None
+    suppressed: bool | None = None
+    out_of_service: bool | None = None
     active: bool | None = Field(None, description="true: those that are not Resolved; false: those that are")
     start: Instant | None = Field(None, description="created at or after")
     end: Instant | None = Field(None, description="created at or before")
@@ -123,38 +140,3 @@ class Service(Comment):
     """Out of service, or back."""
 
     in_service: bool = Field(False, description="true returns it")
-
-
-class AlarmDefinition(Definition):
-    """One detector on one point; at most one open alarm at a time."""
-
-    name: str | None = Field(None, max_length=256)
-    source: Ref
-    detector: Literal["HiHi", "Hi", "Lo", "LoLo", "State", "Deviation", "Discrepancy", "Quality", "NoData"]
-    limit: Number | str | None = Field(None, description="a number; for Quality a quality, for NoData milliseconds")
-    other: Ref | None = Field(None, description="for Deviation and Discrepancy: the point to compare with")
-    deadband: Number | None = Field(None, ge=0)
-    on_delay_ms: int | None = Field(None, ge=0, le=MAX_DELAY_MS)
-    off_delay_ms: int | None = Field(None, ge=0, le=MAX_DELAY_MS)
-    latching: bool | None = None
-    ack_required: bool | None = Field(None, description="default true for Critical, Major and Minor")
-    level: Level
-    message: str | None = Field(None, max_length=256)
-    guidance: str | None = Field(None, max_length=4096)
-    tags: list[str] | None = None
-    enabled: bool = True
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        compares = self.detector in {"Deviation", "Discrepancy"}
-        if compares != (self.other is not None):
-            raise ValueError(f"other {'is needed for' if compares else 'does not go with'} detector {self.detector}")
-        if self.detector == "Quality":
-            fits, needed = self.limit is None or isinstance(self.limit, str), "a quality such as bad or bad:stale"
-        elif self.detector == "NoData":
-            fits, needed = isinstance(self.limit, int | float | None), "milliseconds"
-        else:
-            fits, needed = isinstance(self.limit, int | float), "a number"
-        if not fits:
-            raise ValueError(f"limit of detector {self.detector} must be {needed}")
-        return self
