@@ -1,10 +1,14 @@
-"""A serial line made of two pseudo-terminals, and a thread between them that carries bytes at a speed."""
+"""A serial line made of two pseudo-terminals, and a thread between them that carries bytes at a speed.
+
+As a process of its own, until its standard input ends: python -m tests.support.serial_line FOLDER CHARACTER_S
+"""
 
 from __future__ import annotations
 
 import os
 import pty
 import select
+import sys
 import threading
 import time
 import tty
@@ -12,8 +16,8 @@ from collections import deque
 from pathlib import Path
 from typing import Final
 
-# Bytes that are due within this time are handed over together; a UART's FIFO does that too.
-GRAIN_S: Final = 0.0005
+# Bytes that are handed over together, as a UART's FIFO does.
+FIFO: Final = 16
 
 
 class _Way:
@@ -35,7 +39,7 @@ class _Way:
             self._bytes.append((self._last, octet))
 
     def deliver(self) -> float | None:
-        """Hand over what is due; return when the next byte is."""
+        """Hand over what is due; return when the next full FIFO, or the last byte, is."""
         now = time.monotonic()
         due = bytearray()
         while self._bytes and self._bytes[0][0] <= now:
@@ -43,7 +47,7 @@ class _Way:
         if due:
             self.carried += len(due)
             os.write(self._target, due)
-        return self._bytes[0][0] if self._bytes else None
+        return self._bytes[min(FIFO, len(self._bytes)) - 1][0] if self._bytes else None
 
 
 class SerialLine:
@@ -96,7 +100,7 @@ class SerialLine:
             poll.register(source, select.POLLIN)
         due: float | None = None
         while True:
-            wait_s = None if due is None else max(due + GRAIN_S - time.monotonic(), 0)
+            wait_s = None if due is None else max(due - time.monotonic(), 0)
             if wait_s is not None and wait_s < 0.001:
                 time.sleep(wait_s)
                 wait_s = 0
@@ -105,3 +109,11 @@ class SerialLine:
                     return
                 sources[descriptor].take()
             due = min((at for at in (way.deliver() for way in ways) if at is not None), default=None)
+
+
+if __name__ == "__main__":
+    found = SerialLine(Path(sys.argv[1]), float(sys.argv[2]))
+    found.open()
+    print("ready", flush=True)  # noqa: T201 - for who started it
+    sys.stdin.read()
+    found.close()
