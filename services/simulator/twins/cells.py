@@ -154,7 +154,7 @@ class Cell(NamedTuple):
         if self.order == "BA":
             places.reverse()
         packed = bytes(data[at + 2 * register + place] for register in range(self.width) for place in places)
-        return packed.rstrip(b"\0").decode(self.encoding, "replace")
+        return packed.split(b"\0", 1)[0].rstrip(b" ").decode(self.encoding, "replace")
 
 
 def _span(bits: int, *, signed: bool) -> tuple[int, int]:

@@ -117,7 +117,7 @@ class Endpoint:
         self._log = log
         self._random = Random(f"{seed}/{name}")  # noqa: S311 - simulated faults, nothing secret
         self._faults: dict[int, Active] = {}
-        self._one_client = False
+        self._taken = False
         self._server: asyncio.Server | None = None
         self._line: tuple[int, int] | None = None
 
@@ -125,6 +125,11 @@ class Endpoint:
     def address(self) -> str:
         """Where it is, for people."""
         return str(self.place) if isinstance(self.place, Path) else f"{self.place[0]}:{self.place[1]}"
+
+    @property
+    def listening(self) -> bool:
+        """True while masters can reach it."""
+        return self._server is not None or self._line is not None
 
     async def open(self) -> None:
         """Listen.
@@ -157,7 +162,7 @@ class Endpoint:
 
     def connected(self, client: Connection) -> None:
         """Take a client in, or send it away."""
-        if self._one_client and self.clients:
+        if self._taken:
             client.reset()
             return
         self.clients.add(client)
@@ -228,13 +233,13 @@ class Endpoint:
         return hit
 
     async def _ghost(self, for_s: float) -> None:
-        """Hold on to clients that get no answer any more, and take no other: half-open on the device's side."""
+        """Hold on to clients that get no answer any more, gone or not, and take no other: half-open."""
         ghosts = list(self.clients)
         for client in ghosts:
             client.hung = True
-        self._one_client = True
+        self._taken = bool(ghosts)
         await asyncio.sleep(for_s)
-        self._one_client = False
+        self._taken = False
         for client in ghosts:
             client.reset()
 

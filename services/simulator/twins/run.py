@@ -94,8 +94,7 @@ class Fleet:
         while True:
             turn += 1
             due = began + turn * self.settings.step_ms // len(units)
-            if due > monotonic_ms():
-                await asyncio.sleep((due - monotonic_ms()) / 1000)
+            await asyncio.sleep(max(due - monotonic_ms(), 0) / 1000)
             self._step(units[turn % len(units)])
 
     async def _flushes(self) -> None:
