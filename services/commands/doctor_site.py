@@ -12,6 +12,7 @@ from libs.services import BY_NAME, SERVICES
 from services.commands.api import pages, request
 from services.commands.config import check_service, check_simulated
 from services.commands.findings import Finding, ask, level
+from services.commands.networks import state_of
 from services.supervisor.lock import holder
 from services.supervisor.site import Site
 
@@ -154,14 +155,17 @@ def check_networks(_: Site) -> Iterator[Finding]:
     """Does what is forwarded reach its network?"""
     networks = pages("/api/networks", {}, MAX_ITEMS)
     for network in networks:
-        status = request(f"/api/networks/{network['id']}/status")
-        state = status.get("state") or status.get("status") or "unknown"
-        if network.get("enabled", True) and state not in {"connected", "running", "ok"}:
-            reason = status.get("problem") or status.get("last_error") or state
-            remedy = "check address, credentials and the way out; what waits is kept on disk"
-            yield Finding("networks", "warning", f"network {network['id']} is {state}: {reason}", remedy)
+        status = state_of(network["id"])
+        label = f"network {network['id']} is {status['state']}"
+        if status["state"] == "away":
+            waiting = f"{status['queue']['messages']} messages wait"
+            remedy = "check address, credentials and the way out; what waits is kept on disk: voltage networks"
+            yield Finding("networks", "warning", f"{label}: {status['last_error']}; {waiting}", remedy)
         else:
-            yield Finding("networks", "ok", f"network {network['id']}: {state}")
+            yield Finding("networks", "ok", label)
+        if letters := status["dead_letters"]:
+            remedy = f"see why: voltage networks {network['id']} --dead-letters; then --retry"
+            yield Finding("networks", "warning", f"{network['id']} refused {letters} messages for good", remedy)
     if not networks:
         yield Finding("networks", "ok", "none configured")
 

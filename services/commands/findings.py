@@ -6,6 +6,7 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
+from http.client import HTTPException
 from typing import Any, Final, Literal, NamedTuple
 
 from libs.errors import VoltageError
@@ -59,7 +60,8 @@ def ask(url: str) -> Answer | None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         return None if isinstance(reason, ConnectionRefusedError) else Answer(0, None)
-    except Exception as error:  # noqa: BLE001 - http.client raises its own tree for what is no HTTP
+    except HTTPException as error:
+        # What listens there speaks no HTTP.
         return Answer(0, {"error": type(error).__name__})
 
 

@@ -21,6 +21,12 @@ rules:
     actions: [{type: publish, params: {topic: lost, message: never}}]
 """
 
+# Nobody listens on port 1.
+NETWORKS = """
+networks:
+  - {id: cloud, type: mqtt, host: 127.0.0.1, port: 1}
+"""
+
 
 def doctor(site: Site) -> tuple[int, list[dict[str, Any]]]:
     done = site.voltage("doctor", "--json")
@@ -43,12 +49,23 @@ def test_a_good_site_has_no_errors(site: Site):
 def test_it_recognises_the_rows_of_the_troubleshooting_table(tmp_path: Path):
     site = Site(tmp_path)
     (site.config / "rules" / "lost.yaml").write_text(RULE)
+    (site.config / "netsrv.yaml").write_text(NETWORKS)
     try:
         site.start("--without", "simulator")
         code, found = doctor(site)
+        networks = [json.loads(line) for line in site.voltage("networks", "--json").stdout.splitlines()]
+        letters = site.voltage("networks", "cloud", "--dead-letters").stdout
+        retried = site.voltage("networks", "cloud", "--retry").stdout
     finally:
         site.stop()
     assert code == 1
+    (away,) = [one for one in found if one["check"] == "networks"]
+    assert away["state"] == "warning"
+    assert "network cloud is away: MQTT: " in away["detail"]
+    assert [(one["id"], one["state"]) for one in networks] == [("cloud", "away")]
+    assert (letters, retried) == (
+        "network cloud has no dead letters\n", "0 dead letters of cloud are queued again\n",
+    )  # fmt: skip
     details = [finding["detail"] for finding in found if finding["state"] == "error"]
     assert any("channel 1001" in text and "no new data in Redis" in text for text in details)
     assert any("rule lost" in text and "comsrv:9999:T:1" in text for text in details)
