@@ -15,7 +15,7 @@ M.CAP = 20000
 local ASKS = { raised = true, recurred = true, realarmed = true, unshelved = true, unsuppressed = true, in_service = true }
 
 local function set(text)
-  return text ~= nil and text ~= ""
+  return text and text ~= ""
 end
 
 local function quiet(alarm)

@@ -2,27 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Final
 
 from aiohttp import web
 
 from libs.config.desired import Entry, read_desired
+from libs.errors import ConfigurationError, Problem, UnavailableError
+from libs.http import BACKGROUND
+from libs.redis import client
 from libs.startup import Startup, functions_of
 from services.alarmsrv.functions import AlarmFunctions
 from services.alarmsrv.handlers import ALARMS, ROUTES
 from services.alarmsrv.journal.archive import Archive
 from services.alarmsrv.journal.handlers import JOURNAL
 from services.alarmsrv.journal.journal import Archiver, Journal
+from services.alarmsrv.notify.dispatcher import Dispatcher
+from services.alarmsrv.notify.handlers import DISPATCHER, FUNCTIONS, problems_of
+from services.alarmsrv.notify.outbox import Outbox
+from services.alarmsrv.notify.senders import senders_of
+from services.alarmsrv.notify.settings import NotificationSettings
 from services.alarmsrv.retention import Retention
 from services.alarmsrv.schemas import AlarmDefinition
 from services.alarmsrv.settings import AlarmsrvSettings
+from services.alarmsrv.system import SystemAlarms
 
 NAME: Final = "alarmsrv"
+FILE: Final = "alarmsrv.yaml"
 
 
 def desired(settings: AlarmsrvSettings) -> list[Entry]:
-    """Read the alarm definitions in config/alarms/*.yaml."""
-    return read_desired(settings.config_dir / "alarms", {"definitions": AlarmDefinition})
+    """Read the alarm definitions in config/alarms/*.yaml and the routes in config/alarmsrv.yaml.
+
+    Raises:
+        ConfigurationError: every problem, with file and line.
+    """
+    entries = read_desired(settings.config_dir / "alarms", {"definitions": AlarmDefinition})
+    return entries + _routes(settings.notifications)
+
+
+def _routes(notifications: NotificationSettings) -> list[Entry]:
+    entries: list[Entry] = []
+    problems: list[Problem] = []
+    for index, route in enumerate(notifications.routes):
+        where = f"{FILE}: notifications.routes[{index}]"
+        if route.id is None or any(entry.id == route.id for entry in entries):
+            problems.append(Problem(where, f"id {route.id} is taken" if route.id else "id: is required"))
+            continue
+        problems += [Problem(f"{where}.{one.where}", one.message) for one in problems_of(route, notifications)]
+        entries.append(Entry("routes", route.id, route, where))
+    if problems:
+        raise ConfigurationError(problems)
+    return entries
 
 
 def create_app(settings: AlarmsrvSettings) -> web.Application:
@@ -31,16 +62,37 @@ def create_app(settings: AlarmsrvSettings) -> web.Application:
     alarms = AlarmFunctions(functions)
     journal = Journal(functions, Archive(settings.journal_folder))
     archiver = Archiver(journal, settings.journal.keep_entries, settings.journal.interval_s)
+    blocking = client.connect(settings.redis_url, blocking=True)
+    dispatcher = Dispatcher(Outbox(functions, blocking), senders_of(settings.notifications), settings.notifications)
+
+    async def check_notifications() -> str:
+        if dispatcher.problem:
+            raise UnavailableError(dispatcher.problem)
+        failing = [f"{one['target']}: {one['last_error']}" for one in dispatcher.status() if one["last_error"]]
+        # A mail server that is away is no fault of this service: the outbox holds.
+        return "; ".join(failing) or "all recipients are reached"
+
+    async def resources(app: web.Application) -> AsyncIterator[None]:
+        yield
+        # The tasks end before what they use.
+        await app[BACKGROUND].stop()
+        await blocking.aclose()
+
     startup = Startup(
         functions,
         settings.namespace,
-        kinds={"definitions": alarms.definitions},
+        kinds={"definitions": alarms.definitions, "routes": alarms.routes},
         desired=desired(settings),
         work={
             "retention": Retention(alarms, journal.archive, settings.retention, settings.journal.keep_days).run,
             "journal": archiver.run,
+            "notifications": dispatcher.run,
+            "system": SystemAlarms(functions, settings.system).run,
         },
+        checks={"notifications": check_notifications},
     )
     app = startup.app(settings, NAME, ROUTES)
     app[ALARMS], app[JOURNAL] = alarms, journal
+    app[FUNCTIONS], app[DISPATCHER] = alarms, dispatcher
+    app.cleanup_ctx.append(resources)
     return app

@@ -12,6 +12,7 @@ from libs.redis.keys import key
 DEFINITION: Final = Names(
     "alarm definition", "alarm_define", "alarm_definition_get", "alarm_definition_list", "alarm_definition_delete"
 )
+ROUTE: Final = Names("alarm route", "alarm_route_upsert", "alarm_route_get", "alarm_route_list", "alarm_route_delete")
 
 
 class AlarmFunctions:
@@ -21,6 +22,7 @@ class AlarmFunctions:
         """Keep the gate to Redis."""
         self._functions = functions
         self.definitions = Definitions(functions, DEFINITION)
+        self.routes = Definitions(functions, ROUTE)
 
     async def query(self, filters: dict[str, Any]) -> bytes:
         """Return a page of alarms, newest first."""
@@ -54,6 +56,10 @@ class AlarmFunctions:
     async def operate(self, function: str, alarm: str, user: str, document: dict[str, Any]) -> bytes:
         """Shelve, suppress, take out of service or the reverse; returns the alarm."""
         return await self._functions.call(function, alarm, {**document, "by": user})
+
+    async def test_route(self, route: str, user: str) -> bytes:
+        """Put a test to a route into the outbox."""
+        return await self._functions.call("alarm_route_test", route, {"by": user})
 
     async def open_ids(self) -> frozenset[str]:
         """Return the ids of all alarms that are not Resolved."""

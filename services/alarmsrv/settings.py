@@ -8,6 +8,8 @@ from pydantic import Field
 
 from libs.config import Settings
 from libs.validation import Model
+from services.alarmsrv.notify.settings import NotificationSettings
+from services.alarmsrv.system import SystemSettings
 
 
 class RetentionSettings(Model):
@@ -32,6 +34,8 @@ class AlarmsrvSettings(Settings):
 
     retention: RetentionSettings = RetentionSettings()
     journal: JournalSettings = JournalSettings()
+    notifications: NotificationSettings = NotificationSettings()
+    system: SystemSettings = SystemSettings()
 
     @property
     def journal_folder(self) -> Path:

@@ -1,10 +1,13 @@
-"""`voltage alarms`: the open ones, the journal."""
+"""`voltage alarms`: the open ones, the journal, and who is told."""
 
 from __future__ import annotations
 
+import sys
+import time
+
 import click
 
-from services.commands.api import pages, show
+from services.commands.api import pages, request, show
 from services.commands.read import as_json, limited, timed, when
 
 COLUMNS = {
@@ -62,3 +65,53 @@ def journal(
         "title": "title", "value": "value", "quality": "quality", "user": "user", "comment": "comment",
     }  # fmt: skip
     show(items, columns, as_json=as_json, empty="nothing happened")
+
+
+@alarms.command()
+@as_json
+def routes(as_json: bool) -> None:
+    """List who is told of which alarms, and how each recipient is doing."""
+    items = pages("/api/alarm-routes", {}, 200)
+    columns = {
+        "id": "id", "enabled": "enabled", "levels": "levels", "tags": "tags", "to": "to", "schedule": "schedule",
+        "escalation": "escalation",
+    }  # fmt: skip
+    show(items, columns, as_json=as_json, empty="no routes; see notifications in config/alarmsrv.yaml")
+    if as_json:
+        return
+    status = request("/api/alarms/outbox")
+    click.echo(f"{status['waiting']} entries wait, {status['dead_letters']} messages were given up")
+    targets = timed(status["targets"], when, "next_try_ms")
+    columns = {
+        "recipient": "target", "waiting": "waiting", "flood": "flood", "sent this hour": "sent_last_hour",
+        "next try": "next_try_ms", "error": "last_error",
+    }  # fmt: skip
+    if targets:
+        show(targets, columns, as_json=False, empty="")
+
+
+@alarms.command("notify-test")
+@click.argument("route")
+@click.option("--wait", "wait_s", default=15.0, show_default=True, help="Seconds to wait for the outcome.")
+def notify_test(route: str, wait_s: float) -> None:
+    """Send a test to everyone ROUTE names, and say whether it arrived."""
+    document = request(f"/api/alarm-routes/{route}")
+    wanted = {*document["to"], *(one for step in document.get("escalation") or () for one in step["to"])}
+    before = request("/api/alarms/outbox")["dead_letters"]
+    request(f"/api/alarm-routes/{route}/test", body={}, role="engineer")
+    end = time.monotonic() + wait_s
+    while True:
+        time.sleep(0.2)
+        status = request("/api/alarms/outbox")
+        doing = {one["target"]: one for one in status["targets"]}
+        waiting = [one for one in sorted(wanted) if one not in doing or doing[one]["waiting"]]
+        if not waiting or time.monotonic() > end:
+            break
+    failed = {one: doing[one]["last_error"] for one in sorted(wanted) if one in doing and doing[one]["last_error"]}
+    for target in sorted(wanted):
+        said = failed.get(target) or ("it still waits" if target in waiting else "sent")
+        click.echo(f"{target}: {said}")
+    if status["dead_letters"] > before:
+        click.echo("given up messages: GET /api/alarms/outbox/dead-letters")
+    if failed or waiting:
+        sys.exit(1)

@@ -15,6 +15,7 @@ OWNERS: Final[dict[str, str]] = {
     "reverse": "modsrv",
     "alarms": "alarmsrv",
     "alarm-definitions": "alarmsrv",
+    "alarm-routes": "alarmsrv",
     "rules": "rulesrv",
     "history": "hissrv",
     "networks": "netsrv",

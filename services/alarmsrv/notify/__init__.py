@@ -1,0 +1,1 @@
+"""Notification: who is told what about which alarms, by e-mail, webhook and MQTT."""

@@ -1,0 +1,172 @@
+"""What is said: one transition, or a digest of many, as a document and as an e-mail."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from services.alarmsrv.notify.schemas import zone_of
+from services.alarmsrv.notify.settings import NotificationSettings
+
+LEVELS: Final = ("Critical", "Major", "Minor", "Warning", "Info")
+LISTED: Final = 50
+IN_DOCUMENT: Final = 200
+
+
+class Told(NamedTuple):
+    """An entry of the outbox."""
+
+    id: str
+    kind: str
+    fields: dict[str, str]
+
+    @property
+    def at_ms(self) -> int:
+        """When it happened."""
+        return int(self.fields.get("at_ms") or 0)
+
+    @property
+    def came_ms(self) -> int:
+        """When it came into the outbox, by Redis' clock."""
+        return int(self.id.partition("-")[0])
+
+    @property
+    def level(self) -> str:
+        """How grave it is."""
+        return self.fields.get("level", "Info")
+
+    @property
+    def tags(self) -> frozenset[str]:
+        """What routes may ask for."""
+        tags = orjson.loads(self.fields["tags"]) if self.fields.get("tags") else []
+        return frozenset((*tags, self.fields.get("area", ""), self.fields.get("equipment", ""))) - {""}
+
+
+class Message(NamedTuple):
+    """What goes to one target; the id is the same however often it is sent."""
+
+    id: str
+    target: str
+    subject: str
+    text: str
+    document: dict[str, Any]
+
+
+def message_id(entries: Sequence[Told], target: str) -> str:
+    """Return the id of the message of these entries to this target."""
+    said = "\n".join((target, *(f"{one.id} {one.fields.get('number')}" for one in entries)))
+    return f"alarm-{entries[0].id}-{hashlib.sha256(said.encode()).hexdigest()[:16]}"
+
+
+def compose(entries: Sequence[Told], target: str, message: str, settings: NotificationSettings) -> Message:
+    """Write the message of one entry, or the digest of several."""
+    if len(entries) == 1:
+        return _single(entries[0], target, message, settings)
+    return _digest(entries, target, message, settings)
+
+
+def _single(entry: Told, target: str, message: str, settings: NotificationSettings) -> Message:
+    fields = entry.fields
+    what = _what(entry)
+    subject = f"[{settings.site}] {entry.level}: {fields.get('title')} ({what})"
+    lines = [
+        f"{fields.get('title')}",
+        "",
+        f"What:    {what}",
+        f"Level:   {entry.level}",
+        f"Status:  {fields.get('status')}",
+        f"Source:  {fields.get('source')}",
+        f"Value:   {fields.get('value') or 'none'} ({fields.get('quality') or 'good'})",
+        f"Time:    {local(entry.at_ms, settings)}",
+        f"Alarm:   {fields.get('alarm')}",
+    ]
+    said = [name for name in ("area", "equipment", "user", "comment") if fields.get(name)]
+    lines += [f"{name.capitalize() + ':':<9}{fields[name]}" for name in said]
+    if settings.page_url:
+        lines += ["", settings.page_url]
+    document = {
+        "type": f"alarm.{fields.get('event')}",
+        "timestamp": _iso(entry.at_ms),
+        "data": {"site": settings.site, **_document(entry)},
+    }
+    return Message(message, target, _one_line(subject), "\n".join(lines), document)
+
+
+def _digest(entries: Sequence[Told], target: str, message: str, settings: NotificationSettings) -> Message:
+    alarms = {one.fields.get("alarm"): one for one in entries}
+    levels = Counter(one.level for one in alarms.values())
+    events = Counter(_what(one) for one in entries)
+    by_level = ", ".join(f"{levels[level]} {level}" for level in LEVELS if levels[level])
+    first, last = min(one.at_ms for one in entries), max(one.at_ms for one in entries)
+    subject = f"[{settings.site}] {len(alarms)} alarms: {by_level}"
+    ranked = sorted(alarms.values(), key=lambda one: (LEVELS.index(one.level) if one.level in LEVELS else 9, one.at_ms))
+    lines = [
+        f"{len(alarms)} alarms, {len(entries)} transitions, from {local(first, settings)} to {local(last, settings)}.",
+        f"By level: {by_level}.",
+        "What happened: " + ", ".join(f"{count} {name}" for name, count in events.most_common()) + ".",
+        f"First: {entries[0].fields.get('title')} at {local(entries[0].at_ms, settings)}.",
+        "",
+        *(
+            f"{one.level:<9}{local(one.at_ms, settings)}  {one.fields.get('title')}  "
+            f"({_what(one)}, now {one.fields.get('status')}, {one.fields.get('source')})"
+            for one in ranked[:LISTED]
+        ),
+    ]
+    if len(ranked) > LISTED:
+        lines.append(f"... and {len(ranked) - LISTED} more")
+    if settings.page_url:
+        lines += ["", settings.page_url]
+    document = {
+        "type": "alarm.digest",
+        "timestamp": _iso(last),
+        "data": {
+            "site": settings.site,
+            "alarms": len(alarms),
+            "transitions": len(entries),
+            "from_ms": first,
+            "to_ms": last,
+            "by_level": {level: levels[level] for level in LEVELS if levels[level]},
+            "by_event": dict(Counter(one.fields.get("event", "") for one in entries)),
+            "first": _document(entries[0]),
+            "latest": [_document(one) for one in ranked[:IN_DOCUMENT]],
+        },
+    }
+    return Message(message, target, _one_line(subject), "\n".join(lines), document)
+
+
+def _document(entry: Told) -> dict[str, Any]:
+    fields = entry.fields
+    value = fields.get("value")
+    found: dict[str, Any] = {name: fields[name] for name in fields if fields[name] and name not in {"tags", "value"}}
+    for name in ("number", "at_ms", "after_ms"):
+        if name in found:
+            found[name] = int(found[name])
+    try:
+        found["value"] = float(value) if value else None
+    except ValueError:
+        found["value"] = value
+    return found | {"tags": orjson.loads(fields["tags"]) if fields.get("tags") else []}
+
+
+def _what(entry: Told) -> str:
+    if entry.kind == "escalation":
+        return f"not acknowledged for {int(entry.fields.get('after_ms') or 0) / 1000:g} s"
+    return entry.fields.get("event", "").replace("_", " ")
+
+
+def local(at_ms: int, settings: NotificationSettings) -> str:
+    """Write an instant as people of the site read it."""
+    return dt.datetime.fromtimestamp(at_ms / 1000, zone_of(settings.time_zone)).strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def _iso(at_ms: int) -> str:
+    return dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
