@@ -68,9 +68,10 @@ def check_service(name: str) -> None:
     """
     settings = load(settings_model(name), name).settings
     if name == "comsrv":
-        from services.commands.points import read_site
+        from services.commands.points import check_capacity
 
-        read_site()
+        for text in check_capacity():
+            click.echo(f"warning: {text}", err=True)
     else:
         desired = getattr(importlib.import_module(f"services.{name}.app"), "desired", None)
         if desired is not None:

@@ -111,6 +111,28 @@ class Cost(NamedTuple):
     register: float
 
 
+class Speed(NamedTuple):
+    """How fast a link is, as far as its settings tell; see `capacity`.
+
+    Attributes:
+        key: the same for channels that share the link.
+        name: what people call it.
+        request_bytes: of a request.
+        answer_bytes: of an answer, before its data.
+        character_s: what a byte takes on the wire; 0 in a network, where the round trip counts.
+        gap_s: the silence before each frame.
+        pause_s: between an answer and the next request.
+    """
+
+    key: str
+    name: str
+    request_bytes: int
+    answer_bytes: int
+    character_s: float = 0.0
+    gap_s: float = 0.0
+    pause_s: float = 0.0
+
+
 @dataclass(frozen=True)
 class Knowledge:
     """What was learned about a channel's devices and matters for planning.
@@ -238,6 +260,7 @@ class ComBase(ABC):
         traffic: what went over the link, for the diagnostics and the frame log; None where nothing is counted.
         reconnect_max_ms: the longest pause between two connection attempts; set before `initialize`.
         timeout_ms: how long `read_batch` waits for an answer at most; set by `initialize`.
+        speed: how fast the link is, to say whether all fits; None where that is unknown.
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities()
@@ -248,6 +271,7 @@ class ComBase(ABC):
     traffic: Traffic | None = None
     reconnect_max_ms: int = 10_000
     timeout_ms: int = 1000
+    speed: Speed | None = None
 
     def __init__(self) -> None:
         """Start without blocks."""

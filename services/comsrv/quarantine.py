@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from libs.clock import now_ms
 from services.comsrv.backoff import Backoff
+from services.comsrv.channel import Channel
 from services.comsrv.contract import Cost, Knowledge, NoAnswerError, Span
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,11 @@ class Quarantine:
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 log.warning("%s is left aside and learned again: %r", path, error)
                 self.entries, self.borders, self.limits, self.costs = {}, set(), {}, {}
+
+    @classmethod
+    def of(cls, channel: Channel, data_dir: Path) -> Quarantine:
+        """Return what was learned about a channel's devices; other parameters are other devices."""
+        return cls(data_dir / "comsrv" / "learned" / f"{channel.id}.json", json.dumps(channel.parameters))
 
     @property
     def empty(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from contextlib import suppress
 from typing import Any, Final
@@ -21,8 +20,8 @@ from services.comsrv.line import Line
 from services.comsrv.options import FOR_REDIS
 from services.comsrv.plugins.registry import protocols
 from services.comsrv.poller import Poller
-from services.comsrv.quarantine import Quarantine
 from services.comsrv.pulses import Pulses
+from services.comsrv.quarantine import Quarantine
 from services.comsrv.reporting import Reports
 from services.comsrv.sentfile import SentFile
 from services.comsrv.settings import ComsrvSettings
@@ -214,9 +213,7 @@ class Runner:
             line,
             polling=channel.polling,
             reconnect_max_ms=self._settings.reconnect_max_ms,
-            quarantine=Quarantine(
-                self._settings.data_dir / "comsrv" / "learned" / f"{channel.id}.json", json.dumps(channel.parameters)
-            ),
+            quarantine=Quarantine.of(channel, self._settings.data_dir),
         )
         poller.attempted = self.attempted
         commander = Commander(self._functions, channel, plugin, line, self._sent, self._pulses, lambda: uplink.epoch)

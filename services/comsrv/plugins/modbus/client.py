@@ -15,6 +15,7 @@ from pymodbus.pdu.register_message import (
     WriteSingleRegisterRequest,
 )
 
+from services.comsrv.contract import Speed
 from services.comsrv.line import Line
 from services.comsrv.plugins.modbus import frames
 from services.comsrv.plugins.modbus.links import link_of, place_of
@@ -38,6 +39,15 @@ class Client:
     def line(self) -> Line:
         """The line of every channel of the link."""
         return self._link.line
+
+    @property
+    def speed(self) -> Speed:
+        """How fast the link is."""
+        key, endpoints, settings = self._place
+        # Of an RTU frame: unit, code, byte count, check bytes; of a TCP frame the header.
+        sizes = (8, 5) if settings.rtu else (12, 9)
+        character_s, gap_s = settings.character_s, settings.gap_s
+        return Speed(" ".join(key), endpoints[0].name, *sizes, character_s, gap_s, settings.pause_s)
 
     @property
     def traffic(self) -> Traffic:

@@ -9,6 +9,7 @@ from libs.clock import now_ms
 from libs.errors import InternalError
 from libs.points import PointKind
 from libs.validation import Model
+from services.comsrv.capacity import TURNAROUND_MS
 from services.comsrv.channel import Channel, Point
 from services.comsrv.contract import (
     Block,
@@ -60,7 +61,12 @@ class ModbusTcp(ComBase):
         }
         self._wires = wires
         self._runs = joining.runs(wire for kind in PointKind if not kind.readable for wire in wires[kind].values())
-        self.timeout_ms = parameters.timeout_ms
+        self.timeout_ms, self.speed = parameters.timeout_ms, self._client.speed
+        if self.speed.character_s:
+            # The arithmetic of a serial line, until the devices' own traffic says more.
+            frame_s = (self.speed.request_bytes + self.speed.answer_bytes) * self.speed.character_s
+            fixed_ms = 1000 * (frame_s + 2 * self.speed.gap_s + self.speed.pause_s) + TURNAROUND_MS
+            self.prior = Cost(fixed_ms, 2000 * self.speed.character_s)
         self._polling = channel.polling
         self.blocks = self.replan(Knowledge())
 
