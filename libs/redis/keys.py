@@ -88,9 +88,9 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     KeySpec("alarms_active", "alarmsrv:alarms:active", "set", "alarmsrv", "alarms that are not Resolved"),
     KeySpec("alarms_by_level", "alarmsrv:alarms:by_level:{level}", "set", "alarmsrv", "alarm ids of a level"),
     KeySpec("alarms_in", "alarmsrv:alarms:in:{status}", "zset", "alarmsrv", "alarm ids of a status by creation"),
-    KeySpec("alarm_group", "alarmsrv:alarms:by_group:{group}", "set", "alarmsrv", "open alarms of a group, for first-out"),
+    KeySpec("alarm_group", "alarmsrv:alarms:by_group:{group}", "set", "alarmsrv", "open alarms of a group"),
     KeySpec(
-        "alarm_marks", "alarmsrv:marks", "hash", "alarmsrv", "kind|name|holder -> who shelved, suppressed, took out, JSON"
+        "alarm_marks", "alarmsrv:marks", "hash", "alarmsrv", "kind, name, holder -> who marked what, JSON"
     ),
     KeySpec("alarms_by_source", "alarmsrv:alarms:by_source:{source}", "set", "alarmsrv", "alarm ids of a source"),
     KeySpec(

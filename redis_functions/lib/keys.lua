@@ -288,12 +288,12 @@ function M.alarms_in(ns, status)
   return ns .. "alarmsrv:alarms:in:" .. status
 end
 
--- set: open alarms of a group, for first-out.
+-- set: open alarms of a group.
 function M.alarm_group(ns, group)
   return ns .. "alarmsrv:alarms:by_group:" .. group
 end
 
--- hash: kind|name|holder -> who shelved, suppressed, took out, JSON.
+-- hash: kind, name, holder -> who marked what, JSON.
 function M.alarm_marks(ns)
   return ns .. "alarmsrv:marks"
 end
