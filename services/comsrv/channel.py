@@ -7,6 +7,7 @@ API and from Redis, so a channel means the same wherever it comes from.
 from __future__ import annotations
 
 import re
+import sys
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -127,6 +128,10 @@ class Polling(Model):
         return min(self.interval_ms, *(group.interval_ms for group in self.groups.values()), 86_400_000)
 
 
+# The sets of field names that points have in common.
+_FIELD_SETS: Final[dict[frozenset[str], set[str]]] = {}
+
+
 class Point(Model):
     """One point of a channel, as its table declares it."""
 
@@ -156,7 +161,7 @@ class Point(Model):
         lowered = data_type.lower()
         if lowered not in DATA_TYPES:
             raise ValueError(f"unknown type {data_type!r}{nearest(lowered, DATA_TYPES)}")
-        return lowered
+        return sys.intern(lowered)
 
     @model_validator(mode="after")
     def _sense(self) -> Point:
@@ -164,6 +169,18 @@ class Point(Model):
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def mapped(self, mapping: dict[str, Any]) -> Point:
+        """Return the point with its mapping.
+
+        Points that name the same fields share the set of their names, and mappings their texts:
+        0.6 kB a point, of which there may be 100,000.
+        """
+        texts = {name: sys.intern(item) if isinstance(item, str) else item for name, item in mapping.items()}
+        point = self.model_copy(update={"mapping": texts})
+        names = _FIELD_SETS.setdefault(frozenset(point.model_fields_set), point.model_fields_set)
+        object.__setattr__(point, "__pydantic_fields_set__", names)
+        return point
 
     def _problems(self) -> list[str]:
         """Return what does not fit together."""

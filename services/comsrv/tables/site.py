@@ -141,7 +141,7 @@ def _joined(
             continue
         if mapping is not None and mapping.model is not None:
             places[kind, point_id, "mapping"] = mapping.where
-            point = point.model_copy(update={"mapping": mapping.model.model_dump(exclude_unset=True)})
+            point = point.mapped(mapping.model.model_dump(exclude_unset=True))
         joined.append(point)
     if table.whole:
         problems += [
