@@ -25,8 +25,14 @@ PIPED_WIDTH: Final = 240
 UNWRAPPED: Final = 12  # ids, states and numbers stay in one piece; names fold
 
 
-def request(path: str, query: Mapping[str, object] | None = None, body: object = None, role: str = "viewer") -> Any:
-    """Ask the gateway of this site; POST when there is a body.
+def request(
+    path: str,
+    query: Mapping[str, object] | None = None,
+    body: object = None,
+    role: str = "viewer",
+    method: str | None = None,
+) -> Any:
+    """Ask the gateway of this site; POST when there is a body and no other method is named.
 
     Raises:
         UnavailableError: nothing answers.
@@ -37,7 +43,8 @@ def request(path: str, query: Mapping[str, object] | None = None, body: object =
     given = {name: value for name, value in (query or {}).items() if value is not None}
     if given:
         url += "?" + urlencode(given, doseq=True)
-    asked = urllib.request.Request(url, None if body is None else json.dumps(body).encode())  # noqa: S310 - http only
+    data = None if body is None else json.dumps(body).encode()
+    asked = urllib.request.Request(url, data, method=method)  # noqa: S310 - http only
     asked.add_header("Authorization", f"Bearer {make_token(site.settings, 'voltage', role, TOKEN_TTL_S)}")
     asked.add_header("Content-Type", "application/json")
     try:

@@ -54,12 +54,26 @@ def points_of(document: Any) -> list[dict[str, Any]]:
 
 @click.command()
 @click.argument("channel", required=False)
+@click.argument("of", required=False, metavar="")
 @click.option("--type", "kind", type=click.Choice(["T", "S", "C", "A"]), help="Only points of this kind.")
 @click.option("--watch", "live", is_flag=True, help="What the channels, or one, do: a live table; Ctrl-C ends it.")
+@click.option("--seconds", default=60.0, show_default=True, help="frames: for how long; 0 shows what was kept.")
 @limited
 @as_json
-def channels(channel: str | None, kind: str | None, live: bool, limit: int, as_json: bool) -> None:
-    """List the channels, or the points of one with value, quality and age; --watch shows what they do."""
+def channels(
+    channel: str | None, of: str | None, kind: str | None, live: bool, seconds: float, limit: int, as_json: bool
+) -> None:
+    """List the channels, or the points of one with value, quality and age; --watch shows what they do.
+
+    `voltage channels frames CHANNEL` shows each frame of the channel's link as it goes over the wire.
+    """
+    if channel == "frames" and of is not None:
+        from services.commands.frames import frames
+
+        frames(of, seconds, limit, as_json=as_json)
+        return
+    if channel == "frames" or of is not None:
+        raise click.UsageError("one channel, or: frames CHANNEL")
     if live:
         from services.commands.watch import watch
 

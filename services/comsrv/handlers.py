@@ -8,7 +8,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from libs.clock import monotonic_ms
-from libs.errors import NotFoundError
+from libs.errors import NotFoundError, StateError
 from libs.http import USER, Role, Routes
 from libs.http.pages import Page, PageQuery
 from libs.points import PointKind
@@ -23,11 +23,14 @@ from services.comsrv.schemas import (
     ChannelChange,
     CommandBody,
     CommandsQuery,
+    FramesBody,
+    FramesQuery,
     PointsQuery,
     PointValue,
     WaitQuery,
 )
 from services.comsrv.serving.server import ModbusServer
+from services.comsrv.traffic import FrameLog
 
 CHANNELS: Final = web.AppKey("channels", Channels)
 FUNCTIONS: Final = web.AppKey("functions", ComsrvFunctions)
@@ -50,6 +53,17 @@ async def _shown_point(request: web.Request) -> dict[str, Any]:
     functions = request.app[FUNCTIONS]
     document = await functions.get(_channel(request))
     return await views.point(functions, request.app[CHANNELS], document, *_point(request))
+
+
+def _frames(request: web.Request) -> FrameLog:
+    """Return the frame log of a channel that runs here."""
+    runner = request.app[CHANNELS].runner(_channel(request))
+    if runner.poller is None:
+        raise StateError(f"channel {runner.channel.id} is {runner.state}")
+    traffic = runner.poller.plugin.traffic
+    if traffic is None:
+        raise StateError(f"channel {runner.channel.id}: protocol {runner.channel.protocol} has no frames")
+    return traffic.frames
 
 
 @routes.get("/api/protocols")
@@ -186,6 +200,23 @@ async def diagnose(request: web.Request) -> dict[str, Any]:
     channel_id = _channel(request)
     status = await request.app[FUNCTIONS].status(channel_id)
     return diagnostics(status, request.app[CHANNELS].runners.get(channel_id))
+
+
+@routes.get("/api/channels/{ch}/frames", query=FramesQuery)
+async def list_frames(request: web.Request, query: FramesQuery) -> dict[str, Any]:
+    """Show the frames that were kept of a channel's link, with what they mean."""
+    return _frames(request).document(query.limit, query.after)
+
+
+@routes.put("/api/channels/{ch}/frames", role=Role.ENGINEER, body=FramesBody)
+async def keep_frames(request: web.Request, body: FramesBody) -> dict[str, Any]:
+    """Keep the frames of a channel's link for a time, or no more; channels that share the link share the log."""
+    frames = _frames(request)
+    if body.seconds:
+        frames.start(body.seconds, body.limit)
+    else:
+        frames.stop()
+    return frames.document()
 
 
 @routes.get("/api/ledger")

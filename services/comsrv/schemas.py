@@ -82,6 +82,20 @@ class WaitQuery(Model):
     wait_ms: int | None = Field(None, ge=0, le=MAX_WAIT_MS)
 
 
+class FramesQuery(Model):
+    """Which frames to show."""
+
+    limit: int = Field(200, ge=1, le=10_000)
+    after: int = Field(0, ge=0, description="only frames numbered higher than this")
+
+
+class FramesBody(Model):
+    """How long to keep frames, and how many."""
+
+    seconds: float = Field(60, ge=0, le=86_400, description="0 turns the log off")
+    limit: int = Field(1000, ge=1, le=10_000, description="the newest that are kept")
+
+
 class CommandsQuery(PageQuery):
     """Which commands to list."""
 

@@ -49,8 +49,9 @@ class UnitTraffic:
 
 
 class Frame(NamedTuple):
-    """A frame as it went over the wire. `remark` says why an incoming one was not taken."""
+    """A frame as it went over the wire, numbered. `remark` says why an incoming one was not taken."""
 
+    number: int
     at_ms: int
     sent: bool
     data: bytes
@@ -66,6 +67,7 @@ class FrameLog:
         self.until_ms = 0
         self._explain = explain
         self._frames: deque[Frame] = deque(maxlen=DEFAULT_FRAMES)
+        self._count = 0
 
     def start(self, seconds: float, limit: int = DEFAULT_FRAMES) -> None:
         """Keep the last `limit` frames for a time; what was kept before stays if it fits."""
@@ -83,18 +85,20 @@ class FrameLog:
         if at_ms >= self.until_ms:
             self.on = False
             return
-        self._frames.append(Frame(at_ms, sent, bytes(data), remark))
+        self._count += 1
+        self._frames.append(Frame(self._count, at_ms, sent, bytes(data), remark))
 
-    def document(self, limit: int = DEFAULT_FRAMES) -> dict[str, Any]:
-        """Return the newest frames, oldest first, with what they mean."""
+    def document(self, limit: int = DEFAULT_FRAMES, after: int = 0) -> dict[str, Any]:
+        """Return the newest frames, oldest first, with what they mean; only those numbered higher than `after`."""
         self.on = self.on and now_ms() < self.until_ms
-        frames = list(self._frames)[-limit:] if limit else []
+        frames = [frame for frame in self._frames if frame.number > after][-limit:]
         return {
             "on": self.on,
             "until_ms": self.until_ms if self.on else None,
             "limit": self._frames.maxlen,
             "frames": [
                 {
+                    "number": frame.number,
                     "at_ms": frame.at_ms,
                     "direction": "out" if frame.sent else "in",
                     "hex": frame.data.hex(" "),
