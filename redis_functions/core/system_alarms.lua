@@ -14,6 +14,8 @@ local M = {}
 -- A reporter that is not heard for this long is silent, and after this long what it said is over.
 M.SILENT_MS = 30000
 M.FORGOTTEN_MS = 600000
+-- A delay that ends this late ran while nothing else did (the machine was off): it begins anew.
+M.LATE_MS = 5000
 local MAX_TITLE = 256
 local NEEDS_SEEING = { Critical = true, Major = true, Minor = true }
 
@@ -220,7 +222,9 @@ function M.delay_over(ctx, field, due)
   local name, id = string.match(field, "^([^|]+)|(.*)$")
   local state, reporter, detail = load(ctx.ns, field)
   local what = M.kind_of(ctx.ns, name)
-  if state == "waiting" and what.enabled and not hidden(ctx.ns, name, id) then
+  if state == "waiting" and ctx.now - due > M.LATE_MS then
+    timers.set(ctx.ns, ctx.now + what.on_ms, "alarm", field)
+  elseif state == "waiting" and what.enabled and not hidden(ctx.ns, name, id) then
     keep(ctx.ns, field, "standing", reporter, detail)
     raise(ctx, name, id, detail, what, due)
   elseif state then

@@ -81,6 +81,15 @@ async def test_a_restart_of_comsrv_and_a_missed_poll_are_no_alarm(polled: Site) 
     assert await seen(polled) == {}
 
 
+async def test_a_machine_that_was_off_is_no_alarm_of_each_channel(polled: Site) -> None:
+    await renew(polled, "running")
+    await polled.pass_ms(3_600_000)
+    await polled.pass_ms(5_000)
+    await claim(polled)
+    await renew_for(polled, 20, "running")
+    assert await seen(polled) == {}
+
+
 async def test_a_unit_that_does_not_answer_is_an_alarm_of_its_own(polled: Site) -> None:
     await renew_for(polled, 11, "degraded", {"5": "bad:timeout", "6": ""})
     assert await seen(polled) == {UNIT: ("comsrv:1001:unit:5", "New")}
