@@ -309,7 +309,7 @@ function M.realarm_over(ctx, id, due)
   end
   -- After a time without calls it fires once, not once for each interval that went by.
   local interval = tonumber(alarm.realarm_ms)
-  timers.set(ctx.ns, due + interval * math.max(1, math.ceil((ctx.now - due) / interval)), "realarm", id)
+  timers.set(ctx.ns, due + interval * (math.floor((ctx.now - due) / interval) + 1), "realarm", id)
   if alarm.shelved_by or alarm.suppressed_by or alarm.out_of_service_by then
     return
   end
