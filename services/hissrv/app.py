@@ -95,16 +95,15 @@ def make_store(settings: HissrvSettings) -> Store:
         server = Server(
             influx.url, influx.api, token, influx.org, influx.bucket, influx.database, timeout_s=influx.timeout_s
         )
-        return InfluxStore(server, batch_lines=influx.batch_lines, memory_mb=options.memory_mb, threads=options.threads)
+        return InfluxStore(server, batch_lines=influx.batch_lines)
     return EmbeddedStore(
         settings.store_folder,
         window_ms=options.window_ms,
         window_points=options.window_points,
         retention_days=options.retention_days,
-        memory_mb=options.memory_mb,
-        threads=options.threads,
         max_disk_percent=options.max_disk_percent,
         query_timeout_s=options.query_timeout_s,
+        query_samples=options.query_samples,
     )
 
 

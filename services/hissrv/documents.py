@@ -36,7 +36,7 @@ def decode(entry: QueueEntry, recorder: Recorder) -> Decoded:
         InvalidError: the document can't be read; the message is the dead letter's reason.
     """
     samples = [sample for sample in _recorded(entry, recorder) if recorder.due(sample)]
-    return Decoded(Entry(entry.id, _parts(samples)), max(0, entry.samples - len(samples)))
+    return Decoded(Entry(entry.id, _parts(samples), entry.image), max(0, entry.samples - len(samples)))
 
 
 def _recorded(entry: QueueEntry, recorder: Recorder) -> Iterator[_Recorded]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 import msgpack
@@ -9,7 +10,7 @@ import orjson
 from aiohttp import web
 
 from libs import clock
-from libs.errors import InvalidError, LimitError
+from libs.errors import InvalidError
 from libs.http import USER, Json, Page, PageQuery, Reply, Role, Routes
 from services.hissrv.consumer import Consumer, Maintenance
 from services.hissrv.functions import MAX_LETTERS, DeadLetter, HistoryFunctions
@@ -24,7 +25,7 @@ from services.hissrv.schemas import (
     RetriedLetters,
     RetryLetters,
 )
-from services.hissrv.store.contract import GOOD, Aggregate, Latest, Point, Query, Store
+from services.hissrv.store.contract import GOOD, Aggregate, Latest, Points, Query, Store
 
 FUNCTIONS: Final = web.AppKey("functions", HistoryFunctions)
 REFERENCES: Final = web.AppKey("references", References)
@@ -32,7 +33,8 @@ STORE: Final = web.AppKey("store", Store)
 CONSUMER: Final = web.AppKey("consumer", Consumer)
 MAINTENANCE: Final = web.AppKey("maintenance", Maintenance)
 
-MAX_INTERVALS: Final = 100_000
+# A larger answer is encoded beside the event loop.
+LARGE: Final = 10_000
 ROUTES: Final = Routes()
 
 
@@ -43,39 +45,45 @@ async def query(request: web.Request, body: HistoryQuery) -> Reply:
     sources = [await request.app[REFERENCES].resolve(ref) for ref in body.series]
     asked = _query(body, sources, now_ms)
     found = await request.app[STORE].query(asked)
-    return Json(orjson.dumps({"series": [_series(one, found[one.source], asked) for one in sources]}))
+    if sum(len(points) for points in found.values()) > LARGE:
+        return Json(await asyncio.to_thread(_encoded, sources, found, asked))
+    return Json(_encoded(sources, found, asked))
+
+
+def _encoded(sources: list[Source], found: dict[str, Points], asked: Query) -> bytes:
+    return orjson.dumps({"series": [_series(one, found[one.source], asked) for one in sources]})
 
 
 def _query(body: HistoryQuery, sources: list[Source], now_ms: int) -> Query:
     end_ms = now_ms if body.end is None else body.end
     if end_ms <= body.start:
         raise InvalidError(f"start {body.start} is not before end {end_ms}")
-    interval_ms = body.interval or 0
-    if interval_ms and (end_ms - body.start) // interval_ms * len(sources) > MAX_INTERVALS:
-        raise LimitError(f"more than {MAX_INTERVALS} intervals; take a longer interval or a shorter range")
-    aggregate = body.aggregate or (Aggregate.MEAN if interval_ms else None)
     return Query(
         sorted({one.source for one in sources}),
         body.start,
         end_ms,
         now_ms,
-        interval_ms,
-        aggregate,
+        body.interval.ms if body.interval else 0,
+        body.aggregate or (Aggregate.MEAN if body.interval else None),
         body.fill,
         body.limit,
         body.order,
+        body.zone,
+        body.interval.months if body.interval else 0,
+        body.counter.counter if body.counter else None,
     )
 
 
-def _series(source: Source, points: list[Point], asked: Query) -> dict[str, Any]:
-    raw = asked.aggregate is None
+def _series(source: Source, points: Points, asked: Query) -> dict[str, Any]:
+    at_ms, raw = points.at_ms.tolist(), asked.aggregate is None
+    reasons = zip(at_ms, points.reason or (), strict=False)
     return {
         "ref": source.ref,
         "source": source.source,
         "unit": source.unit,
-        "points": [(point.at_ms, point.value, point.quality) for point in points],
-        "reasons": [(point.at_ms, point.reason) for point in points if point.reason],
-        "shares": [] if raw else [round(point.share, 6) for point in points],
+        "points": list(zip(at_ms, points.value.tolist(), points.quality.tolist(), strict=True)),  # NaN becomes null
+        "reasons": [(at, reason) for at, reason in reasons if reason],
+        "shares": [] if raw else points.share.round(6).tolist(),
     }
 
 

@@ -13,16 +13,15 @@ from libs.validation import Id, Model
 
 
 class StoreSettings(Model):
-    """The embedded store, the one that is used without an InfluxDB; memory and threads serve both."""
+    """The embedded store, the one that is used without an InfluxDB."""
 
     folder: Path | None = Field(None, description="where it keeps its files; without it <data_dir>/history")
     window_ms: int = Field(600_000, ge=1000, le=86_400_000, description="age at which the open window is compacted")
-    window_points: int = Field(20_000_000, ge=1000, description="size at which the open window is compacted")
+    window_points: int = Field(4_000_000, ge=1000, description="size at which the open window is compacted")
     retention_days: int = Field(400, ge=0, le=36_500, description="how long samples are kept; 0 for ever")
-    memory_mb: int = Field(256, ge=64, description="memory a query or a merge may take")
-    threads: int = Field(2, ge=1, le=64, description="threads of a query")
     max_disk_percent: float = Field(95, gt=0, le=100, description="a fuller disk takes no more history")
-    query_timeout_s: float = Field(30, gt=0)
+    query_timeout_s: float = Field(30, gt=0, description="a query that takes longer is refused")
+    query_samples: int = Field(100_000_000, ge=1000, description="a query that reads more samples is refused")
 
 
 class ConsumerSettings(Model):

@@ -40,7 +40,7 @@ def test_modules_import_alone() -> None:
     )
     # Other people's packages are loaded first, so that a fork costs milliseconds.
     preload = (
-        "import aiohttp.web, argon2, click, duckdb, jwt, msgpack, numpy, orjson, prometheus_client, pyarrow.parquet\n"
+        "import aiohttp.web, argon2, click, jwt, msgpack, numpy, orjson, prometheus_client, pyarrow.parquet\n"
         "import pydantic, pymodbus.client, pymodbus.server, redis.asyncio, rich.table, uvloop, yaml\n"
     )
     done = subprocess.run(

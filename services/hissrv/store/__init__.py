@@ -3,10 +3,12 @@
 The embedded store in one picture:
 
     write ──> window.py    SQLite: rows of the open window, ids written, catalog of files
-                 │ window closed (10 min or 20 M points)
+                 │ window closed (10 min or 4 M points)
                  v
-              compact.py   Parquet sorted by series, then time; one switch in the catalog
-                 │
-    query ──> read.py      DuckDB over the cataloged files and the rows not yet compacted
-              buckets.py   from statistics of intervals to aggregates
+              compact.py   Parquet files: of a window, then of a day with its tiers, then of a month of tiers
+                 │ one switch in the catalog (catalog.py says what is due)
+                 v
+    query ──> read.py      cataloged files (parquet.py) and the rows not yet compacted (slices.py)
+              stats.py     samples and tiers as rows that add up
+              answer.py    from rows to the points of an answer, in the intervals of edges.py
 """

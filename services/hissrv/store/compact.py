@@ -1,82 +1,79 @@
-"""Compaction: rows of a closed window become Parquet files, small files become daily ones.
+"""Compaction: rows of a closed window become Parquet files, files of a day become one, days' tiers a month's.
 
 Each is three steps, and a crash between any two leaves neither loss nor doubles:
 
-    write    a temporary file, fsynced       a crash leaves a `.tmp`, removed at open
-    publish  renamed, the folder fsynced     a crash leaves a file outside the catalog, removed at open
+    write    temporary files, fsynced         a crash leaves `.tmp` files, removed at open
+    publish  renamed, the folders fsynced     a crash leaves files outside the catalog, removed at open
     switch   one SQLite transaction (`Window.switch`) catalogs the new files and drops
-             the rows or files they replace  before it the old ones count, after it the new ones
+             the rows or files they replace   before it the old ones count, after it the new ones
+
+Memory is bounded: series are taken in passes of at most PASS_SAMPLES samples (or one series).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from services.hissrv.store import duck, slices
-from services.hissrv.store.window import File, connect
+from services.hissrv.store import parquet, slices, stats
+from services.hissrv.store.catalog import COARSE_MS, MINUTE_MS, File, Tier, day_text, month_of
+from services.hissrv.store.contract import GOOD
+from services.hissrv.store.edges import DAY_MS
+from services.hissrv.store.parquet import Files, Writer
+from services.hissrv.store.stats import Stats
+from services.hissrv.store.window import connect, next_number
 
-DAY_MS: Final = 86_400_000
-# Row groups are what a query skips by statistics; 64 k samples keep a point's day in one or two.
-ROW_GROUP: Final = 65_536
-# Samples sorted in memory at once, about 40 bytes each.
-PASS_POINTS: Final = 4_000_000
-# A day's small files are merged this long after its end, when its windows are closed.
-SETTLE_MS: Final = 1_800_000
+# Samples sorted in memory at once, about 100 bytes each.
+PASS_SAMPLES: Final = 1_000_000
+# Fine tiers that would not be this many times smaller than the samples are left out.
+WORTH: Final = 3
+_COLUMNS: Final = ["at_ms", "value", "quality", "reason", "image"]
+_TIER: Final = ["step_ms", "start_ms", *Stats._fields[1:]]
+_EVER: Final = (-(2**62), 2**62)
 
 
-class _Writer:
-    """A temporary Parquet file that is fsynced when it is done."""
+@dataclass
+class Made:
+    """New files and what they replace: the arguments of `Window.switch`."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows = 0
-        self.min_at_ms = 2**62
-        self.max_at_ms = -1
-        self._file = path.open("wb")
-        self._parquet = pq.ParquetWriter(
-            self._file,
-            slices.SCHEMA,
-            compression="zstd",
-            use_dictionary=["series", "reason"],
-            column_encoding={"at_ms": "DELTA_BINARY_PACKED", "arrival": "DELTA_BINARY_PACKED"},
-        )
-
-    def add(self, table: pa.Table) -> None:
-        """Append sorted samples."""
-        if not table.num_rows:
-            return
-        at_ms = table["at_ms"].to_numpy()
-        self.rows += table.num_rows
-        self.min_at_ms = min(self.min_at_ms, int(at_ms.min()))
-        self.max_at_ms = max(self.max_at_ms, int(at_ms.max()))
-        self._parquet.write_table(table, row_group_size=ROW_GROUP)
-
-    def finish(self) -> None:
-        """Write the footer and wait for the disk."""
-        self._parquet.close()
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+    add: list[File] = field(default_factory=list)
+    remove: list[str] = field(default_factory=list)
+    tiers: list[tuple[str, int, int]] = field(default_factory=list)
+    tier_days: list[Tier] = field(default_factory=list)
 
 
 class Compactor:
-    """Turns rows and files into better files; changes the catalog only through `Window.switch`."""
+    """Turns rows and files into better files; the catalog is changed only through `Window.switch`."""
 
-    def __init__(self, database: Path, folder: Path) -> None:
+    def __init__(self, database: Path, raw: Files, tiers: Files) -> None:
         self._database = database
-        self._folder = folder
+        self._raw = raw
+        self._tiers = tiers
+        self._writers: list[Writer] = []
 
-    def write_window(self, window: int) -> list[File]:
-        """Write the rows of a closed window to temporary files, one a retention."""
+    def run(self, write: Callable[[], Made]) -> Made:
+        """Write and publish; what fails (a full disk) leaves no temporary file and no open one."""
+        self._writers = []
+        try:
+            made = write()
+            self.publish(made)
+        except BaseException:
+            for writer in self._writers:
+                writer.abandon()
+            raise
+        return made
+
+    def write_window(self, window: int) -> Made:
+        """Write the rows of a closed window to temporary files, one a day and retention."""
+        made = Made()
         db = connect(self._database, read_only=True)
         try:
             refs = [""] * (db.execute("SELECT coalesce(max(id), 0) FROM series").fetchone()[0] + 1)
@@ -85,69 +82,123 @@ class Compactor:
             reasons = [text for (text,) in db.execute("SELECT text FROM reasons ORDER BY id")]
             rank = np.zeros(len(refs), np.int64)
             rank[np.array(sorted(range(len(refs)), key=refs.__getitem__))] = np.arange(len(refs))
-            classes = db.execute("SELECT DISTINCT retention FROM rows WHERE window = ?", (window,)).fetchall()
-            files = []
-            for (retention,) in classes:
-                where, parameters = "window = ? AND retention = ?", (window, retention)
-                counts = np.zeros(len(refs), np.int64)
-                for part in slices.chunks(db, where, parameters):
-                    counts += np.bincount(part.series, minlength=len(refs))
-                name = f"w{window:010d}-r{retention}.parquet"
-                writer = _Writer(self._temporary(name))
-                for wanted in _passes(counts, rank):
-                    samples = slices.select(db, wanted, where, parameters)
-                    order = np.lexsort((samples.arrival, samples.at_ms, rank[samples.series]))
-                    writer.add(slices.table(samples.pick(order), refs, reasons))
-                files.append(self._finish(writer, name, retention))
-            return files
+            parts = db.execute(
+                "SELECT DISTINCT retention, at_ms / ? FROM rows WHERE window = ? ORDER BY 2, 1",
+                (DAY_MS, window),
+            ).fetchall()
+            for retention, day in parts:
+                where = "window = ? AND retention = ? AND at_ms >= ? AND at_ms < ?"
+                parameters = (window, retention, day * DAY_MS, (day + 1) * DAY_MS)
+                writer = self._writer(self._raw, f"w{day_text(day)}-r{retention}", parquet.SAMPLES)
+                for wanted in _passes(_counts(db, where, parameters, len(refs)), rank):
+                    samples = slices.unique(slices.select(db, wanted, where, parameters), rank)
+                    writer.add(slices.table(samples, refs, reasons))
+                made.add.append(_file(writer, retention))
+            return made
         finally:
             db.close()
 
-    def write_merged(self, files: list[File]) -> File:
-        """Write some files' samples to one temporary file, sorted."""
-        name = f"m{files[0].name[1:11]}-{files[-1].name[1:11]}-r{files[0].retention}.parquet"
-        writer = _Writer(self._temporary(name))
-        connection = duck.connect(self._folder)
-        try:
-            relation = connection.sql(
-                "SELECT series, at_ms, value, quality, reason, arrival FROM read_parquet($files) "
-                "ORDER BY series, at_ms, arrival",
-                params={"files": [str(self._folder / file.name) for file in files]},
-            )
-            reader = relation.to_arrow_reader(ROW_GROUP * 8)
-            for batch in reader:
-                writer.add(pa.Table.from_batches([batch]).cast(slices.SCHEMA))
-        except duckdb.Error:
-            writer.finish()
-            writer.path.unlink()
-            raise
-        finally:
-            connection.close()
-        return self._finish(writer, name, files[0].retention)
+    def write_day(self, files: list[File], day: int, *, finished: bool) -> Made:
+        """Write what some files hold of a day to one temporary file; of a finished day, with its tiers."""
+        retention = files[0].retention
+        low, high = (day * DAY_MS, (day + 1) * DAY_MS)
+        name = f"{day_text(day)}-r{retention}"
+        raw = self._writer(self._raw, f"{'d' if finished else 'm'}{name}", parquet.SAMPLES)
+        fine = self._writer(self._tiers, f"f{name}", parquet.TIERS, "start_ms") if finished else None
+        coarse = self._writer(self._tiers, f"c{name}", parquet.TIERS, "start_ms") if finished else None
+        for refs in _batches(self._raw, files, low, high):
+            read = _merged(self._raw, files, refs, low, high)
+            raw.add(_table(read, refs))
+            if fine and coarse:
+                _write_tiers(fine, coarse, read, refs)
+        if not raw.rows:
+            for writer in (raw, fine, coarse):
+                if writer:
+                    writer.abandon()
+            return Made(remove=[file.name for file in files])
+        made = Made([_file(raw, retention)], [file.name for file in files])
+        if fine and coarse:
+            small = fine.rows * WORTH <= raw.rows
+            tier = Tier(day, retention, made.add[0].name, _name(fine) if small else None, _name(coarse))
+            made.tier_days.append(tier)
+            made.tiers.append((_name(coarse), coarse.rows, coarse.finish()))
+            if small:
+                made.tiers.append((_name(fine), fine.rows, fine.finish()))
+            else:
+                fine.abandon()
+        return made
 
-    def publish(self, files: list[File]) -> None:
+    def write_month(self, days: list[Tier]) -> Made:
+        """Write the coarse tiers of a month's days to one temporary file."""
+        year, month = month_of(days[0].day)
+        name = f"q{year}{month:02d}-r{days[0].retention}"
+        writer = self._writer(self._tiers, name, parquet.TIERS, "start_ms")
+        of: dict[str, list[int]] = {}
+        for tier in days:
+            of.setdefault(tier.coarse, []).append(tier.day)
+        files = [
+            File(coarse, numbers[0] * DAY_MS, (numbers[-1] + 1) * DAY_MS, 0, 0, 0) for coarse, numbers in of.items()
+        ]
+        for refs in _batches(self._tiers, files, *_EVER):
+            parts: list[parquet.Read] = []
+            for coarse, numbers in of.items():
+                read = self._tiers.read(coarse, refs, *_EVER, _TIER)
+                parts.append(_where(read, np.isin(read.columns["start_ms"] // DAY_MS, numbers)))
+            joined = _join(parts)
+            order = np.lexsort((joined.columns["start_ms"], joined.columns["step_ms"], joined.series))
+            read = _where(joined, order)
+            if len(read.series):
+                columns = [read.columns[name] for name in _TIER]
+                writer.add(_typed([parquet.texts(read.series, refs), *columns], parquet.TIERS))
+        new = _name(writer)
+        return Made(tiers=[(new, writer.rows, writer.finish())], tier_days=[one._replace(coarse=new) for one in days])
+
+    def publish(self, made: Made) -> None:
         """Give the temporary files their names; durable when this returns."""
-        for file in files:
-            self._temporary(file.name).rename(self._folder / file.name)
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        for folder, names in (
+            (self._raw.folder, [file.name for file in made.add]),
+            (self._tiers.folder, [name for name, _, _ in made.tiers]),
+        ):
+            for name in names:
+                (folder / f"{name}.tmp").rename(folder / name)
+            if names:
+                sync(folder)
 
-    def _temporary(self, name: str) -> Path:
-        return self._folder / f"{name}.tmp"
+    def _writer(self, files: Files, name: str, schema: Any, at: str = "at_ms") -> Writer:
+        writer = Writer(files.folder / f"{name}-{next_number(self._database):08d}.parquet.tmp", schema, at)
+        self._writers.append(writer)
+        return writer
 
-    @staticmethod
-    def _finish(writer: _Writer, name: str, retention: int) -> File:
-        writer.finish()
-        return File(name, writer.min_at_ms, writer.max_at_ms, writer.rows, writer.path.stat().st_size, retention)
+
+def sync(folder: Path) -> None:
+    """Make a folder's names durable."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _name(writer: Writer) -> str:
+    return writer.path.name.removesuffix(".tmp")
+
+
+def _file(writer: Writer, retention: int) -> File:
+    size = writer.finish()
+    return File(_name(writer), writer.min_at_ms, writer.max_at_ms, writer.rows, size, retention)
+
+
+def _counts(db: sqlite3.Connection, where: str, parameters: tuple[int, ...], size: int) -> NDArray[np.int64]:
+    counts = np.zeros(size, np.int64)
+    for part in slices.chunks(db, where, parameters):
+        counts += np.bincount(part.series, minlength=size)
+    return counts
 
 
 def _passes(counts: NDArray[np.int64], rank: NDArray[np.int64]) -> Iterator[NDArray[np.bool_]]:
-    """Yield masks of series, in sorted order, with at most PASS_POINTS samples each (or one series)."""
+    """Yield masks of series, in sorted order, with about PASS_SAMPLES samples each (or one series)."""
     ordered = np.argsort(rank)
-    group = np.cumsum(counts[ordered]) // PASS_POINTS
+    group = np.cumsum(counts[ordered]) // PASS_SAMPLES
     for number in np.unique(group):
         wanted = np.zeros(len(counts), np.bool_)
         wanted[ordered[group == number]] = True
@@ -155,18 +206,72 @@ def _passes(counts: NDArray[np.int64], rank: NDArray[np.int64]) -> Iterator[NDAr
             yield wanted
 
 
-def mergeable(files: list[File], now_ms: int) -> list[list[File]]:
-    """Return groups of window files that may become one: same retention, same finished day of their last sample."""
-    groups: dict[tuple[int, int], list[File]] = {}
-    for file in files:
-        day = file.max_at_ms // DAY_MS
-        if file.name.startswith("w") and (day + 1) * DAY_MS + SETTLE_MS <= now_ms:
-            groups.setdefault((file.retention, day), []).append(file)
-    return [group for group in groups.values() if len(group) > 1]
+def _batches(files: Files, of: list[File], low: int, high: int) -> Iterator[list[str]]:
+    """Yield sorted series of some files, with about PASS_SAMPLES rows each (or one series)."""
+    counts: dict[str, int] = {}
+    for file in of:
+        for ref, count in files.counts(file.name, low, high).items():
+            counts[ref] = counts.get(ref, 0) + count
+    batch: list[str] = []
+    size = 0
+    for ref in sorted(counts):
+        if batch and size + counts[ref] > PASS_SAMPLES:
+            yield batch
+            batch, size = [], 0
+        batch.append(ref)
+        size += counts[ref]
+    if batch:
+        yield batch
 
 
-def expired(files: list[File], now_ms: int, retention_days: int) -> list[File]:
-    """Return the files whose newest sample is older than their retention; 0 days keeps for ever."""
-    return [
-        file for file in files if (days := file.retention or retention_days) and file.max_at_ms < now_ms - days * DAY_MS
-    ]
+def _merged(files: Files, of: list[File], refs: list[str], low: int, high: int) -> parquet.Read:
+    joined = _join([files.read(file.name, refs, low, high, _COLUMNS) for file in of])
+    order = np.lexsort((joined.columns["image"], joined.columns["at_ms"], joined.series))
+    ordered = _where(joined, order)
+    return _where(ordered, slices.last_of_each(ordered.series, ordered.columns["at_ms"]))
+
+
+def _join(parts: list[parquet.Read]) -> parquet.Read:
+    parts = [part for part in parts if len(part.series)] or parts[:1]
+    return parquet.Read(
+        np.concatenate([part.series for part in parts]),
+        {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns},
+    )
+
+
+def _where(read: parquet.Read, where: Any) -> parquet.Read:
+    return parquet.Read(read.series[where], {name: column[where] for name, column in read.columns.items()})
+
+
+def _typed(columns: list[Any], schema: Any) -> Any:
+    arrays = [
+        column if isinstance(column, pa.Array)
+        else pa.array(column, one.type, mask=np.isnan(column) if one.type == pa.float64() else None)
+        for column, one in zip(columns, schema, strict=True)
+    ]  # fmt: skip
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _table(read: parquet.Read, refs: list[str]) -> Any:
+    if not len(read.series):
+        return parquet.SAMPLES.empty_table()
+    names, number = np.unique(read.columns["reason"].astype(str), return_inverse=True)
+    columns = read.columns | {"reason": parquet.texts(number, names.tolist())}
+    return _typed([parquet.texts(read.series, refs), *(columns[name] for name in _COLUMNS)], parquet.SAMPLES)
+
+
+def _write_tiers(fine: Writer, coarse: Writer, read: parquet.Read, refs: list[str]) -> None:
+    if not len(read.series):
+        return
+    value = np.where(read.columns["quality"] == GOOD, read.columns["value"], np.nan)
+    rows = stats.tier(stats.of_samples(read.series, read.columns["at_ms"], value), MINUTE_MS)
+    fine.add(parquet.tier_table(rows, MINUTE_MS, refs))
+    tables = []
+    for step in COARSE_MS:
+        rows = stats.tier(rows, step)
+        tables.append((rows, step))
+    # Sorted by series, step, start: one table of all steps, then one sort.
+    joined = pa.concat_tables([parquet.tier_table(one, step, refs) for one, step in tables])
+    series = np.concatenate([one.series for one, _ in tables])
+    order = np.lexsort((joined["start_ms"].to_numpy(), joined["step_ms"].to_numpy(), series))
+    coarse.add(joined.take(pa.array(order)))

@@ -10,7 +10,9 @@ keeps the queue entries and comes again. Nothing else leaves a store but
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 
 from libs.influx.lines import Label
 from libs.redis.queue import EntryId
+from services.hissrv.store.stats import Counter
 
 GOOD: Final = 192
 UNCERTAIN: Final = 64
@@ -48,10 +51,15 @@ class Part(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What one queue entry holds; it is written as a whole, or it was written before."""
+    """What one queue entry holds; it is written as a whole, or it was written before.
+
+    Of two samples of a series at one instant the one of the higher image number
+    stays; of one image number, the later one.
+    """
 
     id: EntryId
     parts: list[Part]
+    image: int = 0
 
 
 class Aggregate(StrEnum):
@@ -84,15 +92,19 @@ class Aggregate(StrEnum):
 
 
 class Fill(StrEnum):
-    """What stands for an interval without samples.
+    """What stands for an interval without a value.
 
-    none: nothing. previous: the value held since the last sample, as long as that
-    one is good; sums, counts and deltas are 0. For raw points, `previous` adds the
+    none: nothing. null: no value. previous: the value held since the last sample, as
+    long as that one is good; sums, counts and deltas are 0. linear: on the line between
+    the neighbors that have one, uncertain. After the last instant that can be known
+    (now, or a later sample) nothing is filled in. For raw points, `previous` adds the
     value held at the start.
     """
 
     NONE = "none"
+    NULL = "null"
     PREVIOUS = "previous"
+    LINEAR = "linear"
 
 
 class Order(StrEnum):
@@ -106,9 +118,12 @@ class Query(NamedTuple):
     """Points of some series with start <= instant < end.
 
     interval_ms 0 and an aggregate: the whole range is one interval. Intervals are
-    aligned to the epoch (UTC); the first is cut at `start`, the last at `end`.
+    aligned to the epoch (UTC), with a zone to its calendar (services/hissrv/store/edges.py);
+    the first is cut at `start`, the last at `end`. months: an interval of calendar months.
     aggregate None: raw points.
     now_ms bounds how far the last value is held.
+    counter: for delta; how steps down are read. None takes the plain difference.
+    tiers: whether statistics kept ready may be used; the answer is the same.
     """
 
     series: list[str]
@@ -120,6 +135,17 @@ class Query(NamedTuple):
     fill: Fill = Fill.NONE
     limit: int = 10_000
     order: Order = Order.ASC
+    zone: str = ""
+    months: int = 0
+    counter: Counter | None = None
+    tiers: bool = True
+
+    @property
+    def carries(self) -> bool:
+        """True where what a series was before the range counts."""
+        return self.fill is Fill.PREVIOUS or (
+            self.aggregate is not None and (self.aggregate.timed or self.aggregate is Aggregate.DELTA)
+        )
 
 
 class Point(NamedTuple):
@@ -134,6 +160,39 @@ class Point(NamedTuple):
     quality: int
     reason: str = ""
     share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """The points of a series as columns: NaN where there is no value; reasons only of raw points."""
+
+    at_ms: NDArray[np.int64]
+    value: NDArray[np.float64]
+    quality: NDArray[np.uint8]
+    share: NDArray[np.float64]
+    reason: list[str] | None = None
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.at_ms)
+
+    def __getitem__(self, at: int) -> Point:
+        """Return one of them."""
+        value, reason = float(self.value[at]), self.reason[at] if self.reason else ""
+        return Point(
+            int(self.at_ms[at]),
+            None if math.isnan(value) else value,
+            int(self.quality[at]),
+            reason,
+            float(self.share[at]),
+        )
+
+    def __iter__(self) -> Iterator[Point]:
+        """Yield the points one by one."""
+        reasons = self.reason or [""] * len(self.at_ms)
+        columns = (self.at_ms.tolist(), self.value.tolist(), self.quality.tolist(), reasons, self.share.tolist())
+        for at_ms, value, quality, reason, share in zip(*columns, strict=True):
+            yield Point(at_ms, None if value != value else value, quality, reason, share)  # noqa: PLR0124 - NaN
 
 
 class Latest(NamedTuple):
@@ -195,8 +254,8 @@ class Store(Protocol):
         """
         ...
 
-    async def query(self, query: Query) -> dict[str, list[Point]]:
-        """Return the points by series; a series without points has an empty list."""
+    async def query(self, query: Query) -> dict[str, Points]:
+        """Return the points by series; a series without points has none."""
         ...
 
     async def latest(self, series: list[str] | None, *, limit: int, after: str = "") -> list[Latest]:

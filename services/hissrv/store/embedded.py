@@ -1,4 +1,4 @@
-"""The embedded store: SQLite for the last minutes, Parquet for the rest, DuckDB to ask.
+"""The embedded store: SQLite for the last minutes, Parquet for the rest.
 
 Threads: one writes SQLite, one compacts, two answer queries. The event loop
 never waits for the disk.
@@ -12,35 +12,43 @@ import logging
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Final, TypeVar
 
-import duckdb
 import numpy as np
+import orjson
 import pyarrow as pa
 
 from libs import clock
 from libs.errors import LimitError, UnavailableError
 from libs.influx.lines import Label
 from libs.redis.queue import EntryId
-from services.hissrv.store import compact, duck, read
+from services.hissrv.store import catalog, read
+from services.hissrv.store.catalog import File
+from services.hissrv.store.compact import Compactor, Made
 from services.hissrv.store.contract import (
     Entry,
     Latest,
     Point,
+    Points,
     Query,
     StoreStatus,
     Written,
     quality_number,
 )
-from services.hissrv.store.window import File, Window
+from services.hissrv.store.edges import DAY_MS
+from services.hissrv.store.parquet import Files
+from services.hissrv.store.window import FORMAT, Window
 
 _T = TypeVar("_T")
 _LOG = logging.getLogger(__name__)
-_FAILURES = (sqlite3.Error, duckdb.Error, OSError, pa.ArrowException)
+_FAILURES = (sqlite3.Error, OSError, pa.ArrowException)
+# Queries that run or wait; one more is refused.
+MAX_QUERIES: Final = 32
 
 
 class EmbeddedStore:
@@ -48,8 +56,8 @@ class EmbeddedStore:
 
     window_ms, window_points: when the open window is closed and compacted.
     retention_days: for samples without their own; 0 keeps for ever.
-    memory_mb, threads: what DuckDB may use.
     max_disk_percent: a fuller disk takes no more history, before it stops control.
+    query_timeout_s, query_samples: a query that takes longer, or reads more, is refused.
     """
 
     def __init__(
@@ -57,31 +65,32 @@ class EmbeddedStore:
         folder: Path,
         *,
         window_ms: int = 600_000,
-        window_points: int = 20_000_000,
+        window_points: int = 4_000_000,
         retention_days: int = 0,
-        memory_mb: int = 256,
-        threads: int = 2,
         max_disk_percent: float = 95,
         query_timeout_s: float = 30,
+        query_samples: int = 100_000_000,
     ) -> None:
         self._folder = folder.resolve()
         self._database = self._folder / "open.sqlite"
-        self._parquet = self._folder / "parquet"
+        self._raw = Files(self._folder / "parquet")
+        self._tiers = Files(self._folder / "tiers")
         self._window_ms = window_ms
         self._window_points = window_points
         self._retention_days = retention_days
-        self._memory_mb = memory_mb
-        self._threads = threads
         self._max_disk_percent = max_disk_percent
         self._query_timeout_s = query_timeout_s
+        self._query_samples = query_samples
         self._writer = ThreadPoolExecutor(1, "history-write")
         self._worker = ThreadPoolExecutor(1, "history-compact")
         self._readers = ThreadPoolExecutor(2, "history-query")
         self._window: Window | None = None
-        self._duck: Any = None
         self._lock = -1
-        self._queries: set[Any] = set()
-        self._trash: list[str] = []
+        self._number = 0
+        self._closing = False
+        self._queries: set[int] = set()
+        # Files that left the catalog, and the queries that may still read them.
+        self._trash: list[tuple[Files, str, set[int]]] = []
 
     @property
     def window(self) -> Window:
@@ -95,7 +104,8 @@ class EmbeddedStore:
         await self._run(self._writer, self._open)
 
     def _open(self) -> None:
-        self._parquet.mkdir(parents=True, exist_ok=True)
+        for files in (self._raw, self._tiers):
+            files.folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -105,7 +115,7 @@ class EmbeddedStore:
         try:
             self._window = Window(self._database, window_ms=self._window_ms, window_points=self._window_points)
             self._tidy(self._window)
-            self._duck = duck.connect(self._parquet, memory_mb=self._memory_mb, threads=self._threads)
+            self._write_manifest()
         except BaseException:
             if self._window is not None:
                 self._window.close()
@@ -115,14 +125,27 @@ class EmbeddedStore:
         self._lock = lock
 
     def _tidy(self, window: Window) -> None:
+        """Bring folders and catalog together after a crash; a tier that is lost is made again from its day."""
         known = {file.name for file in window.files()}
-        present = {path.name for path in self._parquet.iterdir() if path.is_file()}
-        for name in present - known:
-            (self._parquet / name).unlink()
+        present = _clear(self._raw, known)
         if lost := sorted(known - present):
             _LOG.error("history files are missing and leave the catalog: %s", ", ".join(lost))
             window.switch(add=[], remove=lost)
-        shutil.rmtree(self._parquet / "spill", ignore_errors=True)
+        present = _clear(self._tiers, set(window.tier_files()))
+        broken = [one.raw for one in window.tiers() if not {one.coarse, one.fine or one.coarse} <= present]
+        window.forget_tiers(broken)
+        _clear(self._tiers, set(window.tier_files()))
+
+    def _write_manifest(self) -> None:
+        """Say in manifest.json which files count: a reader that takes its list sees each sample once."""
+        files = [file._asdict() | {"name": f"parquet/{file.name}"} for file in self.window.files()]
+        tiers = [tier._asdict() for tier in self.window.tiers()]
+        path = self._folder / "manifest.json"
+        temporary = path.with_suffix(".tmp")
+        temporary.write_bytes(
+            orjson.dumps({"format": FORMAT, "files": files, "tiers": tiers}, option=orjson.OPT_INDENT_2)
+        )
+        temporary.rename(path)
 
     def label(self, of: Callable[[str], Label]) -> None:
         """Measurement, tags and field names are InfluxDB's; here a series is its reference."""
@@ -140,25 +163,24 @@ class EmbeddedStore:
         usage = shutil.disk_usage(self._folder)
         return 100 * (1 - usage.free / usage.total)
 
-    async def query(self, query: Query) -> dict[str, list[Point]]:
+    async def query(self, query: Query) -> dict[str, Points]:
         """See `Store.query`."""
         self.window  # noqa: B018 - an error when closed
-        cursor = self._duck.cursor()
-        timer = asyncio.get_running_loop().call_later(self._query_timeout_s, cursor.interrupt)
-        self._queries.add(cursor)
+        if len(self._queries) >= MAX_QUERIES:
+            raise LimitError(f"{MAX_QUERIES} queries run or wait; try again")
+        self._number += 1
+        number = self._number
+        self._queries.add(number)
+        limits = read.Limits(self._query_samples, time.monotonic() + self._query_timeout_s)
         try:
-            return await self._run(self._readers, lambda: self._answer(cursor, query))
+            return await self._run(self._readers, lambda: self._answer(query, limits))
         finally:
-            self._queries.discard(cursor)
-            timer.cancel()
+            self._queries.discard(number)
 
-    def _answer(self, cursor: Any, query: Query) -> dict[str, list[Point]]:
-        try:
-            return read.Answer(cursor, self._parquet, query, read.snapshot(self._database, query)).points()
-        except duckdb.InterruptException as error:
-            raise LimitError(f"the query took longer than {self._query_timeout_s:g} s") from error
-        finally:
-            cursor.close()
+    def _answer(self, query: Query, limits: read.Limits) -> dict[str, Points]:
+        if self._closing:
+            raise UnavailableError(f"history store {self._folder} is not open")
+        return read.Reader(self._raw, self._tiers, query, read.snapshot(self._database, query), limits).points()
 
     async def latest(self, series: list[str] | None, *, limit: int, after: str = "") -> list[Latest]:
         """See `Store.latest`."""
@@ -189,29 +211,64 @@ class EmbeddedStore:
         return found
 
     async def maintain(self, now_ms: int) -> None:
-        """Close and compact windows, merge a finished day's files, drop what retention ended."""
+        """Close and compact windows, end retention, merge days with their tiers, and months of tiers."""
         await self._run(self._writer, lambda: self.window.close_due(now_ms))
-        compactor = compact.Compactor(self._database, self._parquet)
+        compactor = Compactor(self._database, self._raw, self._tiers)
         for number in await self._run(self._writer, self.window.closed_windows):
-            files = await self._run(self._worker, partial(_written, compactor, number))
-            await self._switch(files, [], number)
-        catalog = await self._run(self._writer, self.window.files)
-        if old := compact.expired(catalog, now_ms, self._retention_days):
-            await self._switch([], [file.name for file in old], None)
-        for group in compact.mergeable([file for file in catalog if file not in old], now_ms):
-            file = await self._run(self._worker, partial(_merged, compactor, group))
-            await self._switch([file], [one.name for one in group], None)
-        if not self._queries:  # A running query may not have opened its files yet.
-            trash, self._trash = self._trash, []
-            await self._run(self._worker, partial(self._unlink, trash))
+            await self._switch(await self._made(compactor, partial(compactor.write_window, number)), number)
+        files = await self._run(self._writer, self.window.files)
+        if old := catalog.expired(files, now_ms, self._retention_days):
+            await self._switch(Made(remove=[file.name for file in old]))
+        while group := await self._due(now_ms):
+            await self._merge(compactor, group, now_ms)
+        for days in catalog.months_to_merge(await self._run(self._writer, self.window.tiers), now_ms):
+            await self._switch(await self._made(compactor, partial(compactor.write_month, days)))
+        await self._run(self._worker, self._sweep)
 
-    def _unlink(self, names: list[str]) -> None:
-        for name in names:
-            (self._parquet / name).unlink(missing_ok=True)
+    async def _due(self, now_ms: int) -> list[File]:
+        """Return the next files to merge; what one merge made is seen by the next look."""
+        files = await self._run(self._writer, self.window.files)
+        tiers = await self._run(self._writer, self.window.tiers)
+        return next(iter(catalog.days_to_merge(files, tiers, now_ms)), [])
 
-    async def _switch(self, add: list[File], remove: list[str], window: int | None) -> None:
-        await self._run(self._writer, lambda: self.window.switch(add=add, remove=remove, window=window))
-        self._trash.extend(remove)
+    async def _merge(self, compactor: Compactor, group: list[File], now_ms: int) -> None:
+        """Merge files of one day; a file of the first format that crosses midnight becomes one a day."""
+        together = Made(remove=[file.name for file in group])
+        days = range(group[0].day, group[-1].last_day + 1)
+        finished = len(days) == 1 and (days[0] + 1) * DAY_MS + catalog.SETTLE_MS <= now_ms
+        for day in days:
+            made = await self._made(compactor, partial(compactor.write_day, group, day, finished=finished))
+            together.add += made.add
+            together.tiers += made.tiers
+            together.tier_days += made.tier_days
+        await self._switch(together)
+
+    async def _made(self, compactor: Compactor, work: Callable[[], Made]) -> Made:
+        return await self._run(self._worker, partial(compactor.run, work))
+
+    async def _switch(self, made: Made, window: int | None = None) -> None:
+        def run() -> list[str]:
+            unused = self.window.switch(
+                add=made.add, remove=made.remove, window=window, tiers=made.tiers, tier_days=made.tier_days
+            )
+            self._write_manifest()
+            return unused
+
+        unused = await self._run(self._writer, run)
+        running = set(self._queries)
+        self._trash += [(self._raw, name, running) for name in made.remove]
+        self._trash += [(self._tiers, name, running) for name in unused]
+
+    def _sweep(self) -> None:
+        """Delete the files that no running query may still open."""
+        keep = []
+        for files, name, readers in self._trash:
+            if readers & self._queries:
+                keep.append((files, name, readers))
+                continue
+            (files.folder / name).unlink(missing_ok=True)
+            files.forget(name)
+        self._trash = keep
 
     async def status(self) -> StoreStatus:
         """See `Store.status`."""
@@ -233,13 +290,9 @@ class EmbeddedStore:
 
     async def close(self) -> None:
         """End running queries, wait for the rest, and release everything."""
-        for cursor in self._queries:
-            cursor.interrupt()
+        self._closing = True
         for pool in (self._worker, self._readers, self._writer):
             await asyncio.to_thread(pool.shutdown)
-        if self._duck is not None:
-            self._duck.close()
-            self._duck = None
         if self._window is not None:
             self._window.close()
             self._window = None
@@ -255,13 +308,9 @@ class EmbeddedStore:
             raise UnavailableError(f"history store {self._folder}: {error}") from error
 
 
-def _written(compactor: compact.Compactor, window: int) -> list[File]:
-    files = compactor.write_window(window)
-    compactor.publish(files)
-    return files
-
-
-def _merged(compactor: compact.Compactor, group: list[File]) -> File:
-    file = compactor.write_merged(group)
-    compactor.publish([file])
-    return file
+def _clear(files: Files, known: set[str]) -> set[str]:
+    """Remove what the catalog does not know; returns what is there."""
+    present = {path.name for path in files.folder.iterdir() if path.is_file()}
+    for name in present - known:
+        (files.folder / name).unlink()
+    return present & known

@@ -9,31 +9,30 @@ back as good, uncertain or bad without its reason, and retention is the server's
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any, Final
 
-from libs.errors import InvalidError, LimitError, UnavailableError
+from libs.errors import InvalidError, LimitError
 from libs.influx.client import Influx, QueryError, RefusedError, Server
 from libs.influx.lines import DEFAULT, Head, Label, clean, encode, head
 from libs.redis.queue import EntryId
-from services.hissrv.store import duck, influx_read, read
-from services.hissrv.store.buckets import Carry, finish
+from services.hissrv.store import influx_read
+from services.hissrv.store.answer import Carry, Samples, answer, of_samples
 from services.hissrv.store.contract import (
     GOOD,
     Aggregate,
     Entry,
-    Fill,
     Latest,
     Order,
     Point,
+    Points,
     Query,
     Refused,
     StoreStatus,
     Written,
     quality_number,
 )
+from services.hissrv.store.edges import edges
 
 _PARALLEL: Final = 4
 _MAX_HEADS: Final = 200_000
@@ -42,25 +41,18 @@ _MAX_HEADS: Final = 200_000
 class InfluxStore:
     """A `Store` on a server. batch_lines: lines a request has at most."""
 
-    def __init__(self, server: Server, *, batch_lines: int = 5000, memory_mb: int = 256, threads: int = 2) -> None:
+    def __init__(self, server: Server, *, batch_lines: int = 5000) -> None:
         self._influx = Influx(server)
         self._batch_lines = batch_lines
-        self._memory_mb = memory_mb
-        self._threads = threads
         self._label: Callable[[str], Label] = lambda _: DEFAULT
         self._heads: dict[str, Head] = {}
         self._odd: dict[str, str] = {}
         self._newest_ms: int | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._duck: Any = None
         self._requests = asyncio.Semaphore(_PARALLEL)
 
     async def open(self) -> None:
         """Reach the server; see `Store.open`."""
         await self._influx.open()
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="voltage-history-")
-            self._duck = duck.connect(Path(self._folder.name), memory_mb=self._memory_mb, threads=self._threads)
 
     def label(self, of: Callable[[str], Label]) -> None:
         """See `Store.label`."""
@@ -114,28 +106,21 @@ class InfluxStore:
             return await self._write(lines, start, middle) + await self._write(lines, middle, end)
         return []
 
-    async def query(self, query: Query) -> dict[str, list[Point]]:
+    async def query(self, query: Query) -> dict[str, Points]:
         """See `Store.query`."""
         if influx_read.exact(query):
             return dict(await self._each(query, self._aggregated))
         found = await self._each(query, self._samples)
-        inside = influx_read.table([(ref, rows[0]) for ref, rows in found])
-        before = influx_read.table([(ref, rows[1]) for ref, rows in found])
-        if self._folder is None:
-            raise UnavailableError("InfluxDB is not open")
-        cursor = self._duck.cursor()
-        answer = read.Answer(cursor, Path(self._folder.name), query, read.Snapshot([], inside, before))
-        try:
-            return await asyncio.to_thread(answer.points)
-        finally:
-            cursor.close()
+        return await asyncio.to_thread(
+            lambda: {ref: of_samples(query, Samples.of(rows[0]), Samples.of(rows[1])) for ref, rows in found}
+        )
 
     async def _each(self, query: Query, ask: Callable[[Query, str], Coroutine[Any, Any, Any]]) -> list[tuple[str, Any]]:
         """Ask for each series, some at a time; a statement about one series is one every version understands."""
         answers = await asyncio.gather(*(ask(query, ref) for ref in query.series), return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
+        for one in answers:
+            if isinstance(one, BaseException):
+                raise one
         return list(zip(query.series, answers, strict=True))
 
     async def _ask(self, statement: str) -> list[dict[str, Any]]:
@@ -145,23 +130,21 @@ class InfluxStore:
             except QueryError as error:
                 raise InvalidError(f"InfluxDB refuses the query: {error}") from error
 
-    async def _aggregated(self, query: Query, ref: str) -> list[Point]:
+    async def _aggregated(self, query: Query, ref: str) -> Points:
         good, samples = influx_read.buckets(query, ref, self._label(ref))
         found = influx_read.merge(query, await self._ask(good), await self._ask(samples))
-        return finish(query, found, Carry())
+        return answer(query, edges(query), found, Carry())
 
     async def _samples(self, query: Query, ref: str) -> tuple[list[list[Any]], list[list[Any]]]:
         """Return the rows in the range, and those before it that it starts from."""
         label = self._label(ref)
         inside = influx_read.rows(await self._ask(influx_read.raw(query, ref, label)))
+        if query.aggregate is None and query.order is Order.DESC:
+            inside.reverse()
         if query.aggregate is not None and len(inside) > influx_read.MAX_SAMPLES:
             raise LimitError(f"{ref} has more than {influx_read.MAX_SAMPLES} samples there; ask for a shorter range")
         before = []
-        if (
-            query.fill is Fill.PREVIOUS
-            or query.aggregate is Aggregate.DELTA
-            or (query.aggregate and query.aggregate.timed)
-        ):
+        if query.carries:
             before = influx_read.rows(await self._ask(influx_read.before(query, ref, label, good=False)))
             # Only delta asks for the last good value behind a bad one.
             if query.aggregate is Aggregate.DELTA and before and before[0][2] != GOOD:
@@ -212,9 +195,3 @@ class InfluxStore:
     async def close(self) -> None:
         """Release the connections."""
         await self._influx.close()
-        if self._duck is not None:
-            self._duck.close()
-            self._duck = None
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None

@@ -7,12 +7,12 @@ import re
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 
 from libs.influx.lines import Label, clean, tags_of
-from services.hissrv.store.buckets import Bucket
-from services.hissrv.store.contract import BAD, GOOD, Aggregate, Fill, Point, Query
-from services.hissrv.store.slices import SCHEMA
+from services.hissrv.store import stats
+from services.hissrv.store.answer import reason_of
+from services.hissrv.store.contract import GOOD, Aggregate, Fill, Point, Query
+from services.hissrv.store.stats import Stats
 
 # InfluxDB keeps instants as int64 nanoseconds.
 _LIMIT_MS: Final = 9_223_372_036_000
@@ -27,7 +27,8 @@ _EXACT: Final = frozenset(
 
 def exact(query: Query) -> bool:
     """Say whether the server's own aggregate gives our answer: nothing crosses an interval's edge."""
-    return query.aggregate in _EXACT and query.fill is Fill.NONE
+    plain = not query.zone and not query.months
+    return query.aggregate in _EXACT and query.fill in {Fill.NONE, Fill.NULL, Fill.LINEAR} and plain
 
 
 def name(text: str) -> str:
@@ -87,20 +88,21 @@ def newest(measurement: str, field: str) -> str:
     return f'SELECT {name(field)}, "quality" FROM {name(measurement)} GROUP BY {tags} ORDER BY time DESC LIMIT 1'  # noqa: S608 - quoted
 
 
-def merge(query: Query, good: list[dict[str, Any]], samples: list[dict[str, Any]]) -> list[Bucket]:
-    """Return the intervals that have samples, from the answers to `buckets`."""
-    none = math.nan
+def merge(query: Query, good: list[dict[str, Any]], samples: list[dict[str, Any]]) -> Stats:
+    """Return the intervals that have samples, from the answers to `buckets`; only what the aggregate needs is set."""
     values = {row[0]: row[1:] for row in rows(good)}
-    empty = 0.0 if query.aggregate is Aggregate.COUNT else none
-    found = []
-    for at_ms, count in rows(samples):
+    at_ms, value, counts, goods = [], [], [], []
+    for at, count in rows(samples):
         if not count:
             continue
-        value, number = values.get(at_ms) or (None, 0)
-        start_ms = at_ms if query.interval_ms else query.start_ms
-        value = empty if not number or value is None else float(value)
-        found.append(Bucket(start_ms, int(count), int(number or 0), value, none, none, none, 0, none, 0))
-    return found
+        found, number = values.get(at) or (None, 0)
+        # A value above zero says that there is one; where there is none the mean of nothing is no number.
+        at_ms.append(max(at, query.start_ms) if query.interval_ms else query.start_ms)
+        value.append(math.nan if not number or found is None else float(found))
+        counts.append(int(count))
+        goods.append(int(number or 0))
+    made = stats.of_samples(np.zeros(len(at_ms), np.int64), np.array(at_ms, np.int64), np.array(value, np.float64))
+    return made._replace(samples=np.array(counts, np.int64), good=np.array(goods, np.int64))
 
 
 def rows(series: list[dict[str, Any]]) -> list[list[Any]]:
@@ -108,33 +110,11 @@ def rows(series: list[dict[str, Any]]) -> list[list[Any]]:
     return [row for one in series for row in one.get("values") or ()]
 
 
-def reason_of(quality: int) -> str:
-    """Return a text for a quality number: the server keeps the number only."""
-    return "" if quality == GOOD else "bad" if quality == BAD else "uncertain"
-
-
 def point(row: list[Any]) -> Point:
     """Return the point of a raw row (instant, value, quality)."""
     at_ms, value, quality = row
     number = GOOD if quality is None else int(quality)
     return Point(int(at_ms), None if value is None else float(value), number, reason_of(number))
-
-
-def table(samples: list[tuple[str, list[list[Any]]]]) -> pa.Table:
-    """Return samples as the table the embedded store's queries read."""
-    points = [(ref, point(row)) for ref, found in samples for row in found]
-    refs, reasons = [ref for ref, _ in points], [one.reason for _, one in points]
-    return pa.Table.from_arrays(
-        [
-            pa.array(refs, pa.string()).dictionary_encode(),
-            pa.array([one.at_ms for _, one in points], pa.int64()),
-            pa.array([one.value for _, one in points], pa.float64()),
-            pa.array([one.quality for _, one in points], pa.uint8()),
-            pa.array(reasons, pa.string()).dictionary_encode(),
-            pa.array(np.arange(len(points), dtype=np.int64)),
-        ],
-        schema=SCHEMA,
-    )
 
 
 _WORD: Final = re.compile(r"[A-Za-z0-9_-]+")

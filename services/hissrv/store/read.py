@@ -1,40 +1,71 @@
-"""Queries: cataloged Parquet files and the rows not yet compacted, seen as one table."""
+"""Queries of the embedded store: cataloged files and the rows not yet compacted, seen as one series of rows.
+
+The range is cut where tiers begin and end. A stretch with tiers gives their rows, any
+other its samples; both are rows of the same kind (services/hissrv/store/stats.py), are folded
+to the query's intervals, and the answer does not depend on the mix.
+"""
 
 from __future__ import annotations
 
-import itertools
 import math
-import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
-from services.hissrv.store import slices
-from services.hissrv.store.buckets import Bucket, Carry, columns, finish
-from services.hissrv.store.contract import Aggregate, Fill, Order, Point, Query
-from services.hissrv.store.window import File, connect
+from libs.errors import LimitError
+from services.hissrv.store import slices, stats
+from services.hissrv.store.answer import Carry, answer, intervals
+from services.hissrv.store.catalog import STEPS_MS, File, Tier
+from services.hissrv.store.contract import GOOD, Aggregate, Fill, Order, Points, Query
+from services.hissrv.store.edges import DAY_MS, edges
+from services.hissrv.store.parquet import Files, tier_rows
+from services.hissrv.store.slices import Samples
+from services.hissrv.store.stats import Integers, Stats
+from services.hissrv.store.window import catalog, connect
 
-# Files searched at once for what a series was before the range, newest first.
-_CARRY_FILES = 16
+# Samples held in memory at once, about 100 bytes each.
+CHUNK_ROWS: Final = 1_000_000
+# A single interval is worth a tier when it is this many of its steps long.
+STEPS_A_RANGE: Final = 16
+_SHORTEST_MS: Final = 1000
+_VALUES: Final = ["at_ms", "value", "quality", "image"]
+_ROWS: Final = ["step_ms", "start_ms", *Stats._fields[1:]]
 
 
 class Snapshot(NamedTuple):
-    """One consistent state of the store: a catalog and the rows that are not in it."""
+    """One consistent state of the store: the catalog, and the rows that are not in it, by series in sorted order.
+
+    refs: those of the query the store knows, sorted; `open` numbers its samples by them.
+    """
 
     files: list[File]
-    inside: pa.Table
-    before: pa.Table
+    tiers: list[Tier]
+    refs: list[str]
+    open: Samples
+    reasons: list[str]
 
 
-class _Held(NamedTuple):
-    """The newest sample of a series before a range, and the newest good one."""
+class Limits(NamedTuple):
+    """What a query may cost: rows read from disk, and the instant (monotonic seconds) to be done by."""
 
-    order: tuple[int, int] = (-1, -1)
-    value: float = math.nan
-    good_order: tuple[int, int] = (-1, -1)
-    good_value: float = math.nan
+    rows: int
+    until_s: float
+
+
+class _Segment(NamedTuple):
+    """A stretch of the range: of samples (step 0), or of a tier's rows."""
+
+    low: int
+    high: int
+    step: int
+
+
+class _Mixed(Exception):  # noqa: N818 - it is no error, but a way back
+    """The tiers can't answer this query; the samples can."""
 
 
 def snapshot(database: Path, query: Query) -> Snapshot:
@@ -42,172 +73,348 @@ def snapshot(database: Path, query: Query) -> Snapshot:
     db = connect(database, read_only=True)
     try:
         db.execute("BEGIN")
-        files = [File(*row) for row in db.execute("SELECT * FROM files ORDER BY max_at_ms DESC")]
+        files, tiers = catalog(db)
         size = int(db.execute("SELECT coalesce(max(id), 0) FROM series").fetchone()[0]) + 1
         reasons = [text for (text,) in db.execute("SELECT text FROM reasons ORDER BY id")]
-        wanted, refs = np.zeros(size, np.bool_), [""] * size
-        for ref in query.series:
-            row = db.execute("SELECT id FROM series WHERE ref = ?", (ref,)).fetchone()
-            if row:
-                wanted[row[0]], refs[row[0]] = True, ref
-        inside = _rows(db, wanted, "at_ms >= ? AND at_ms < ?", (query.start_ms, query.end_ms), refs, reasons)
-        where, bound = ("at_ms < ?", query.start_ms) if _needs_carry(query) else ("at_ms < ?", -1)
-        before = _rows(db, wanted, where, (bound,), refs, reasons)
+        number = np.full(size, -1, np.int32)
+        refs: list[str] = []
+        for ref in sorted(query.series):
+            if row := db.execute("SELECT id FROM series WHERE ref = ?", (ref,)).fetchone():
+                number[row[0]] = len(refs)
+                refs.append(ref)
+        low = -1 if query.carries else query.start_ms
+        rows = slices.select(db, number >= 0, "at_ms >= ? AND at_ms < ?", (low, query.end_ms))
         db.execute("COMMIT")
     finally:
         db.close()
-    return Snapshot(files, inside, before)
+    rows = rows._replace(series=number[rows.series])
+    return Snapshot(files, tiers, refs, rows, reasons)
 
 
-def _rows(
-    db: sqlite3.Connection, wanted: Any, where: str, parameters: tuple[int, ...], refs: list[str], reasons: list[str]
-) -> pa.Table:
-    return slices.table(slices.select(db, wanted, where, parameters), refs, reasons)
+class Reader:
+    """Answers one query."""
 
-
-def _needs_carry(query: Query) -> bool:
-    return query.fill is Fill.PREVIOUS or (
-        query.aggregate is not None and (query.aggregate.timed or query.aggregate is Aggregate.DELTA)
-    )
-
-
-class Answer:
-    """Answers one query on one DuckDB cursor."""
-
-    def __init__(self, cursor: Any, folder: Path, query: Query, state: Snapshot) -> None:
-        self._cursor = cursor
-        self._folder = folder
+    def __init__(self, raw: Files, tiers: Files, query: Query, state: Snapshot, limits: Limits) -> None:
+        self._raw = raw
+        self._tiers = tiers
         self._query = query
         self._state = state
+        self._limits = limits
+        self._read = 0
+        self._edges = edges(query) if query.aggregate else np.zeros(0, np.int64)
 
-    def points(self) -> dict[str, list[Point]]:
-        """Return the points by series."""
-        carry = self._carry() if _needs_carry(self._query) else {}
-        files = [
-            file
-            for file in self._state.files
-            if file.min_at_ms < self._query.end_ms and file.max_at_ms >= self._query.start_ms
-        ]
-        if self._query.aggregate is None:
-            return {ref: self._raw(ref, files, carry.get(ref, _Held())) for ref in self._query.series}
-        return self._buckets(files, carry)
-
-    def _source(self, files: list[File], rows: pa.Table) -> tuple[str, dict[str, Any]]:
-        """Return the SQL and parameters of the samples in some files and rows."""
-        self._cursor.register("open_rows", rows)
-        names = "series, at_ms, value, quality, reason, arrival"
-        sources = [f"SELECT {names} FROM open_rows"] if rows.num_rows or not files else []  # noqa: S608 - constants
-        parameters: dict[str, Any] = {}
-        if files:
-            sources.append(f"SELECT {names} FROM read_parquet($files)")  # noqa: S608 - constants
-            parameters["files"] = [str(self._folder / file.name) for file in files]
-        return "(" + " UNION ALL ".join(sources) + ")", parameters
-
-    def _raw(self, ref: str, files: list[File], held: _Held) -> list[Point]:
-        query = self._query
-        source, parameters = self._source(files, self._state.inside)
-        direction = "DESC" if query.order is Order.DESC else "ASC"
-        rows = self._cursor.execute(
-            f"SELECT at_ms, value, quality, reason FROM {source} "  # noqa: S608 - constants
-            "WHERE series = $ref AND at_ms >= $start AND at_ms < $end "
-            f"ORDER BY at_ms {direction}, arrival {direction} LIMIT $limit",
-            {**parameters, "ref": ref, "start": query.start_ms, "end": query.end_ms, "limit": query.limit},
-        ).fetchall()
-        points = [Point(at_ms, value, quality, reason or "") for at_ms, value, quality, reason in rows]
-        if query.fill is Fill.PREVIOUS and not math.isnan(held.value):
-            point = Point(query.start_ms, held.value, 192)
-            if query.order is Order.ASC and not (points and points[0].at_ms == query.start_ms):
-                points = [point, *points][: query.limit]
-            elif (
-                query.order is Order.DESC
-                and len(points) < query.limit
-                and not (points and points[-1].at_ms == query.start_ms)
-            ):
-                points.append(point)
-        return points
-
-    def _buckets(self, files: list[File], carry: dict[str, _Held]) -> dict[str, list[Point]]:
-        query = self._query
-        source, parameters = self._source(files, self._state.inside)
-        bucket = "at_ms - at_ms % $step" if query.interval_ms else "$start"
-        samples = (
-            f"SELECT series, at_ms, arrival, CASE WHEN quality = 192 THEN value END AS v, {bucket} AS bucket "  # noqa: S608 - constants
-            f"FROM {source} WHERE series IN (SELECT unnest($refs)) AND at_ms >= $start AND at_ms < $end"
-        )
-        step = {"step": query.interval_ms} if query.interval_ms else {}
-        if query.aggregate is not None and query.aggregate.timed:
-            edge = "least(bucket + $step, $edge)" if query.interval_ms else "$edge"
-            samples = (
-                "SELECT *, greatest(0, least($edge, coalesce(lead(at_ms) OVER ("  # noqa: S608 - constants
-                f"PARTITION BY series, bucket ORDER BY at_ms, arrival), {edge})) - at_ms) AS span_ms FROM ({samples})"
-            )
-            parameters["edge"] = min(query.end_ms, query.now_ms)
-        rows = self._cursor.execute(
-            f"SELECT series, bucket, {columns(query)} FROM ({samples}) GROUP BY series, bucket ORDER BY series, bucket",  # noqa: S608 - constants
-            {**parameters, **step, "refs": query.series, "start": query.start_ms, "end": query.end_ms},
-        ).fetchall()
-        found: dict[str, list[Bucket]] = {ref: [] for ref in query.series}
-        for ref, group in itertools.groupby(rows, key=lambda row: row[0]):
-            found[ref] = [_bucket(row) for row in group]
-        return {
-            ref: finish(query, found[ref], Carry(held.value, held.good_value))
-            for ref in query.series
-            for held in [carry.get(ref, _Held())]
+    def points(self) -> dict[str, Points]:
+        """Return the points by series, in the order they were asked for."""
+        query, refs = self._query, self._state.refs
+        carry = self._carry() if query.carries else [Carry()] * len(refs)
+        if query.aggregate is None:
+            found = dict(zip(refs, self._samples(carry), strict=True))
+            nothing = Points(*_no_points(), [])
+            return {ref: found.get(ref, nothing) for ref in query.series}
+        try:
+            rows = self._rows(tiers=query.tiers)
+        except _Mixed:
+            rows = self._rows(tiers=False)
+        bounds = np.searchsorted(rows.series, np.arange(len(refs) + 1))
+        found = {
+            ref: answer(query, self._edges, rows.pick(slice(bounds[at], bounds[at + 1])), carry[at])
+            for at, ref in enumerate(refs)
         }
+        none = stats.empty()
+        return {ref: found[ref] if ref in found else answer(query, self._edges, none, Carry()) for ref in query.series}
 
-    def _carry(self) -> dict[str, _Held]:
-        """Return what each series was just before the range: rows first, then files, newest first."""
+    def _spend(self, rows: int) -> None:
+        """Count what is read; a query that costs too much ends here."""
+        self._read += rows
+        if self._read > self._limits.rows:
+            raise LimitError(
+                f"the query reads more than {self._limits.rows} samples; take an interval of 1m, 15m, 1h or 1d "
+                "(they are kept ready), a shorter range, or fewer series"
+            )
+        if time.monotonic() > self._limits.until_s:
+            raise LimitError("the query took too long; take a longer interval, a shorter range, or fewer series")
+
+    # Aggregates
+
+    def _rows(self, *, tiers: bool) -> Stats:
+        """Return the rows of all series, none of which crosses an interval's edge."""
+        parts: list[Stats] = []
+        segments = self._segments(self._step() if tiers else 0)
+        for low, high, step in segments:
+            if step:
+                parts.append(self._tier(low, high, step))
+            else:
+                for begin, end in self._chunks(low, high):
+                    rows = self._stats(begin, end)
+                    if len(rows.series):
+                        timed = self._query.aggregate and self._query.aggregate.timed
+                        now_ms = self._query.now_ms if timed else None
+                        starts = intervals(self._edges, rows)
+                        rows = stats.fold(rows, starts, now_ms=now_ms, counter=self._query.counter)
+                    parts.append(rows)
+        return stats.concatenate([part for part in parts if len(part.series)])
+
+    def _step(self) -> int:
+        """Return the longest step whose rows cross no edge and that is worth its cuts, 0 for none."""
+        inner = self._edges[1:-1]
+        span = int(np.diff(self._edges).min()) if len(inner) > 1 else self._query.end_ms - self._query.start_ms
+        for step in STEPS_MS:
+            fits = step <= span if len(inner) > 1 else step * STEPS_A_RANGE <= span
+            if fits and not (inner % step).any():
+                return step
+        return 0
+
+    def _segments(self, step: int) -> list[_Segment]:
         query = self._query
-        found = {ref: _Held() for ref in query.series}
-        self._look_before(found, [], self._state.before)
-        files = [file for file in self._state.files if file.min_at_ms < query.start_ms]
-        while files:
-            reach = min(query.start_ms, files[0].max_at_ms)
-            # Only delta asks for the last good value behind a bad one.
-            missing = [
-                ref
-                for ref, held in found.items()
-                if (held.good_order if query.aggregate is Aggregate.DELTA else held.order)[0] <= reach
-            ]
-            if not missing:
-                break
-            self._look_before(found, files[:_CARRY_FILES], self._state.before.slice(0, 0))
-            files = files[_CARRY_FILES:]
+        if not step:
+            return [_Segment(query.start_ms, query.end_ms, 0)]
+        ready = self._ready(step, query.start_ms, query.end_ms)
+        until = min(query.end_ms, query.now_ms)
+        found: list[_Segment] = []
+        at = query.start_ms
+        for day in sorted(ready):
+            low = max(day * DAY_MS, query.start_ms + -query.start_ms % step)
+            high = min((day + 1) * DAY_MS, until - until % step)
+            if low >= high:
+                continue
+            if at < low:
+                found.append(_Segment(at, low, 0))
+            if found and found[-1].step and found[-1].high == low:
+                found[-1] = found[-1]._replace(high=high)
+            else:
+                found.append(_Segment(low, high, step))
+            at = high
+        if at < query.end_ms:
+            found.append(_Segment(at, query.end_ms, 0))
         return found
 
-    def _look_before(self, found: dict[str, _Held], files: list[File], rows: pa.Table) -> None:
-        source, parameters = self._source(files, rows)
-        answer = self._cursor.execute(
-            "SELECT series, max((at_ms, arrival)), arg_max(coalesce(v, 'nan'::DOUBLE), (at_ms, arrival)), "  # noqa: S608 - constants
-            "max((at_ms, arrival)) FILTER (v IS NOT NULL), arg_max(v, (at_ms, arrival)) FROM ("
-            f"SELECT series, at_ms, arrival, CASE WHEN quality = 192 THEN value END AS v FROM {source} "
-            "WHERE series IN (SELECT unnest($refs)) AND at_ms < $start) GROUP BY series",
-            {**parameters, "refs": list(found), "start": self._query.start_ms},
-        ).fetchall()
-        for ref, order, value, good_order, good_value in answer:
-            held = found[ref]
-            if tuple(order) > held.order:
-                held = held._replace(order=tuple(order), value=value)
-            if good_order is not None and tuple(good_order) > held.good_order:
-                held = held._replace(good_order=tuple(good_order), good_value=good_value)
-            found[ref] = held
+    def _ready(self, step: int, low: int, high: int) -> set[int]:
+        """Return the days that overlap a stretch and whose tiers of a step hold all there is."""
+        days, tiers = self._sealed()
+        open_days = set(np.unique(self._state.open.at_ms // DAY_MS).tolist())
+        lacking = {tier.day for tier in tiers if step == STEPS_MS[-1] and tier.fine is None}
+        return {day for day in days - open_days - lacking if (day + 1) * DAY_MS > low and day * DAY_MS < high}
+
+    def _sealed(self) -> tuple[set[int], list[Tier]]:
+        """Return the days whose every raw file has tiers made from it, and those tiers."""
+        made = {tier.raw: tier for tier in self._state.tiers}
+        other = {
+            day for file in self._state.files if file.name not in made for day in range(file.day, file.last_day + 1)
+        }
+        tiers = [made[file.name] for file in self._state.files if file.name in made and file.day not in other]
+        return {tier.day for tier in tiers}, tiers
+
+    def _tier(self, low: int, high: int, step: int) -> Stats:
+        """Return a tier's rows of a stretch."""
+        _, tiers = self._sealed()
+        of: dict[str, set[int]] = {}
+        for tier in tiers:
+            name = tier.fine if step == STEPS_MS[-1] else tier.coarse
+            if name and low < (tier.day + 1) * DAY_MS and high > tier.day * DAY_MS:
+                of.setdefault(name, set()).add(tier.day)
+        parts = []
+        for name, wanted in of.items():
+            begin, end = max(low, min(wanted) * DAY_MS), min(high, (max(wanted) + 1) * DAY_MS)
+            self._spend(self._tiers.cost(name, self._state.refs, begin, end))
+            read = self._tiers.read(name, self._state.refs, begin, end, _ROWS)
+            rows = tier_rows(read)
+            keep = read.columns["step_ms"] == step
+            if len(wanted) < max(wanted) - min(wanted) + 1:
+                keep &= np.isin(read.columns["start_ms"] // DAY_MS, list(wanted))
+            parts.append(rows if keep.all() else rows.pick(keep))
+        rows = stats.concatenate([part for part in parts if len(part.series)])
+        twice = (rows.series[1:] == rows.series[:-1]) & (rows.first_at[1:] // step == rows.first_at[:-1] // step)
+        # A series in two retentions has two rows a step; a counter that fell is read by the query's own rules.
+        counter = self._query.counter
+        if twice.any() or (counter and (rows.falls.any() or (rows.leap > counter.max_step).any())):
+            raise _Mixed
+        return rows
+
+    # Samples
+
+    def _chunks(self, low: int, high: int, *, reverse: bool = False) -> Iterator[tuple[int, int]]:
+        """Yield parts of a stretch that fit into memory."""
+        cost = sum(self._raw.cost(name, self._state.refs, low, high) for name in self._overlapping(low, high))
+        if cost <= CHUNK_ROWS or high - low <= _SHORTEST_MS:
+            self._spend(cost)
+            yield low, high
+            return
+        middle = (low + high) // 2
+        if high - low > 2 * DAY_MS:
+            middle -= middle % DAY_MS
+        halves = [(low, middle), (middle, high)]
+        for begin, end in reversed(halves) if reverse else halves:
+            yield from self._chunks(begin, end, reverse=reverse)
+
+    def _overlapping(self, low: int, high: int) -> list[str]:
+        return [file.name for file in self._state.files if file.min_at_ms < high and file.max_at_ms >= low]
+
+    def _gather(
+        self, low: int, high: int, columns: list[str], only: Integers | None = None
+    ) -> tuple[Integers, dict[str, Any]]:
+        """Return the samples in low <= instant < high, of all or of some series: one an instant, sorted by both."""
+        refs = self._state.refs if only is None else [self._state.refs[at] for at in only.tolist()]
+        found = [self._raw.read(name, refs, low, high, columns) for name in self._overlapping(low, high)]
+        parts = [
+            (read.series if only is None else only[read.series], [read.columns[name] for name in columns])
+            for read in found
+            if len(read.series)
+        ]
+        keep = (self._state.open.at_ms >= low) & (self._state.open.at_ms < high)
+        if only is not None:
+            keep &= np.isin(self._state.open.series, only)
+        if keep.any():
+            inside = self._state.open.pick(keep)
+            parts.append((inside.series.astype(np.int64), [self._open_column(inside, name) for name in columns]))
+        if not parts:
+            return np.zeros(0, np.int64), {name: np.zeros(0, np.int64) for name in columns}
+        series = parts[0][0] if len(parts) == 1 else np.concatenate([one for one, _ in parts])
+        of = {
+            name: parts[0][1][at] if len(parts) == 1 else np.concatenate([one[at] for _, one in parts])
+            for at, name in enumerate(columns)
+        }
+        at_ms = of["at_ms"]
+        later = (series[1:] > series[:-1]) | ((series[1:] == series[:-1]) & (at_ms[1:] > at_ms[:-1]))
+        if later.all():
+            return series, of
+        order = np.lexsort((of["image"], at_ms, series))
+        order = order[slices.last_of_each(series[order], at_ms[order])]
+        return series[order], {name: column[order] for name, column in of.items()}
+
+    def _open_column(self, inside: Samples, name: str) -> Any:
+        match name:
+            case "at_ms":
+                return inside.at_ms
+            case "value":
+                return inside.value
+            case "quality":
+                return slices.numbers_of(self._state.reasons)[inside.quality]
+            case "reason":
+                return np.array(self._state.reasons, object)[inside.quality]
+            case _:
+                return inside.image
+
+    def _stats(self, low: int, high: int, only: Integers | None = None) -> Stats:
+        series, of = self._gather(low, high, _VALUES, only)
+        if not len(series):
+            return stats.empty()
+        value = np.where(of["quality"] == GOOD, of["value"], math.nan)
+        return stats.of_samples(series, of["at_ms"], value)
+
+    def _samples(self, carry: list[Carry]) -> list[Points]:
+        """Return raw points of each series; no more is read than the limit asks for."""
+        query, count = self._query, len(self._state.refs)
+        found: list[list[Points]] = [[] for _ in range(count)]
+        missing = np.full(count, query.limit)
+        backward = query.order is Order.DESC
+        for low, high in self._chunks(query.start_ms, query.end_ms, reverse=backward):
+            series, of = self._gather(low, high, [*_VALUES, "reason"])
+            bounds = np.searchsorted(series, np.arange(count + 1))
+            for number in np.flatnonzero((bounds[1:] > bounds[:-1]) & (missing > 0)).tolist():
+                at = np.arange(bounds[number], bounds[number + 1])
+                at = (at[::-1] if backward else at)[: missing[number]]
+                found[number].append(
+                    Points(
+                        of["at_ms"][at], of["value"][at], of["quality"][at], np.ones(len(at)), of["reason"][at].tolist()
+                    )
+                )
+                missing[number] -= len(at)
+            if not (missing > 0).any():
+                break
+        return [self._with_held(_joined(parts), carry[at].held) for at, parts in enumerate(found)]
+
+    def _with_held(self, points: Points, held: float) -> Points:
+        """Add the value held at the start, where the query asks for it."""
+        query = self._query
+        if query.fill is not Fill.PREVIOUS or math.isnan(held) or (points.at_ms == query.start_ms).any():
+            return points
+        first = Points(
+            np.array([query.start_ms], np.int64), np.array([held]), np.array([GOOD], np.uint8), np.ones(1), [""]
+        )
+        if query.order is Order.DESC:
+            return points if len(points.at_ms) >= query.limit else _joined([points, first])
+        return _cut(_joined([first, points]), query.limit)
+
+    # What was before the range
+
+    def _carry(self) -> list[Carry]:
+        """Return what each series was just before the range: newest first, day by day, by the tiers where they are."""
+        count = len(self._state.refs)
+        held, good = np.full(count, math.nan), np.full(count, math.nan)
+        # Only delta asks for the last good value behind a bad one.
+        delta = self._query.aggregate is Aggregate.DELTA
+        unknown, never_good = np.ones(count, np.bool_), np.ones(count, np.bool_)
+        for look in self._earlier():
+            missing = np.flatnonzero(never_good if delta else unknown)
+            if not len(missing):
+                break
+            rows = look(missing)
+            for rows_of, known, into, name in (
+                (rows, unknown, held, "held"),
+                (rows.pick(rows.good > 0), never_good, good, "last"),
+            ):
+                if len(rows_of.series):
+                    last = np.append(rows_of.series[1:] != rows_of.series[:-1], [True])
+                    series, value = rows_of.series[last], getattr(rows_of, name)[last]
+                    fresh = known[series]
+                    into[series[fresh]] = value[fresh]
+                    known[series] = False
+        return [Carry(float(one), float(two)) for one, two in zip(held, good, strict=True)]
+
+    def _earlier(self) -> Iterator[Callable[[Integers], Stats]]:
+        """Yield ways to look for rows of some series before the range, from the newest stretch to the oldest."""
+        start = self._query.start_ms
+        _, tiers = self._sealed()
+        ready = {day for day in self._ready(DAY_MS, 0, start) if (day + 1) * DAY_MS <= start}
+        raw = {day for file in self._state.files for day in range(file.day, file.last_day + 1)}
+        raw |= set(np.unique(self._state.open.at_ms // DAY_MS).tolist())
+        of: dict[str, set[int]] = {}
+        for tier in tiers:
+            if tier.day in ready:
+                of.setdefault(tier.coarse, set()).add(tier.day)
+        sources: list[tuple[int, str]] = [(day, "") for day in raw - ready if day * DAY_MS < start]
+        # A month with a day that is read from samples is read day by day, so that the order in time is kept.
+        for name, days in of.items():
+            low, high = min(days), max(days)
+            whole = not any(low < day < high for day, other in sources if not other)
+            sources += [(high, name)] if whole else [(day, name) for day in days]
+            if not whole:
+                of[name] = set()
+        for day, name in sorted(sources, reverse=True):
+            if name:
+                yield partial(self._of_days, name, of[name] or {day})
+            else:
+                for low, high in self._chunks(day * DAY_MS, min(start, (day + 1) * DAY_MS), reverse=True):
+                    yield partial(self._stats, low, high)
+
+    def _of_days(self, name: str, days: set[int], missing: Integers) -> Stats:
+        refs = [self._state.refs[at] for at in missing.tolist()]
+        low, high = min(days) * DAY_MS, (max(days) + 1) * DAY_MS
+        self._spend(self._tiers.cost(name, refs, low, high))
+        read = self._tiers.read(name, refs, low, high, _ROWS)
+        keep = (read.columns["step_ms"] == DAY_MS) & np.isin(read.columns["start_ms"] // DAY_MS, list(days))
+        rows = tier_rows(read).pick(keep)
+        return rows._replace(series=missing[rows.series])
 
 
-def _bucket(row: tuple[Any, ...]) -> Bucket:
-    _, start_ms, samples, good, value, first, last, held, first_at_ms, inner, covered_ms = row
-    return Bucket(
-        start_ms,
-        samples,
-        good,
-        _number(value),
-        _number(first),
-        _number(last),
-        _number(held),
-        first_at_ms or 0,
-        _number(inner),
-        int(covered_ms or 0),
+def _no_points() -> tuple[Any, Any, Any, Any]:
+    return np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.uint8), np.zeros(0)
+
+
+def _joined(parts: list[Points]) -> Points:
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return Points(*_no_points(), [])
+    return Points(
+        np.concatenate([part.at_ms for part in parts]),
+        np.concatenate([part.value for part in parts]),
+        np.concatenate([part.quality for part in parts]),
+        np.concatenate([part.share for part in parts]),
+        [reason for part in parts for reason in part.reason or ()],
     )
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
+def _cut(points: Points, limit: int) -> Points:
+    reason = None if points.reason is None else points.reason[:limit]
+    return Points(points.at_ms[:limit], points.value[:limit], points.quality[:limit], points.share[:limit], reason)

@@ -4,37 +4,36 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from services.hissrv.store.contract import quality_number
+from services.hissrv.store.parquet import SAMPLES, texts
 
 _CHUNK_ROWS = 2048
 
 
 class Samples(NamedTuple):
-    """Samples as columns: series number, instant, arrival of the row, value (NaN: none), quality number."""
+    """Samples as columns: series number, instant, image number, value (NaN: none), quality number."""
 
     series: NDArray[np.int32]
     at_ms: NDArray[np.int64]
-    arrival: NDArray[np.int64]
+    image: NDArray[np.int64]
     value: NDArray[np.float64]
     quality: NDArray[np.uint8]
 
     def pick(self, where: NDArray[np.bool_] | NDArray[np.intp]) -> Samples:
         """Return the samples of a mask or of positions."""
-        return Samples(
-            self.series[where], self.at_ms[where], self.arrival[where], self.value[where], self.quality[where]
-        )
+        return Samples(self.series[where], self.at_ms[where], self.image[where], self.value[where], self.quality[where])
 
 
 def chunks(db: sqlite3.Connection, where: str, parameters: tuple[int, ...]) -> Iterator[Samples]:
     """Yield the samples of the rows that match, some thousand rows at a time."""
     cursor = db.execute(
-        f"SELECT arrival, at_ms, series, value, quality FROM rows WHERE {where} ORDER BY arrival",  # noqa: S608 - our own text
+        f"SELECT image, at_ms, series, value, quality FROM rows WHERE {where} ORDER BY arrival",  # noqa: S608 - our own text
         parameters,
     )
     while rows := cursor.fetchmany(_CHUNK_ROWS):
@@ -60,34 +59,38 @@ def select(db: sqlite3.Connection, wanted: NDArray[np.bool_], where: str, parame
     return Samples(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-SCHEMA = pa.schema(
-    [
-        pa.field("series", pa.dictionary(pa.int32(), pa.string()), nullable=False),
-        pa.field("at_ms", pa.int64(), nullable=False),
-        pa.field("value", pa.float64()),
-        pa.field("quality", pa.uint8(), nullable=False),
-        pa.field("reason", pa.dictionary(pa.int32(), pa.string()), nullable=False),
-        pa.field("arrival", pa.int64(), nullable=False),
-    ]
-)
+def unique(samples: Samples, rank: NDArray[np.int64]) -> Samples:
+    """Return samples sorted by the rank of their series, then instant: one an instant, of the highest image number."""
+    order = np.lexsort((samples.image, samples.at_ms, rank[samples.series]))  # stable: the later one stays
+    ordered = samples.pick(order)
+    return ordered.pick(last_of_each(ordered.series, ordered.at_ms))
 
 
-def table(samples: Samples, refs: list[str], reasons: list[str]) -> pa.Table:
+def last_of_each(series: NDArray[Any], at_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return a mask of the last of each run of one series and instant."""
+    keep = np.ones(len(series), np.bool_)
+    keep[:-1] = (series[1:] != series[:-1]) | (at_ms[1:] != at_ms[:-1])
+    return keep
+
+
+def table(samples: Samples, refs: list[str], reasons: list[str]) -> Any:
     """Return samples as the Arrow table of a Parquet file.
 
     refs: reference by series number; reasons: quality text by quality number.
     """
-    numbers, index = np.unique(samples.series, return_inverse=True)
-    used = pa.array([refs[number] for number in numbers], pa.string())
-    quality = np.array([quality_number(text) for text in reasons], np.uint8)[samples.quality]
     return pa.Table.from_arrays(
         [
-            pa.DictionaryArray.from_arrays(pa.array(index.astype(np.int32)), used),
+            texts(samples.series, refs),
             pa.array(samples.at_ms),
             pa.array(samples.value, mask=np.isnan(samples.value)),
-            pa.array(quality),
-            pa.DictionaryArray.from_arrays(pa.array(samples.quality.astype(np.int32)), pa.array(reasons, pa.string())),
-            pa.array(samples.arrival),
+            pa.array(numbers_of(reasons)[samples.quality]),
+            texts(samples.quality, reasons),
+            pa.array(samples.image),
         ],
-        schema=SCHEMA,
+        schema=SAMPLES,
     )
+
+
+def numbers_of(reasons: list[str]) -> NDArray[np.uint8]:
+    """Return the quality number of each text."""
+    return np.array([quality_number(text) for text in reasons], np.uint8)

@@ -15,18 +15,23 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from libs.redis.queue import EntryId
+from services.hissrv.store.catalog import File, Tier
 from services.hissrv.store.contract import Entry, Written
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 MAX_REASONS: Final = 250
 # A Redis that crashed may bring back entries whose deletion it lost: ids are known at least this long.
 REMEMBER_MS: Final = 3_600_000
+_FROM_1: Final = """
+ALTER TABLE rows ADD COLUMN image INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE latest ADD COLUMN image INTEGER NOT NULL DEFAULT 0;
+"""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS series(id INTEGER PRIMARY KEY, ref TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS reasons(id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
@@ -34,27 +39,23 @@ CREATE TABLE IF NOT EXISTS windows(
   id INTEGER PRIMARY KEY AUTOINCREMENT, opened_ms INTEGER NOT NULL, points INTEGER NOT NULL, closed INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS rows(
   arrival INTEGER PRIMARY KEY AUTOINCREMENT, window INTEGER NOT NULL, at_ms INTEGER NOT NULL,
-  retention INTEGER NOT NULL, series BLOB NOT NULL, value BLOB NOT NULL, quality BLOB);
+  retention INTEGER NOT NULL, series BLOB NOT NULL, value BLOB NOT NULL, quality BLOB,
+  image INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS entries(
   ms INTEGER NOT NULL, seq INTEGER NOT NULL, written_ms INTEGER NOT NULL, PRIMARY KEY(ms, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS files(
   name TEXT PRIMARY KEY, min_at_ms INTEGER NOT NULL, max_at_ms INTEGER NOT NULL, rows INTEGER NOT NULL,
   bytes INTEGER NOT NULL, retention INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS latest(
-  series INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, value REAL, quality INTEGER NOT NULL);
+  series INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, value REAL, quality INTEGER NOT NULL,
+  image INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS tiers(name TEXT PRIMARY KEY, rows INTEGER NOT NULL, bytes INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS tier_days(
+  day INTEGER NOT NULL, retention INTEGER NOT NULL, raw TEXT NOT NULL, fine TEXT, coarse TEXT NOT NULL,
+  PRIMARY KEY(day, retention)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS numbers(name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 INSERT OR IGNORE INTO reasons(id, text) VALUES (0, ''), (1, 'bad:other'), (2, 'uncertain:other');
 """
-
-
-class File(NamedTuple):
-    """A cataloged Parquet file; `retention` in days, 0 for the store's own setting."""
-
-    name: str
-    min_at_ms: int
-    max_at_ms: int
-    rows: int
-    bytes: int
-    retention: int
 
 
 class Newest:
@@ -64,6 +65,7 @@ class Newest:
         self.at_ms = np.full(0, -1, np.int64)
         self.value = np.full(0, np.nan)
         self.quality = np.zeros(0, np.uint8)
+        self.image = np.zeros(0, np.int64)
 
     def reserve(self, count: int) -> None:
         """Make room for series numbers below `count`."""
@@ -73,17 +75,20 @@ class Newest:
             self.at_ms = np.concatenate([self.at_ms, np.full(grow, -1, np.int64)])
             self.value = np.concatenate([self.value, np.full(grow, np.nan)])
             self.quality = np.concatenate([self.quality, np.zeros(grow, np.uint8)])
+            self.image = np.concatenate([self.image, np.zeros(grow, np.int64)])
 
-    def update(self, at_ms: int, series: NDArray[np.int32], value: bytes, quality: bytes | None) -> None:
-        """Take the samples of a row that are not older than what is known."""
-        fresh = self.at_ms[series] <= at_ms
+    def update(self, at_ms: int, series: NDArray[np.int32], value: bytes, quality: bytes | None, image: int) -> None:
+        """Take the samples of a row that are not older than what is known; at one instant the higher image stays."""
+        known = self.at_ms[series]
+        fresh = (known < at_ms) | ((known == at_ms) & (self.image[series] <= image))
         where = series[fresh]
         self.at_ms[where] = at_ms
         self.value[where] = np.frombuffer(value)[fresh]
         self.quality[where] = 0 if quality is None else np.frombuffer(quality, np.uint8)[fresh]
+        self.image[where] = image
 
 
-_Row = tuple[int, int, int, bytes, bytes, bytes | None]
+_Row = tuple[int, int, int, bytes, bytes, bytes | None, int]
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
@@ -92,6 +97,24 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     db = sqlite3.connect(f"file:{path}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False)
     db.execute("PRAGMA busy_timeout=10000")
     return db
+
+
+def catalog(db: sqlite3.Connection) -> tuple[list[File], list[Tier]]:
+    """Return the files of samples, and the days that have tiers."""
+    files = [File(*row) for row in db.execute("SELECT name, min_at_ms, max_at_ms, rows, bytes, retention FROM files")]
+    return sorted(files), [Tier(*row) for row in db.execute("SELECT * FROM tier_days ORDER BY day, retention")]
+
+
+def next_number(path: Path) -> int:
+    """Return a number no file's name had before; on a connection of its own, for another thread than the writer's."""
+    db = connect(path)
+    try:
+        row = db.execute(
+            "INSERT INTO numbers VALUES ('files', 1) ON CONFLICT(name) DO UPDATE SET value = value + 1 RETURNING value"
+        ).fetchone()
+    finally:
+        db.close()
+    return int(row[0])
 
 
 class Window:
@@ -110,9 +133,11 @@ class Window:
         self._db = connect(path)
         self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
         version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-        if version not in {0, FORMAT}:
+        if version > FORMAT:
             self._db.close()
             raise sqlite3.DatabaseError(f"{path} has format {version}, this version knows {FORMAT}")
+        if version == 1:
+            self._db.executescript(f"BEGIN; {_FROM_1} PRAGMA user_version=2; COMMIT;")
         self._db.executescript(_SCHEMA + f"PRAGMA user_version={FORMAT};")
         self._load_names()
         self._load_newest()
@@ -128,14 +153,16 @@ class Window:
     def _load_newest(self) -> None:
         """Take the newest samples as of the last compaction, then the rows since."""
         self.newest.reserve(len(self.series) + 1)
-        for series, at_ms, value, quality in self._db.execute("SELECT series, at_ms, value, quality FROM latest"):
-            self.newest.at_ms[series] = at_ms
+        for series, at_ms, value, quality, image in self._db.execute(
+            "SELECT series, at_ms, value, quality, image FROM latest"
+        ):
+            self.newest.at_ms[series], self.newest.image[series] = at_ms, image
             self.newest.value[series] = np.nan if value is None else value
             self.newest.quality[series] = quality
-        for at_ms, series, value, quality in self._db.execute(
-            "SELECT at_ms, series, value, quality FROM rows ORDER BY arrival"
+        for at_ms, series, value, quality, image in self._db.execute(
+            "SELECT at_ms, series, value, quality, image FROM rows ORDER BY arrival"
         ):
-            self.newest.update(at_ms, np.frombuffer(series, np.int32), value, quality)
+            self.newest.update(at_ms, np.frombuffer(series, np.int32), value, quality, image)
 
     def write(self, entries: list[Entry], forget_before: EntryId | None, now_ms: int) -> Written:
         """Append the entries that are new, in one transaction."""
@@ -152,7 +179,9 @@ class Window:
                 rows.extend(self._encode(entry))
             samples = sum(len(row[3]) for row in rows) // 4
             self._db.executemany(
-                "INSERT INTO rows(window, at_ms, retention, series, value, quality) VALUES (?, ?, ?, ?, ?, ?)", rows
+                "INSERT INTO rows(window, at_ms, retention, series, value, quality, image) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                rows,
             )
             self._db.execute("UPDATE windows SET points = points + ? WHERE id = ?", (samples, self._window))
             if forget_before is not None:
@@ -165,8 +194,8 @@ class Window:
             self._rollback()
             self._load_names()
             raise
-        for _, at_ms, _, series, value, quality in rows:
-            self.newest.update(at_ms, np.frombuffer(series, np.int32), value, quality)
+        for _, at_ms, _, series, value, quality, image in rows:
+            self.newest.update(at_ms, np.frombuffer(series, np.int32), value, quality, image)
         self._points += samples
         self.close_due(now_ms)
         return Written(samples, repeated)
@@ -183,7 +212,8 @@ class Window:
             values = np.ascontiguousarray(part.values, np.float64)
             if len(values) != len(numbers) or (quality is not None and len(quality) != len(numbers)):
                 raise ValueError(f"entry {entry.id}: {len(numbers)} series, {len(values)} values")
-            rows.append((self._window, part.at_ms, part.retention_days, numbers.tobytes(), values.tobytes(), quality))
+            found = (self._window, part.at_ms, part.retention_days, numbers.tobytes(), values.tobytes(), quality)
+            rows.append((*found, entry.image))
         return rows
 
     def _series_id(self, ref: str) -> int:
@@ -225,12 +255,31 @@ class Window:
         """Return the closed windows whose rows wait for compaction, oldest first."""
         return [number for (number,) in self._db.execute("SELECT id FROM windows WHERE closed = 1 ORDER BY id")]
 
-    def switch(self, *, add: list[File], remove: list[str] | None = None, window: int | None = None) -> None:
-        """Change the catalog and drop a compacted window's rows, in one transaction: the moment of truth."""
+    def switch(
+        self,
+        *,
+        add: list[File],
+        remove: list[str] | None = None,
+        window: int | None = None,
+        tiers: list[tuple[str, int, int]] | None = None,
+        tier_days: list[Tier] | None = None,
+    ) -> list[str]:
+        """Change the catalog and drop a compacted window's rows, in one transaction: the moment of truth.
+
+        tiers: name, rows and bytes of new files of tiers. Returns the tiers' files that nothing points to any more.
+        """
+        gone = [(name,) for name in remove or []]
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            self._db.executemany("DELETE FROM files WHERE name = ?", [(name,) for name in remove or []])
+            self._db.executemany("DELETE FROM files WHERE name = ?", gone)
+            self._db.executemany("DELETE FROM tier_days WHERE raw = ?", gone)
             self._db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", add)
+            self._db.executemany("INSERT OR REPLACE INTO tiers VALUES (?, ?, ?)", tiers or [])
+            self._db.executemany("INSERT OR REPLACE INTO tier_days VALUES (?, ?, ?, ?, ?)", tier_days or [])
+            unused = self._db.execute(
+                "DELETE FROM tiers WHERE name NOT IN (SELECT coarse FROM tier_days) AND name NOT IN "
+                "(SELECT fine FROM tier_days WHERE fine IS NOT NULL) RETURNING name"
+            ).fetchall()
             if window is not None:
                 self._keep_newest()
                 self._db.execute("DELETE FROM rows WHERE window = ?", (window,))
@@ -239,17 +288,24 @@ class Window:
         except BaseException:
             self._rollback()
             raise
+        return [name for (name,) in unused]
+
+    def forget_tiers(self, raw: list[str]) -> None:
+        """Forget the tiers of some days' files: they are made again."""
+        self._db.executemany("DELETE FROM tier_days WHERE raw = ?", [(name,) for name in raw])
+        self.switch(add=[])
 
     def _keep_newest(self) -> None:
         known = np.flatnonzero(self.newest.at_ms >= 0)
         values = [None if np.isnan(value) else float(value) for value in self.newest.value[known]]
         self._db.executemany(
-            "INSERT OR REPLACE INTO latest VALUES (?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO latest VALUES (?, ?, ?, ?, ?)",
             zip(
                 known.tolist(),
                 self.newest.at_ms[known].tolist(),
                 values,
                 self.newest.quality[known].tolist(),
+                self.newest.image[known].tolist(),
                 strict=True,
             ),
         )
@@ -260,7 +316,15 @@ class Window:
 
     def files(self) -> list[File]:
         """Return the catalog."""
-        return [File(*row) for row in self._db.execute("SELECT * FROM files ORDER BY name")]
+        return catalog(self._db)[0]
+
+    def tiers(self) -> list[Tier]:
+        """Return the days that have tiers."""
+        return catalog(self._db)[1]
+
+    def tier_files(self) -> list[str]:
+        """Return the names of the tiers' files."""
+        return [name for (name,) in self._db.execute("SELECT name FROM tiers ORDER BY name")]
 
     def open_points(self) -> int:
         """Return how many samples are not in Parquet yet."""

@@ -34,8 +34,8 @@ async def test_a_store_that_takes_nothing_is_an_alarm_until_it_does(
     await functions.call("alarm_system_configure", None, {"store": {"on_delay_ms": 0}})
     channel = Channel(functions)
     await channel.claim()
-    await channel.send(1, section("T", {"1": 1}))
     async with running(create_app, settings(redis_server, tmp_path, 0.001)):
+        await channel.send(1, section("T", {"1": 1}))
         found = await wait_until(lambda: alarm("New"), "the alarm is there")
         assert found
         assert "% full, history stops at" in found["title"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import signal
+import json
 import sys
 from pathlib import Path
 
@@ -14,38 +14,67 @@ from libs import clock
 from libs.errors import UnavailableError
 from libs.redis.queue import EntryId
 from services.hissrv.store.contract import Entry, Part, Query
+from services.hissrv.store.edges import DAY_MS
 from services.hissrv.store.embedded import EmbeddedStore
 from services.hissrv.store.window import REMEMBER_MS
 
 SERIES = [f"comsrv:1001:T:{number}" for number in range(1, 6)]
 
-# Runs compaction or a merge up to a step, then dies as by a power cut. argv: folder, step.
+# Maintains copies of a store, and dies as by a power cut at the first step, the second, ... until one run ends.
+# A step is each file opened for writing, renamed or removed, and each transaction of the catalog, before and after.
+# argv: folder, folder of the copies, instant.
 CHILD = """
-import asyncio, os, signal, sys
+import asyncio, itertools, os, shutil, signal, sys
 from pathlib import Path
-from services.hissrv.store.compact import Compactor
+from services.hissrv.store.edges import DAY_MS
 from services.hissrv.store.embedded import EmbeddedStore
+from services.hissrv.store.window import Window
 
-async def main(folder, step):
-    store = EmbeddedStore(Path(folder))
+left = None
+
+def step(*_):
+    global left
+    if left is not None:
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+def audit(event, arguments):
+    opened = event == "open" and isinstance(arguments[1], str) and "w" in arguments[1]
+    if opened or event in {"os.rename", "os.remove"}:
+        step()
+
+def around(method):
+    def run(*arguments, **more):
+        step()
+        done = method(*arguments, **more)
+        step()
+        return done
+    return run
+
+async def maintain(folder, now_ms, number):
+    global left
+    store = EmbeddedStore(folder)
     await store.open()
-    window = store.window
-    compactor = Compactor(Path(folder) / "open.sqlite", Path(folder) / "parquet")
-    what, _, until = step.partition("-")
-    if what == "window":
-        window.close_due(0, force=True)
-        number = window.closed_windows()[0]
-        files, remove = compactor.write_window(number), []
-    else:
-        number, remove = None, [file.name for file in window.files()]
-        files = [compactor.write_merged(window.files())]
-    if until != "written":
-        compactor.publish(files)
-    if until == "switched":
-        window.switch(add=files, remove=remove, window=number)
-    os.kill(os.getpid(), signal.SIGKILL)
+    store.window.close_due(0, force=True)
+    left = number
+    await store.maintain(now_ms)
+    left = None
+    await store.close()
 
-asyncio.run(main(*sys.argv[1:]))
+source, target, now_ms = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+Window.switch = around(Window.switch)
+sys.addaudithook(audit)
+for number in itertools.count():
+    folder = target / str(number)
+    shutil.copytree(source, folder)
+    pid = os.fork()
+    if pid == 0:
+        asyncio.run(maintain(folder, now_ms, number))
+        os._exit(0)
+    if os.waitpid(pid, 0)[1] == 0:
+        print(number)
+        break
 """
 
 
@@ -63,39 +92,49 @@ async def values(store: EmbeddedStore) -> dict[str, list[float | None]]:
     return {ref: [point.value for point in points] for ref, points in answer.items()}
 
 
-@pytest.mark.parametrize(
-    "step",
-    ["window-written", "window-published", "window-switched", "merge-written", "merge-published", "merge-switched"],
-)
-async def test_killed_in_compaction(tmp_path: Path, step: str) -> None:
-    """Kill -9 after each step of compacting or merging loses and doubles nothing, and the next run ends the work."""
-    store = EmbeddedStore(tmp_path)
+async def test_killed_at_each_step(tmp_path: Path) -> None:
+    """Kill -9 at each step of compacting, merging and making tiers loses and doubles nothing; the next run ends it."""
+    day = tmp_path / "store"
+    store = EmbeddedStore(day)
     await store.open()
-    for first in (0, 10):
-        await store.write(entries(first, 10))
-        if step.startswith("merge"):
-            store.window.close_due(0, force=True)
-            await store.maintain(0)
-    await store.close()
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", CHILD, str(tmp_path), step, stderr=asyncio.subprocess.PIPE
-    )
-    _, errors = await child.communicate()
-    assert child.returncode == -signal.SIGKILL, errors.decode()
-
-    store = EmbeddedStore(tmp_path)
-    await store.open()
-    expected = {ref: [float(number) for number in range(20)] for ref in SERIES}
-    assert await values(store) == expected
+    await store.write(entries(0, 10))
     store.window.close_due(0, force=True)
-    await store.maintain(10 * 86_400_000)
-    assert await values(store) == expected
-    assert (await store.write(entries(0, 20))) == (0, 20, []), "a redelivery after compaction is known"
-    assert [one.point.value for one in await store.latest(None, limit=10)] == [19.0] * 5
-    status = await store.status()
-    assert (status.files, status.open_points) == (1, 0)
-    assert sorted(path.name for path in (tmp_path / "parquet").iterdir()) == [store.window.files()[0].name]
+    await store.maintain(DAY_MS * 3)
+    await store.write(entries(10, 5))
+    store.window.close_due(0, force=True)
+    await store.maintain(0)
+    await store.write(entries(15, 5))
+    late = [Entry(EntryId(3, 0), [Part(40 * DAY_MS, SERIES, np.zeros(5))])]
+    await store.write(late)
     await store.close()
+    now_ms = DAY_MS * 80
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", CHILD, str(day), str(tmp_path / "copies"), str(now_ms),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    output, errors = await child.communicate()
+    assert child.returncode == 0, errors.decode()
+    steps = int(output)
+    assert steps > 20
+    expected = {ref: [float(number) for number in range(20)] for ref in SERIES}
+    for number in range(steps + 1):
+        folder = tmp_path / "copies" / str(number)
+        store = EmbeddedStore(folder)
+        await store.open()
+        assert await values(store) == expected, f"killed at step {number}"
+        await store.maintain(now_ms)
+        assert await values(store) == expected, f"killed at step {number}, then maintained"
+        assert (await store.write(entries(0, 20))) == (0, 20, []), "a redelivery after compaction is known"
+        newest = await store.latest(None, limit=10)
+        assert [(one.point.at_ms, one.point.value) for one in newest] == [(40 * DAY_MS, 0.0)] * 5
+        status = await store.status()
+        assert (status.files, status.open_points) == (2, 0)
+        known = {file.name for file in store.window.files()}
+        assert {path.name for path in (folder / "parquet").iterdir()} == known
+        assert {path.name for path in (folder / "tiers").iterdir()} == set(store.window.tier_files())
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert {file["name"] for file in manifest["files"]} == {f"parquet/{name}" for name in known}
+        await store.close()
 
 
 async def test_redelivery_in_one_write(tmp_path: Path) -> None:

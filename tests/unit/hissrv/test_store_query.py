@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.redis.queue import EntryId
-from services.hissrv.store.compact import DAY_MS
 from services.hissrv.store.contract import (
     Aggregate,
     Entry,
@@ -27,6 +26,7 @@ from services.hissrv.store.contract import (
     Query,
     quality_number,
 )
+from services.hissrv.store.edges import DAY_MS
 from services.hissrv.store.embedded import EmbeddedStore
 
 SERIES = ["comsrv:1001:T:1", "comsrv:1001:T:2", "comsrv:7:S:1"]
@@ -57,7 +57,8 @@ FORMS: list[Form] = list(itertools.product([None, *Aggregate], Fill, [(Order.ASC
 
 def oracle(history: list[Sample], query: Query) -> list[Point]:
     """Answer a query from the definitions in contract.py, millisecond by millisecond where time is integrated."""
-    ordered = sorted(history, key=lambda sample: sample.at_ms)  # stable: arrival breaks ties
+    newest = {sample.at_ms: sample for sample in history}  # of two at one instant the later one stays
+    ordered = [newest[at_ms] for at_ms in sorted(newest)]
     inside = [sample for sample in ordered if query.start_ms <= sample.at_ms < query.end_ms]
     if query.aggregate is None:
         points = [
@@ -80,7 +81,27 @@ def oracle(history: list[Sample], query: Query) -> list[Point]:
             for begin in range(first, query.end_ms, step or END_MS * 10)
             for point in bucket(ordered, query, max(begin, query.start_ms), begin, begin + (step or END_MS * 10))
         ]
+        points = filled(points, query, list(range(first, query.end_ms, step or END_MS * 10)))
     return (points[::-1] if query.order is Order.DESC else points)[: query.limit]
+
+
+def filled(points: list[Point], query: Query, labels: list[int]) -> list[Point]:
+    """Put nulls or lines where intervals have no value."""
+    by_label = {point.at_ms: point for point in points}
+    if query.fill is Fill.NULL:
+        return [by_label.get(at, Point(at, None, 0, share=0.0)) for at in labels if at in by_label or at < query.now_ms]
+    if query.fill is Fill.LINEAR:
+        known = [point for point in points if point.value is not None]
+        for at in labels:
+            before = [point for point in known if point.at_ms < at]
+            after = [point for point in known if point.at_ms > at]
+            lacking = at not in by_label or by_label[at].value is None
+            if lacking and before and after:
+                (at0, low, *_), (at1, high, *_) = before[-1], after[0]
+                value = (low or 0) + ((high or 0) - (low or 0)) * (at - at0) / (at1 - at0)
+                by_label[at] = Point(at, value, 64, share=0.0)
+        return [by_label[at] for at in sorted(by_label)]
+    return points
 
 
 def held_bucket(
@@ -112,7 +133,7 @@ def bucket(ordered: list[Sample], query: Query, begin: int, label: int, end: int
         return held_bucket(ordered, query, begin, label, min(end, query.now_ms), good if rows else None)
     if not rows:
         last_good = bool(before) and before[-1].good
-        if query.fill is Fill.NONE or label >= query.now_ms:
+        if query.fill is not Fill.PREVIOUS or label >= query.now_ms:
             return []
         if query.aggregate in {Aggregate.SUM, Aggregate.COUNT, Aggregate.DELTA}:
             return [Point(label, 0.0, 192 if last_good else 0, share=float(last_good))]
@@ -178,10 +199,12 @@ def test_answers_agree_with_plain_lists(
                 answer = await store.query(query)
                 for ref in SERIES:
                     expected = oracle(plain[ref], query)
-                    assert [p._replace(value=None) for p in answer[ref]] == [
-                        p._replace(value=None) for p in expected
+                    points = list(answer[ref])
+                    assert [(p.at_ms, p.quality, p.reason) for p in points] == [
+                        (p.at_ms, p.quality, p.reason) for p in expected
                     ], query
-                    assert [p.value for p in answer[ref]] == pytest.approx([p.value for p in expected]), query
+                    assert [p.share for p in points] == pytest.approx([p.share for p in expected]), query
+                    assert [p.value for p in points] == pytest.approx([p.value for p in expected]), query
             newest = {one.series: one.point for one in await store.latest(None, limit=10)}
             for ref, known in plain.items():
                 if known:
