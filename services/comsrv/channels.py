@@ -78,6 +78,11 @@ class Channels:
             raise NotFoundError(f"channel {channel_id}")
         return runner
 
+    @property
+    def port_base(self) -> int:
+        """Where the ports of this site begin."""
+        return self._settings.port_base
+
     async def create(self, channel: Channel) -> dict[str, Any]:
         """Add a channel, keep it in Redis and run it."""
         self._check(channel)

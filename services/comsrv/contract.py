@@ -176,6 +176,16 @@ class ReadBack(NamedTuple):
     matches: bool
 
 
+class Trial(NamedTuple):
+    """What a point that is tried stands for now, and the registers or bits it was read from, if there are any."""
+
+    at_ms: int
+    value: float | str | None
+    quality: str
+    address: int | None = None
+    registers: tuple[int, ...] = ()
+
+
 class Capabilities(NamedTuple):
     """What a plugin can do, shown at /api/protocols."""
 
@@ -284,6 +294,15 @@ class ComBase(ABC):
         return []
 
     @classmethod
+    def shared(cls, parameters: Model, port_base: int) -> tuple[str, dict[str, Any]] | None:
+        """Return the link that a channel's parameters name, and what all channels of that link must agree on.
+
+        None where each channel has a link of its own.
+        """
+        _ = parameters, port_base
+        return None
+
+    @classmethod
     def computed(cls, point: Point) -> bool:
         """Say whether the point's expression is evaluated in Redis instead of being read."""
         _ = point
@@ -385,6 +404,30 @@ class ComBase(ABC):
         """Push readings into the sink as they come; for plugins whose capabilities say so."""
         _ = sink
         raise NotImplementedError(f"{type(self).__name__} does not subscribe")
+
+    async def try_point(self, kind: PointKind, point: Point) -> Trial:
+        """Read the one point this instance was initialized with, or raise a DeviceError."""
+        if not kind.readable or not self.blocks:
+            raise StateError(f"this protocol can't try a {kind.table} point")
+        reading = await self.read_batch(self.blocks[0])
+        quality = QUALITY[int(reading.quality[0])]
+        value = reading.texts[0] if point.family == "text" else float(reading.values[0])
+        return Trial(reading.at_ms, None if quality.startswith("bad:") else value, quality or "good")
+
+    async def read_registers(self, unit: int, code: int, address: int, count: int) -> list[int]:
+        """Read registers or bits as they are; for protocols that have them."""
+        _ = unit, code, address, count
+        raise StateError("this protocol has no registers")
+
+    async def write_registers(self, unit: int, code: int, address: int, values: list[int]) -> None:
+        """Write registers or bits as they are; for protocols that have them."""
+        _ = unit, code, address, values
+        raise StateError("this protocol has no registers")
+
+    def written_by(self, unit: int, code: int, address: int, count: int) -> str | None:
+        """Return a point ("A:1") that writes one of these addresses, or None."""
+        _ = unit, code, address, count
+        return None
 
     @abstractmethod
     async def close(self) -> None:

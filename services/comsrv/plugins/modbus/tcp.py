@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from libs.clock import now_ms
 from libs.errors import InternalError
@@ -20,12 +20,14 @@ from services.comsrv.contract import (
     ReadBack,
     Reading,
     Span,
+    Trial,
     Write,
 )
-from services.comsrv.plugins.modbus import joining, planner, writing
+from services.comsrv.plugins.modbus import joining, planner, trying, writing
 from services.comsrv.plugins.modbus.checks import check
 from services.comsrv.plugins.modbus.client import Client
-from services.comsrv.plugins.modbus.mapping import Mapping, Wire, resolve
+from services.comsrv.plugins.modbus.links import place_of
+from services.comsrv.plugins.modbus.mapping import READS, Mapping, Wire, resolve
 from services.comsrv.plugins.modbus.parameters import TcpParameters, Timing
 
 
@@ -46,6 +48,13 @@ class ModbusTcp(ComBase):
         assert isinstance(parameters, cls.parameters)  # noqa: S101 - and these as cls.parameters
         found = ["expression: is for virtual channels"] if point.expression else []
         return found + check(kind, point, mapping, parameters.addressing)
+
+    @classmethod
+    def shared(cls, parameters: Model, port_base: int) -> tuple[str, dict[str, Any]] | None:
+        """Return the endpoint and the settings of its link."""
+        assert isinstance(parameters, cls.parameters)  # noqa: S101 - the caller validated them as these
+        place = place_of(parameters, port_base)
+        return ":".join(place.key[1:]).rstrip(":"), place.settings.declared
 
     async def initialize(self, channel: Channel, *, port_base: int) -> None:
         """Plan the blocks."""
@@ -137,6 +146,27 @@ class ModbusTcp(ComBase):
         """Plan the blocks with what was learned."""
         readable = [wire for kind in PointKind if kind.readable for wire in self._wires[kind].values()]
         return planner.plan(readable, self._polling, knowledge, self.prior)
+
+    async def try_point(self, kind: PointKind, point: Point) -> Trial:
+        """Read the registers of the point; of one that is written, what the device holds."""
+        return await trying.try_wire(self._client, self._wires[kind][point.id])
+
+    async def read_registers(self, unit: int, code: int, address: int, count: int) -> list[int]:
+        """Read registers or bits as they are."""
+        return await trying.read_numbers(self._client, unit, code, address, count)
+
+    async def write_registers(self, unit: int, code: int, address: int, values: list[int]) -> None:
+        """Write registers or bits as they are."""
+        await trying.write_numbers(self._client, unit, code, address, values)
+
+    def written_by(self, unit: int, code: int, address: int, count: int) -> str | None:
+        """Return a point that writes one of these addresses."""
+        table = READS.get(code)
+        for kind in (PointKind.CONTROL, PointKind.ADJUSTMENT):
+            for wire in self._wires[kind].values():
+                if (wire.unit, wire.read_code) == (unit, table) and address < wire.end and wire.start < address + count:
+                    return f"{kind}:{wire.point.id}"
+        return None
 
     async def close(self) -> None:
         """Leave the link; its last channel closes the connection."""
