@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -48,6 +48,7 @@ def load_site(
     problems: list[Problem] = []
     channels: list[Channel] = []
     seen: dict[int, int] = {}
+    links: dict[str, tuple[int, dict[str, Any]]] = {}
     for index, declared in enumerate(settings.channels):
         place = where(("channels", index)) if where else f"comsrv.yaml channels[{index}]"
         if declared.id in seen:
@@ -56,7 +57,10 @@ def load_site(
             )
             continue
         seen[declared.id] = index
+        before = len(problems)
         channels.append(_load_channel(config_dir / "channels" / str(declared.id), declared, place, settings, problems))
+        if len(problems) == before:
+            problems += _check_link(channels[-1], place, settings.port_base, links)
     if problems:
         raise ConfigurationError(problems)
     return tuple(channels)
@@ -88,6 +92,23 @@ def check_channel(
             found = [*_check_mapping(kind, point, plugin, parameters), *_check_group(point, plugin, channel.polling)]
             problems += [Problem(at(kind, point.id, "mapping"), text) for text in found]
     return problems
+
+
+def _check_link(
+    channel: Channel, place: str, port_base: int, links: dict[str, tuple[int, dict[str, Any]]]
+) -> list[Problem]:
+    """Return what a channel does not agree on with the first one of its link; `links` grows by new ones."""
+    plugin = protocols()[channel.protocol]
+    found = plugin.shared(plugin.parameters.model_validate(channel.parameters), port_base)
+    if found is None:
+        return []
+    name, wanted = found
+    first, agreed = links.setdefault(name, (channel.id, wanted))
+    return [
+        Problem(place, f"{field}: channel {first} shares {name} and has {agreed.get(field)!r}, not {value!r}")
+        for field, value in wanted.items()
+        if agreed.get(field) != value
+    ]
 
 
 def _load_channel(

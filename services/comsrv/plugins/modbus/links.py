@@ -24,6 +24,12 @@ from services.comsrv.plugins.modbus.parameters import (
     TlsParameters,
 )
 
+_PROTOCOLS: Final = {
+    TcpParameters: "modbus_tcp",
+    RtuOverTcpParameters: "modbus_rtu_over_tcp",
+    TlsParameters: "modbus_tls",
+    RtuParameters: "modbus_rtu",
+}
 # Links without a channel that are kept.
 KEPT: Final = 64
 
@@ -82,7 +88,12 @@ def _settings(parameters: Timing) -> Settings:
         return_after_s=parameters.return_after_s,
         turnaround_s=getattr(parameters, "turnaround_ms", 0) / 1000,
         character_s=parameters.character_s if isinstance(parameters, RtuParameters) else 0.0,
-        declared={"protocol": type(parameters).__name__} | parameters.model_dump(mode="json", exclude=own),
+        declared={"protocol": _PROTOCOLS[type(parameters)]}
+        | {
+            f"parameters.{name}": value
+            for name, value in parameters.model_dump(mode="json", exclude=own).items()
+            if name not in {"host", "port", "connection"}
+        },
     )
 
 
