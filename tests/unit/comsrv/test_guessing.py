@@ -1,0 +1,50 @@
+"""What unknown registers may mean: maps whose meaning is known are found again."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from sunspec2 import mb
+
+from services.comsrv.plugins.modbus.guessing import guesses, layout
+from services.comsrv.plugins.modbus.wiretypes import to_wire
+
+# A meter: three voltages, a current, power, frequency, an energy counter that rises, and its name.
+VOLTAGES = ((230.41, 229.87, 231.02), (230.38, 229.91, 231.05), (230.44, 229.85, 230.98))
+
+
+def meter(order: str, read: int) -> list[int]:
+    """Return the registers of a read, its numbers in an order, text plain."""
+    numbers = [struct.pack(">f", value) for value in (*VOLTAGES[read], 12.3 + read / 10, -4821.5 + read, 49.98)]
+    numbers.append(struct.pack(">I", 123_456_789 + 7 * read))
+    data = b"".join(to_wire(order, number) for number in numbers) + b"PM5560 A"
+    return [int.from_bytes(data[at : at + 2], "big") for at in range(0, len(data), 2)]
+
+
+@pytest.mark.parametrize("order", ["ABCD", "CDAB", "BADC", "DCBA"])
+@pytest.mark.parametrize("reads", [1, 3])
+def test_a_meter_is_found_again_in_every_order(order: str, reads: int):
+    found = layout(guesses(3000, [meter(order, read) for read in range(reads)]))
+    shown = [(guess.address, guess.type, guess.order) for guess in found]
+    floats = [(3000 + 2 * place, "float32", order) for place in range(6)]
+    assert shown[:6] == floats
+    assert shown[7:] == [(3014, "string", "AB")]
+    assert found[0].values[0] == pytest.approx(230.41)
+    if reads > 1:
+        assert shown[6] in {(3012, "uint32", order), (3012, "int32", order)}
+        assert found[6].why == "only rises"
+
+
+def test_sixteen_bits_stay_sixteen_bits():
+    """Of a SunSpec inverter: values and scale factors side by side, as pysunspec2 writes them."""
+    data = b"".join(map(mb.s16_to_data, (412, 137, 138, 137, -2, 2305, 2311, 2298, -1)))
+    registers = [int.from_bytes(data[at : at + 2], "big") for at in range(0, len(data), 2)]
+    found = layout(guesses(0, [registers]))
+    assert [guess.width for guess in found] == [1] * 9
+    assert [guess.values[0] for guess in found][4] == -2
+
+
+def test_a_register_alone_has_guesses_too():
+    found = guesses(7, [[0]])
+    assert {guess.type for guess in found[0]} == {"int16", "uint16", "float16", "bcd16"}
