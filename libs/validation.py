@@ -7,6 +7,7 @@ wrong becomes a list of `Problem`, each with its place and the nearest name.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import typing
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 SHOWN_INPUT: Final = 60
+# Stands for a place where there is none.
+UNPLACED: Final = "(document)"
 
 Path = tuple[str | int, ...]
+M = typing.TypeVar("M", bound=BaseModel)
 
 
 class Model(BaseModel):
@@ -125,8 +129,42 @@ def problems_of(
         message = _message(dict(item), model, path)
         if place != name and name:
             message = f"{name}: {message}"
-        problems.append(Problem(place or "(document)", message))
+        problems.append(Problem(place or UNPLACED, message))
     return problems
+
+
+def examined(model: type[M], data: Any, where: Callable[[Path], str] = dotted) -> tuple[M | None, list[Problem]]:
+    """Validate a document; return the model, if it could be made, and all that is wrong.
+
+    A model's own checks over several fields run only when each field is right, so
+    unknown keys, which are the most frequent slip, are left out and the rest is tried again.
+    """
+    try:
+        return model.model_validate(data), []
+    except ValidationError as error:
+        problems = problems_of(error, model, where)
+        unknown = [item["loc"] for item in error.errors(include_url=False) if item["type"] == "extra_forbidden"]
+    if not unknown:
+        return None, problems
+    try:
+        return model.model_validate(_without(data, unknown)), problems
+    except ValidationError as error:
+        return None, problems + [one for one in problems_of(error, model, where) if one not in problems]
+
+
+def _without(data: Any, paths: list[Path]) -> Any:
+    """Return a copy of a document without some of its members; steps of a path that are not in it are passed over."""
+    rest = copy.deepcopy(data)
+    for *parents, last in paths:
+        place = rest
+        for step in parents:
+            if isinstance(place, dict) and step in place:
+                place = place[str(step)]
+            elif isinstance(place, list) and isinstance(step, int):
+                place = place[step]
+        if isinstance(place, dict):
+            place.pop(str(last), None)
+    return rest
 
 
 def _message(item: dict[str, Any], model: type[BaseModel], path: Path) -> str:

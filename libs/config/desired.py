@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
-from libs.config.yaml_loader import Document, load_yaml
+from libs.config.yaml_loader import Document, read_yaml
 from libs.definitions import Definition
 from libs.errors import ConfigurationError, Problem
+from libs.validation import UNPLACED, examined, nearest
 from libs.validation import Path as KeyPath
-from libs.validation import nearest, problems_of
 
 
 class Entry(NamedTuple):
@@ -37,7 +35,9 @@ def read_desired(folder: Path, sections: Mapping[str, type[Definition]]) -> list
     reader = _Reader(sections)
     for path in sorted(folder.glob("*.yaml")):
         try:
-            reader.read(load_yaml(path))
+            document = read_yaml(path)
+            reader.problems += document.problems
+            reader.read(document)
         except ConfigurationError as error:
             reader.problems += error.problems
     if reader.problems:
@@ -73,10 +73,9 @@ class _Reader:
     def _take(self, document: Document, section: str, index: int, item: object) -> None:
         path: KeyPath = (section, index)
         model = self.sections[section]
-        try:
-            definition = model.model_validate(item)
-        except ValidationError as error:
-            self.problems += problems_of(error, model, lambda inner: document.where((*path, *inner)))
+        definition, problems = examined(model, item, lambda inner: document.unsaid((*path, *inner)))
+        self.problems += [problem for problem in problems if problem.where != UNPLACED]
+        if definition is None or problems:
             return
         where = document.where(path)
         if definition.id is None:

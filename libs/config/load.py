@@ -7,15 +7,15 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
 from libs.config.environment import ANY, Environment, settings_of
 from libs.config.settings import Settings
-from libs.config.yaml_loader import Document, load_yaml
+from libs.config.yaml_loader import Document, read_yaml
 from libs.errors import ConfigurationError, Problem
-from libs.validation import dotted, problems_of
+from libs.validation import UNPLACED, dotted, examined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -44,6 +44,15 @@ class Loaded(Generic[T]):
             yield name, masked(value) if secret else plain(value), self.sources[name]
 
 
+class Examined(NamedTuple, Generic[T]):
+    """Settings as far as they could be made, all that is wrong with them, and the file."""
+
+    settings: T | None
+    problems: list[Problem]
+    environment: Environment
+    document: Document
+
+
 def load(model: type[T], service: str, environ: Mapping[str, str] = os.environ) -> Loaded[T]:
     """Load settings: defaults < YAML < `VOLTAGE_<PATH>` < `<SERVICE>_<PATH>`.
 
@@ -53,6 +62,18 @@ def load(model: type[T], service: str, environ: Mapping[str, str] = os.environ) 
     Raises:
         ConfigurationError: every problem of file and environment at once.
     """
+    settings, problems, environment, document = examine(model, service, environ)
+    if problems or settings is None:
+        raise ConfigurationError(problems)
+    sources = {
+        dotted(path): environment.names.get(path) or (document.where(path) if path in document.lines else DEFAULT)
+        for path, _, _ in _leaves(settings)
+    }
+    return Loaded(settings, sources, document)
+
+
+def examine(model: type[T], service: str, environ: Mapping[str, str] = os.environ) -> Examined[T]:
+    """Load settings as `load` does, and give every problem together with what is right."""
     environment = Environment(model, service, environ)
     problems = list(environment.problems)
     document = Document(f"{service}.yaml", {})
@@ -60,24 +81,17 @@ def load(model: type[T], service: str, environ: Mapping[str, str] = os.environ) 
         document = _read(environment, model, service)
     except ConfigurationError as error:
         problems += error.problems
+    problems += document.problems
     data = copy.deepcopy(document.data)
     for path, value in environment.values.items():
         _put(data, path, value)
 
     def where(path: KeyPath) -> str:
-        return environment.names.get(path) or document.where(path)
+        return environment.names.get(path) or document.unsaid(path)
 
-    try:
-        settings = model.model_validate(data)
-    except ValidationError as error:
-        raise ConfigurationError(problems + problems_of(error, model, where)) from None
-    if problems:
-        raise ConfigurationError(problems)
-    sources = {
-        dotted(path): environment.names.get(path) or (document.where(path) if path in document.lines else DEFAULT)
-        for path, _, _ in _leaves(settings)
-    }
-    return Loaded(settings, sources, document)
+    settings, found = examined(model, data, where)
+    problems += [problem for problem in found if problem.where != UNPLACED]
+    return Examined(settings, problems, environment, document)
 
 
 def masked(value: object) -> str:
@@ -102,7 +116,7 @@ def _read(environment: Environment, model: type[Settings], service: str) -> Docu
         path = Path(environment.values.get(("config_dir",), default)) / f"{service}.yaml"
         if not path.exists():
             return Document(str(path), {})
-    document = load_yaml(path)
+    document = read_yaml(path)
     if document.data is None:
         document.data = {}
     if not isinstance(document.data, dict):

@@ -61,7 +61,9 @@ class InfluxSettings(Model):
     """The InfluxDB that holds history once `url` is set; without it, the embedded store does."""
 
     url: str | None = Field(None, pattern=r"^https?://[^/\s]+(/[^\s?#]*)?$")
-    api: Literal["v2", "v1"] = Field("v2", description="v2 for InfluxDB 2 and 3, v1 for InfluxDB 1")
+    api: Literal["v2", "v1", "victoria"] = Field(
+        "v2", description="v2 for InfluxDB 2 and 3, v1 for InfluxDB 1, victoria for VictoriaMetrics"
+    )
     token: SecretStr | None = Field(None, description="token; v1: user:password where the server asks for them")
     org: str = Field("voltage", description="organization (v2)")
     bucket: str = Field("ems_data", description="bucket (v2)")

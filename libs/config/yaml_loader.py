@@ -48,11 +48,32 @@ _SURPRISES: Final = (
 class Document:
     """A parsed file: its data, and the line of each value by path."""
 
-    def __init__(self, name: str, data: Any = None, lines: dict[KeyPath, int] | None = None) -> None:
-        """Hold a file's data; without any, an absent file."""
+    def __init__(
+        self,
+        name: str,
+        data: Any = None,
+        lines: dict[KeyPath, int] | None = None,
+        problems: list[Problem] | None = None,
+        strange: set[KeyPath] | None = None,
+    ) -> None:
+        """Hold a file's data; without any, an absent file.
+
+        Args:
+            name: the file, for messages.
+            data: what it holds.
+            lines: the line of each value by path.
+            problems: what is wrong with its YAML.
+            strange: the paths of the values among them.
+        """
         self.name = name
         self.data = data
         self.lines = lines or {}
+        self.problems = problems or []
+        self.strange = strange or set()
+
+    def unsaid(self, path: KeyPath) -> str:
+        """Return where a path is; nothing for a value whose YAML was wrong, which was said already."""
+        return "" if path in self.strange else self.where(path)
 
     def where(self, path: KeyPath = ()) -> str:
         """Return `file:line` of a path, or of its nearest parent that has a line."""
@@ -67,16 +88,37 @@ def load_yaml(path: Path) -> Document:
     Raises:
         ConfigurationError: every problem found, each with file and line.
     """
+    return _refused(read_yaml(path))
+
+
+def read_yaml(path: Path) -> Document:
+    """Read a YAML file; what is wrong with its values stands in the document's problems.
+
+    So what else is wrong with the file can be said together with it.
+
+    Raises:
+        ConfigurationError: it can't be read, or is no YAML.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is not UTF-8"
         raise ConfigurationError([Problem(str(path), f"can't be read: {reason}")]) from None
-    return parse_yaml(text, str(path))
+    return _parse(text, str(path))
 
 
 def parse_yaml(text: str, name: str) -> Document:
     """Parse YAML text strictly; `name` stands for the file in messages."""
+    return _refused(_parse(text, name))
+
+
+def _refused(document: Document) -> Document:
+    if document.problems:
+        raise ConfigurationError(document.problems)
+    return document
+
+
+def _parse(text: str, name: str) -> Document:
     if len(text) > MAX_BYTES:
         raise ConfigurationError([Problem(name, f"longer than {MAX_BYTES} bytes")])
     builder = _Builder(name)
@@ -87,11 +129,11 @@ def parse_yaml(text: str, name: str) -> Document:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         builder.problem(line, f"no valid YAML: {error.problem or error.context}")
+        raise ConfigurationError(builder.problems) from None
     except yaml.YAMLError as error:
         builder.problem(1, f"no valid YAML: {' '.join(str(error).split())}")
-    if builder.problems:
-        raise ConfigurationError(builder.problems)
-    return Document(name, builder.root, builder.lines)
+        raise ConfigurationError(builder.problems) from None
+    return Document(name, builder.root, builder.lines, builder.problems, builder.strange)
 
 
 _Loader: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -127,6 +169,7 @@ class _Builder:
         self.root: Any = None
         self.lines: dict[KeyPath, int] = {}
         self.problems: list[Problem] = []
+        self.strange: set[KeyPath] = set()
         self._open: list[_Frame] = []
         self._documents = 0
 
@@ -206,8 +249,17 @@ class _Builder:
         for pattern, advice in _SURPRISES:
             if pattern.fullmatch(text):
                 self.problem(line, f"{self._here()}{text}: {advice}")
+                self.strange.add(self._path())
                 return text
         return _plain(text)
+
+    def _path(self) -> KeyPath:
+        """Return where the next value goes."""
+        if not self._open:
+            return ()
+        frame = self._open[-1]
+        step = len(frame.container) if isinstance(frame.container, list) else frame.key or ""
+        return (*frame.path, step)
 
     def _here(self) -> str:
         frame = self._open[-1] if self._open else None

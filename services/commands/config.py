@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from libs.config import load
+from libs.config.load import examine
 from libs.errors import ConfigurationError, Problem
 from libs.services import SERVICES
+from libs.validation import examined
 from services.commands.settings_models import settings_model
 from services.supervisor.site import load_site
 
@@ -66,6 +68,8 @@ def check_service(name: str) -> None:
     Raises:
         ConfigurationError: every problem of the settings, or every problem of the files.
     """
+    if name == "comsrv":
+        _check_tables()
     settings = load(settings_model(name), name).settings
     if name == "comsrv":
         from services.commands.points import check_capacity
@@ -76,6 +80,35 @@ def check_service(name: str) -> None:
         desired = getattr(importlib.import_module(f"services.{name}.app"), "desired", None)
         if desired is not None:
             desired(settings)
+
+
+def _check_tables() -> None:
+    """Check comsrv.yaml, and where it is wrong also the tables of the channels it describes well.
+
+    Raises:
+        ConfigurationError: the problems of the file, then those of the tables.
+    """
+    from services.comsrv.channel import ChannelSettings
+    from services.comsrv.settings import ComsrvSettings
+    from services.comsrv.tables.site import load_site as load_tables
+
+    site, (_, problems, _, document) = load_site(), examine(ComsrvSettings, "comsrv")
+    if not problems:
+        return
+    data = document.data if isinstance(document.data, dict) else {}
+    declared = data.get("channels")
+    found = [
+        (index, examined(ChannelSettings, item)[0])
+        for index, item in enumerate(declared if isinstance(declared, list) else ())
+    ]
+    well = {index: channel for index, channel in found if channel is not None}
+    places = list(well)
+    settings = ComsrvSettings(port_base=site.settings.port_base, channels=tuple(well.values()))
+    try:
+        load_tables(site.config_dir, settings, lambda path: document.where((path[0], places[int(path[1])])))
+    except ConfigurationError as error:
+        problems += error.problems
+    raise ConfigurationError(problems)
 
 
 def check_simulated() -> None:

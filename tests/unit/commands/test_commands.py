@@ -68,6 +68,33 @@ def test_problems_of_the_tables_come_all_at_once_with_file_and_line(tmp_path: Pa
     assert "colour" in wrong.stderr
 
 
+def test_a_bad_file_hides_no_other_problem(tmp_path: Path):
+    """A key of comsrv.yaml, a table of a channel beside it, a number and an unknown key, two fields of a definition."""
+    virtual = "name: V, protocol: virtual"
+    (tmp_path / "comsrv.yaml").write_text(
+        f"renew_ms: .inf\ncolour: red\nchannels:\n  - {{id: 1, {virtual}, spots: 1}}\n  - {{id: 2, {virtual}}}\n"
+    )
+    table = tmp_path / "channels" / "2" / "telemetry.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text("point_id,signal_name,data_type\n1,Power,flaot32\n")
+    (tmp_path / "alarms").mkdir()
+    (tmp_path / "alarms" / "a.yaml").write_text(
+        "definitions:\n  - {id: hot, source: 'comsrv:1:T:1', detector: Hi, level: Major, colour: red}\n"
+    )
+    wrong = run("config", "check", VOLTAGE_CONFIG_DIR=str(tmp_path))
+    assert wrong.returncode == 78
+    for said in (
+        "comsrv.yaml:1: renew_ms: .inf: numbers must be finite",
+        "comsrv.yaml:2: colour: unknown key",
+        "comsrv.yaml:4: channels[0].spots: unknown key",
+        "telemetry.csv:2: data_type",
+        "a.yaml:2: colour: unknown key",
+        "limit",
+    ):
+        assert said in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
 def test_every_function_of_the_library_has_a_contract():
     found = list(reference.functions())
     assert {"comsrv_ingest", "model_get", "rule_evaluate", "voltage_version"} <= {one.name for one in found}
