@@ -24,10 +24,10 @@ _TEXT: Final = 500
 
 
 class Server(NamedTuple):
-    """Where and how. `token` may be `user:password` (v1). `bucket` is v2's, `database` v1's."""
+    """Where and how. `token` may be `user:password` (v1). `bucket` is v2's, `database` v1's and VictoriaMetrics'."""
 
     url: str
-    api: Literal["v2", "v1"] = "v2"
+    api: Literal["v2", "v1", "victoria"] = "v2"
     token: str = ""
     org: str = ""
     bucket: str = "ems_data"
@@ -94,6 +94,20 @@ class Influx:
             raise RefusedError(reason or f"status {status}")
         raise UnavailableError(f"InfluxDB {self.server.url} takes no lines: {status} {reason}")
 
+    async def ask(self, path: str, params: dict[str, str]) -> str:
+        """Return the text of an answer to a form; what VictoriaMetrics speaks.
+
+        Raises:
+            QueryError: the server refuses the question.
+            UnavailableError: the server is away.
+        """
+        status, text = await self._ask("POST", path, data=params)
+        if status in {400, 422}:
+            raise QueryError(_reason(text))
+        if status not in _OK:
+            raise UnavailableError(f"{self.server.url} answers no query: {status} {_reason(text)}")
+        return text
+
     async def _write_v1(self, body: bytes) -> tuple[int, str]:
         return await self._ask("POST", "/write", params={"db": self.server.database, "precision": "ms"}, body=body)
 
@@ -133,13 +147,19 @@ class Influx:
         return series
 
     async def _ask(
-        self, method: str, path: str, *, params: dict[str, str] | None = None, body: bytes | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        params: dict[str, str] | None = None,
+        body: bytes | None = None,
+        data: dict[str, str] | None = None,
     ) -> tuple[int, str]:
         if self._session is None:
             raise UnavailableError(f"InfluxDB {self.server.url} is not open")
         try:
             url = self.server.url.rstrip("/") + path
-            async with self._session.request(method, url, params=params, data=body) as answer:
+            async with self._session.request(method, url, params=params, data=data or body) as answer:
                 return answer.status, (await answer.read()).decode(errors="replace")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise UnavailableError(f"InfluxDB {self.server.url}: {_cause(error)}") from error

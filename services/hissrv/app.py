@@ -27,6 +27,7 @@ from services.hissrv.settings import HissrvSettings
 from services.hissrv.store.contract import Store
 from services.hissrv.store.embedded import EmbeddedStore
 from services.hissrv.store.influx import InfluxStore
+from services.hissrv.store.victoria import VictoriaStore
 from services.hissrv.troubles import Troubles
 
 _LOG = logging.getLogger(__name__)
@@ -88,14 +89,15 @@ def create_app(settings: HissrvSettings) -> web.Application:
 
 
 def make_store(settings: HissrvSettings) -> Store:
-    """Return the store the settings ask for: InfluxDB where its URL is set, else the embedded one."""
+    """Return the store the settings ask for: a server where its URL is set, else the embedded one."""
     options, influx = settings.store, settings.influxdb
     if influx.url:
         token = influx.token.get_secret_value() if influx.token else ""
         server = Server(
             influx.url, influx.api, token, influx.org, influx.bucket, influx.database, timeout_s=influx.timeout_s
         )
-        return InfluxStore(server, batch_lines=influx.batch_lines)
+        remote = VictoriaStore if influx.api == "victoria" else InfluxStore
+        return remote(server, batch_lines=influx.batch_lines)
     return EmbeddedStore(
         settings.store_folder,
         window_ms=options.window_ms,

@@ -182,7 +182,7 @@ class InfluxStore:
         """See `Store.status`; series and newest instant are those written since the start."""
         await self._influx.ping()
         return StoreStatus(
-            kind=f"influxdb {self._influx.server.api}",
+            kind="victoriametrics" if self._influx.server.api == "victoria" else f"influxdb {self._influx.server.api}",
             series=len(self._heads),
             open_points=0,
             files=0,
