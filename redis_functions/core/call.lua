@@ -60,6 +60,16 @@ function M.finish(ctx, reply)
   return reply
 end
 
+local function fire(ctx, due)
+  for i = 1, #due do
+    local handler = HANDLERS[due[i][2]]
+    if handler then
+      handler(ctx, due[i][3], due[i][1])
+      engine.settle(ctx, due[i][1])
+    end
+  end
+end
+
 --- Begin a call: advance the clock, fire what is due (at most 20, in order, at the due instants).
 -- What fires stands, even where the call itself is then refused.
 function M.begin(ns, now_ms)
@@ -68,19 +78,18 @@ function M.begin(ns, now_ms)
   if step then
     system_alarms.note(ctx, "clock", "", string.format("by %.0f ms", -step))
   end
-  local due = timers.take(ns, now)
+  local due, count = timers.take(ns, now, timers.PER_CALL), 0
   if due then
     M.accept(ctx)
-    for i = 1, #due do
-      local handler = HANDLERS[due[i][2]]
-      if handler then
-        handler(ctx, due[i][3], due[i][1])
-        engine.settle(ctx, due[i][1])
-      end
+    while due do
+      fire(ctx, due)
+      count = count + #due
+      -- What fired may have set a timer that is due, too.
+      due = count < timers.PER_CALL and timers.take(ns, now, timers.PER_CALL - count) or nil
     end
     local fired = ctx
     ctx = context(ns, now, fired.graph)
-    ctx.fired, ctx.transitions, ctx.behind, ctx.image = #due, fired.transitions, fired.behind, fired.image
+    ctx.fired, ctx.transitions, ctx.behind, ctx.image = count, fired.transitions, fired.behind, fired.image
   end
   return ctx
 end

@@ -21,10 +21,10 @@ function M.due_at(ns, kind, id)
   return due and tonumber(due) or nil
 end
 
---- Take the timers due at `now`, in the order (due, id): { { due, kind, id }, ... }.
-function M.take(ns, now)
+--- Take the timers due at `now`, at most `limit`, in the order (due, id): { { due, kind, id }, ... }; nil for none.
+function M.take(ns, now, limit)
   local found = redis.call(
-    "ZRANGEBYSCORE", keys.timers(ns), "-inf", string.format("%.0f", now), "WITHSCORES", "LIMIT", 0, M.PER_CALL
+    "ZRANGEBYSCORE", keys.timers(ns), "-inf", string.format("%.0f", now), "WITHSCORES", "LIMIT", 0, limit
   )
   if #found == 0 then
     return nil

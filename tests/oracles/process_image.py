@@ -104,9 +104,14 @@ class Image:
     # ------------------------------------------------------------ time
 
     def begin(self, now: int) -> None:
-        """Let time pass: what is due fires in the order (due, name), at its due instant."""
+        """Let time pass: what is due fires in the order (due, name), at its due instant; then what that set."""
         self.now = max(self.now, now)
-        for due, name in sorted((due, name) for name, due in self.timers.items() if due <= self.now):
+        while found := sorted((due, name) for name, due in self.timers.items() if due <= self.now):
+            self.fire(found)
+
+    def fire(self, found: list[tuple[int, str]]) -> None:
+        """Fire timers in their order."""
+        for due, name in found:
             if name not in self.timers:
                 # What fired before it stopped it.
                 continue
