@@ -42,6 +42,7 @@ class RuleFunctions:
             self._functions, key("firings"), limit=limit, cursor=cursor, only=only, documents={"inputs", "actions"}
         )
 
-    async def tick(self) -> None:
-        """Let time pass."""
-        await self._functions.call("voltage_tick", None)
+    async def tick(self) -> int:
+        """Let time pass; return how much of a storm was carried out."""
+        done = await self._functions.json("voltage_tick", None)
+        return int(done["drained"])

@@ -214,8 +214,8 @@ async def test_shelving(functions: Functions) -> None:
     assert await execute(functions.client, "ZRANGE", "voltage:timers", 0, -1) == [b"lease|1001"]
     users = [(event, user) for event, _, user in await events(functions) if "shelved" in event]
     assert users == [
-        ("shelved", "anna"), ("unshelved", "timer"), ("shelved", "anna"), ("unshelved", "condition"), ("shelved", "anna"),
-        ("unshelved", "ben"),
+        ("shelved", "anna"), ("unshelved", "timer"), ("shelved", "anna"), ("unshelved", "condition"),
+        ("shelved", "anna"), ("unshelved", "ben"),
     ]  # fmt: skip
 
 
