@@ -25,8 +25,8 @@ from services.simulator.twins.cells import Cell
 from services.simulator.twins.log import Log
 from services.simulator.twins.unit import Unit
 
-# Between the instant of an answer in the device and the one comsrv gives it lies at most the time-out, and this.
-SLACK_MS: Final = 300
+# An answer to the request before the last one is no older.
+OLDEST_MS: Final = 2 * TIMEOUT_MS
 RECOVERY_MS: Final = 5000
 PERIOD_LIMIT: Final = 1.05
 EXAMPLES: Final = 5
@@ -64,6 +64,7 @@ class Devices:
         """Read it."""
         self.held: dict[str, Held] = defaultdict(lambda: Held([], []))
         self.requests: dict[tuple[str, int, int], list[int]] = defaultdict(list)
+        self.reads: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
         self.faults: list[Fault] = []
         self.writes: dict[str, list[Write]] = defaultdict(list)
         self.cut = 0
@@ -82,8 +83,9 @@ class Devices:
                         self._hold(entry)
                         if entry["address"] == SET_POINT:
                             self.writes[entry["d"]].append(Write(entry["t"], entry["data"], entry["applied"]))
-                    case "request" if entry["code"] <= 4:
+                    case "request" if entry["code"] <= 4 and entry["address"] != SET_POINT:
                         self.requests[entry["d"], entry["code"], entry["address"]].append(entry["t"])
+                        self.reads[entry["d"]].append((entry["t"], entry["address"], entry["count"]))
                     case "fault":
                         of_link = "/" not in entry["d"]
                         kind, since, until = entry["kind"], entry["from"], entry["until"]
@@ -92,6 +94,26 @@ class Devices:
                         self.cut += entry["lines"]
                     case _:
                         pass
+
+    def images(self, device: str, cell: Cell, at_ms: int) -> list[dict[str, bytes]]:
+        """Return what a device held when it was asked last for a point before an instant.
+
+        An answer holds what the device held when the request came. A process without CPU takes it
+        late and is right to, so it is the request that counts. Where a request and the taking of an
+        answer fall into the same millisecond, it may be the answer to the request before; and where
+        a step does, both memories may be meant.
+        """
+        reads, held = self.reads[device], self.held[device]
+        found: list[dict[str, bytes]] = []
+        for t, address, count in reversed(reads[: bisect_right(reads, at_ms, key=lambda read: read[0])]):
+            if address <= cell.address and cell.address + cell.width <= address + count:
+                if found and at_ms - t > OLDEST_MS:
+                    break
+                first = max(bisect_left(held.at_ms, t) - 1, 0)
+                found += held.images[first : bisect_right(held.at_ms, t)]
+                if t < at_ms:
+                    break
+        return found
 
     def _hold(self, entry: dict[str, Any]) -> None:
         held = self.held[entry["d"]]
@@ -135,7 +157,7 @@ def device_of(channel: int, point: str) -> str:
 
 
 def wrong_values(devices: Devices, units: Iterable[Unit], stored: Stored) -> tuple[int, list[Wrong]]:
-    """Compare each stored value with those the device held around that instant; return how many were compared."""
+    """Compare each stored value with what the device held when it was asked; return how many were compared."""
     cells = {cell.name: (unit, cell) for unit in units for cell in unit.cells}
     compared = 0
     wrong = []
@@ -143,12 +165,8 @@ def wrong_values(devices: Devices, units: Iterable[Unit], stored: Stored) -> tup
         for point, value in message["points"].items():
             name = f"{message['channel']}:{message['type']}:{point}"
             unit, cell = cells[name]
-            held = devices.held[unit.name]
-            # What it held when the window begins, and all that came in it.
-            first = max(bisect_right(held.at_ms, message["at_ms"] - TIMEOUT_MS - SLACK_MS) - 1, 0)
-            last = bisect_right(held.at_ms, message["at_ms"] + SLACK_MS)
             text = f"{value:.6f}" if isinstance(value, float) else str(value)
-            raws = [_raw(unit, cell, image) for image in held.images[first:last]]
+            raws = [_raw(unit, cell, image) for image in devices.images(unit.name, cell, message["at_ms"])]
             compared += 1
             if not any(cell.holds(raw, text) for raw in raws):
                 wrong.append(Wrong(unit.name, name, message["at_ms"], text, [cell.value(raw) for raw in raws]))
@@ -169,7 +187,11 @@ class Recovery(NamedTuple):
 
 
 def recoveries(devices: Devices, stored: Stored, end_ms: int) -> Iterator[Recovery]:
-    """Yield how each device came back after each fault; one that had no time before the end is left out."""
+    """Yield how each device came back after each fault.
+
+    A fault that met the device before it was back, or the end of the run, within the time allowed:
+    then there is nothing to say; it is the last fault of such a row that counts.
+    """
     seen: dict[str, list[tuple[int, set[str]]]] = defaultdict(list)
     for message in stored.updates:
         if message["type"] == "T":
@@ -180,14 +202,26 @@ def recoveries(devices: Devices, stored: Stored, end_ms: int) -> Iterator[Recove
                 seen[device].append((message["at_ms"], points))
     for each in seen.values():
         each.sort(key=lambda item: item[0])
-    for fault in devices.faults:
-        channel, _, unit = fault.unit.partition("/")
-        count = range(1, 9) if fault.of_link and int(channel) in GATEWAYS else (int(unit),)
-        for number in count:
-            name = f"{channel}/{number}"
-            took = _until_whole(seen[name], telemetry_ids(number), fault.until_ms)
-            if took is not None or end_ms - fault.until_ms > RECOVERY_MS:
+    for name, faults in device_faults(devices).items():
+        wanted = telemetry_ids(int(name.partition("/")[2]))
+        for fault, after in zip(faults, [*faults[1:], None], strict=True):
+            took = _until_whole(seen[name], wanted, fault.until_ms)
+            next_ms = after.since_ms if after else end_ms
+            if took is not None and fault.until_ms + took <= next_ms:
                 yield Recovery(fault, name, took)
+            elif next_ms - fault.until_ms > RECOVERY_MS:
+                yield Recovery(fault, name, None)
+
+
+def device_faults(devices: Devices) -> dict[str, list[Fault]]:
+    """Return the faults of each device in order; one of a link is one of each device behind it."""
+    found: dict[str, list[Fault]] = defaultdict(list)
+    for fault in sorted(devices.faults, key=lambda fault: fault.since_ms):
+        channel, _, unit = fault.unit.partition("/")
+        numbers = range(1, 9) if fault.of_link and int(channel) in GATEWAYS else (int(unit),)
+        for number in numbers:
+            found[f"{channel}/{number}"].append(fault)
+    return found
 
 
 def _until_whole(seen: list[tuple[int, set[str]]], wanted: set[str], from_ms: int) -> int | None:
@@ -212,19 +246,17 @@ def periods(devices: Devices, chosen: Iterable[str], begin_ms: int, end_ms: int)
 
 def neighbors(devices: Devices, begin_ms: int, end_ms: int) -> np.ndarray[Any, Any]:
     """Return the times between two polls of units behind a gateway, without those a fault of their own touched."""
-    troubled: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for fault in devices.faults:
-        channel, _, unit = fault.unit.partition("/")
-        numbers = range(1, 9) if fault.of_link else (int(unit),)
-        for number in numbers:
-            troubled[f"{channel}/{number}"].append((fault.since_ms, fault.until_ms + RECOVERY_MS))
+    troubled = {
+        device: [(fault.since_ms, fault.until_ms + RECOVERY_MS) for fault in faults]
+        for device, faults in device_faults(devices).items()
+    }
     found: list[int] = []
     for (device, _, _), times in devices.requests.items():
         if int(device.partition("/")[0]) not in GATEWAYS:
             continue
         for before, after in pairwise(times):
             inside = begin_ms <= before and after <= end_ms
-            if inside and not any(since <= after and before <= until for since, until in troubled[device]):
+            if inside and not any(since <= after and before <= until for since, until in troubled.get(device, ())):
                 found.append(after - before)
     return np.array(found or [INTERVAL_MS])
 

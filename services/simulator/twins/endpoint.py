@@ -18,7 +18,7 @@ from libs.errors import UnavailableError
 from services.simulator.twins.faults import Active, Answer, Fault, Kind, Part, spoil
 from services.simulator.twins.frames import Framing, Request, RtuFraming
 from services.simulator.twins.log import Log
-from services.simulator.twins.unit import Unit, asked_of
+from services.simulator.twins.unit import READS, Unit, asked_of
 
 GATEWAY_NO_RESPONSE: Final = 0x0B
 _NUMBERS: Final = count(1)
@@ -190,7 +190,7 @@ class Endpoint:
         self._note(client, unit, request, spoiled, pdu, applied=not (ignore or refused))
         if spoiled is None:
             parts = [Part(0.0, self.framing.frame(request.transaction, request.unit, pdu))]
-            if not pdu[0] & 0x80:
+            if pdu[0] in READS:
                 self.good[request.unit].set()
         else:
             spoiled.hit()
