@@ -122,6 +122,10 @@ class Routes:
 
         return keep
 
+    def include(self, others: Routes) -> None:
+        """Take over the routes that another file declares."""
+        self.routes += others.routes
+
     def get(self, path: str, **options: Any) -> Callable[[Handler], Handler]:
         """Declare a GET route; see `add`."""
         return self.add(hdrs.METH_GET, path, **options)

@@ -122,10 +122,16 @@ def rules(limit: int, as_json: bool) -> None:
 @click.command()
 @click.option("--channel", help="Only those of this channel.")
 @click.option("--state", help="Only those in this state.")
+@click.option("--watch", "live", is_flag=True, help="A live table of the newest, and who holds what; Ctrl-C ends it.")
 @limited
 @as_json
-def commands(channel: str | None, state: str | None, limit: int, as_json: bool) -> None:
+def commands(channel: str | None, state: str | None, live: bool, limit: int, as_json: bool) -> None:
     """List the commands sent to devices."""
+    if live:
+        from services.commands.watch_commands import watch
+
+        watch(channel, state)
+        return
     items = pages("/api/commands", {"channel": channel, "state": state}, limit)
     columns = {
         "id": "id", "channel": "channel", "type": "type", "point": "point", "value": "value",

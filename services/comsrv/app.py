@@ -14,11 +14,11 @@ from libs.http.metrics import METRICS
 from libs.redis import client, library
 from libs.redis.client import Client, execute
 from libs.redis.functions import Functions
+from services.comsrv.appkeys import CHANNELS, FUNCTIONS, MODBUS_SERVER
 from services.comsrv.channel import Channel
 from services.comsrv.channels import Channels
-from services.comsrv.commissioning import routes
 from services.comsrv.functions import ComsrvFunctions
-from services.comsrv.handlers import CHANNELS, FUNCTIONS, MODBUS_SERVER
+from services.comsrv.handlers import routes
 from services.comsrv.identity import Identity
 from services.comsrv.metrics import ChannelCollector
 from services.comsrv.serving.check import load_served

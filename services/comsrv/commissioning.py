@@ -15,21 +15,21 @@ from aiohttp import web
 from pydantic import Field, ValidationError
 
 from libs.errors import StateError
-from libs.http import USER, Role
+from libs.http import USER, Role, Routes
 from libs.points import PointKind
 from libs.validation import Model, problems_of
+from services.comsrv.appkeys import CHANNELS
 from services.comsrv.channel import Channel, Point, Points
 from services.comsrv.channels import Channels
 from services.comsrv.contract import ComBase, DeviceError, RefusedError
-from services.comsrv.handlers import CHANNELS, routes
 from services.comsrv.line import Line
 from services.comsrv.plugins.registry import protocols
 from services.comsrv.tables import check_channel
 
-__all__ = ["routes"]
-
 log = logging.getLogger(__name__)
 MAX_ADDRESS: Final = 65_535
+
+routes = Routes()
 
 
 class TryBody(Model):

@@ -2,43 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any, Final
+from typing import Any
 
 from aiohttp import web
 
-from libs.clock import monotonic_ms
 from libs.errors import NotFoundError, StateError
-from libs.http import USER, Role, Routes
+from libs.http import Role, Routes
 from libs.http.pages import Page, PageQuery
 from libs.points import PointKind
-from services.comsrv import ledger, views
+from services.comsrv import commissioning, ledger, operations, views
+from services.comsrv.appkeys import CHANNELS, FUNCTIONS, MODBUS_SERVER
 from services.comsrv.channel import Channel
-from services.comsrv.channels import Channels
 from services.comsrv.diagnostics import diagnostics
-from services.comsrv.functions import ComsrvFunctions
 from services.comsrv.plugins.registry import protocols
 from services.comsrv.schemas import (
     ChannelBody,
     ChannelChange,
-    CommandBody,
-    CommandsQuery,
     FramesBody,
     FramesQuery,
     PointsQuery,
     PointValue,
-    WaitQuery,
 )
-from services.comsrv.serving.server import ModbusServer
 from services.comsrv.traffic import FrameLog
 
-CHANNELS: Final = web.AppKey("channels", Channels)
-FUNCTIONS: Final = web.AppKey("functions", ComsrvFunctions)
-MODBUS_SERVER: Final = web.AppKey("modbus_server", ModbusServer)
-# A waiting request looks at its command this often; a function call costs Redis microseconds.
-LOOK_S: Final = 0.02
-
 routes = Routes()
+routes.include(operations.routes)
+routes.include(commissioning.routes)
 
 
 def _channel(request: web.Request) -> int:
@@ -166,32 +155,6 @@ async def set_point(request: web.Request, body: PointValue) -> dict[str, Any]:
     runner = request.app[CHANNELS].runner(_channel(request))
     await runner.set_point(kind, point_id, body.value, body.quality, body.at_ms)
     return await _shown_point(request)
-
-
-@routes.post("/api/channels/{ch}/commands", role=Role.OPERATOR, body=CommandBody, query=WaitQuery, status=202)
-async def submit_command(request: web.Request, body: CommandBody, query: WaitQuery) -> dict[str, Any]:
-    """Submit a command; with wait_ms the answer is its final form, if it has one by then."""
-    functions = request.app[FUNCTIONS]
-    source = {"kind": "user", "name": request[USER].name}
-    document = body.model_dump(exclude_none=True) | {"point": str(body.point), "source": source}
-    command = await functions.submit(_channel(request), document)
-    end = monotonic_ms() + (query.wait_ms or 0)
-    while not command["final"] and monotonic_ms() < end:
-        await asyncio.sleep(LOOK_S)
-        command = await functions.command(command["id"])
-    return command
-
-
-@routes.get("/api/commands", query=CommandsQuery, reply=Page)
-async def list_commands(request: web.Request, query: CommandsQuery) -> dict[str, Any]:
-    """List commands, newest first."""
-    return await request.app[FUNCTIONS].commands(query.arguments())
-
-
-@routes.get("/api/commands/{id}")
-async def get_command(request: web.Request) -> dict[str, Any]:
-    """Show a command with its transitions."""
-    return await request.app[FUNCTIONS].command(request.match_info["id"])
 
 
 @routes.get("/api/channels/{ch}/diagnostics")

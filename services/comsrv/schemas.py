@@ -66,6 +66,9 @@ class CommandBody(Model):
     priority: int | None = Field(None, ge=0, le=100)
     ttl_ms: int | None = Field(None, ge=1, le=MAX_TTL_MS)
     verify: bool = True
+    lease_ms: int | None = Field(None, ge=0, le=86_400_000, description="hold the point so long; 0 for no hold")
+    fallback: float | None = Field(None, description="value that follows the hold")
+    bypass_reason: str | None = Field(None, min_length=1, max_length=512, description="why the interlock is bypassed")
 
     @model_validator(mode="before")
     @classmethod
@@ -74,6 +77,34 @@ class CommandBody(Model):
         if isinstance(data, dict) and isinstance(data.get("point"), str) and data["point"].isdecimal():
             return data | {"point": int(data["point"])}
         return data
+
+
+class Reason(Model):
+    """Why an operator does something."""
+
+    comment: str | None = Field(None, max_length=512)
+
+
+class SelectionBody(Model):
+    """How long a point stays selected."""
+
+    ttl_ms: int | None = Field(None, ge=1000, le=600_000)
+
+
+class TagBody(Model):
+    """A tag on a point."""
+
+    kind: Literal["lockout", "maintenance"]
+    reason: str = Field(min_length=1, max_length=512)
+    until_ms: int | None = Field(None, ge=0, description="without it until it is taken off")
+
+
+class SubstitutionBody(Model):
+    """A value by hand; it ends by itself."""
+
+    value: float
+    reason: str = Field(min_length=1, max_length=512)
+    expires_ms: int = Field(ge=1000, le=604_800_000, description="how long it lasts")
 
 
 class WaitQuery(Model):

@@ -97,7 +97,9 @@ class Site:
         identity = Identity(self.folder)
         sent = SentFile(identity.sent_path)
         pulses = Pulses(identity.sent_path.with_suffix(".pulses"))
-        options = ComsrvSettings.model_validate({"reconnect_max_ms": 200, "renew_ms": 100, "data_dir": self.folder, **settings})
+        options = ComsrvSettings.model_validate(
+            {"reconnect_max_ms": 200, "renew_ms": 100, "data_dir": self.folder, **settings}
+        )
         runner = Runner(channel, self.functions, options, identity.owner, sent, pulses)
         self.stack.callback(identity.close)
         self.stack.callback(sent.close)

@@ -211,7 +211,13 @@ async def test_metrics_tell_what_each_channel_does(api: Api):
 
 async def test_protocols_and_roles(api: Api):
     _, page = await api.call("GET", "/api/protocols", role=Role.VIEWER)
-    assert [item["id"] for item in page["items"]] == ["modbus_tcp", "virtual"]
+    assert [item["id"] for item in page["items"]] == [
+        "modbus_rtu",
+        "modbus_rtu_over_tcp",
+        "modbus_tcp",
+        "modbus_tls",
+        "virtual",
+    ]
     assert (await api.http.get("/api/channels")).status == 401
     assert (await api.call("POST", "/api/channels", {}, Role.OPERATOR))[0] == 403
 
