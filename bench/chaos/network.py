@@ -90,6 +90,7 @@ class Source:
         self._functions = functions
         self._rate = rate
         self._epoch = 0
+        self.over = False
 
     async def open(self) -> None:
         """Define and claim the channel, and say where its values go."""
@@ -99,9 +100,9 @@ class Source:
         self._epoch = (await self._functions.json("channel_claim", CHANNEL, claim))["epoch"]
 
     async def run(self) -> None:
-        """Send until cancelled."""
+        """Send until it is over; a call that is under way is finished."""
         began, first = time.monotonic(), self.sent
-        while True:
+        while not self.over:
             due = first + int((time.monotonic() - began) * self._rate)
             while self.sent < due:
                 await self._send(self.sent + 1)
@@ -173,8 +174,8 @@ class Run:
             self.broker.start()
             await self._kill_in_the_middle()
         finally:
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
+            self.source.over = True
+            await sending
         await self._arrived()
         return Figures(calm_mb, self._most_mb, queued, size, time.monotonic() - began)
 
