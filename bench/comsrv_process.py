@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -64,6 +66,20 @@ def build(source: Path, folder: Path) -> Path:
     program = folder / source.stem
     subprocess.run(["cc", "-O2", "-Wall", "-o", str(program), str(source), "-lm"], check=True)
     return program
+
+
+def free_ports(count: int) -> int:
+    """Return the first of so many loopback ports in a row that are free now."""
+    while True:
+        # Under 32768: above it the kernel takes ports for outgoing connections.
+        first = random.randrange(10_000, 32_000 - count)
+        try:
+            for port in range(first, first + count):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return first
 
 
 def write_table(path: Path, heads: str, rows: list[str]) -> None:

@@ -28,6 +28,7 @@ from bench.comsrv_process import (
     Use,
     build,
     folder,
+    free_ports,
     ledger,
     load_functions,
     redis_server,
@@ -262,8 +263,8 @@ def promises(found: dict[Case, tuple[Measured, float | None]]) -> list[tuple[str
 
 @contextmanager
 def running(program: Path, case: Case) -> Iterator[Devices]:
-    """Run the devices of a case on ports under those the kernel hands out."""
-    with Devices(program, 20_000 + os.getpid() % 8000, case) as devices:
+    """Run the devices of a case on ports that are free."""
+    with Devices(program, free_ports(case.devices), case) as devices:
         yield devices
 
 

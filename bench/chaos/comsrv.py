@@ -34,11 +34,12 @@ from bench.chaos.comsrv_site import (
     GATEWAY_UNITS,
     GATEWAYS,
     INTERVAL_MS,
+    LINKS,
     SINGLE,
     write_faults,
     write_site,
 )
-from bench.comsrv_process import Comsrv, folder, ledger, load_functions, redis_server, used
+from bench.comsrv_process import Comsrv, folder, free_ports, ledger, load_functions, redis_server, used
 from bench.report import Row
 from libs.clock import now_ms
 from libs.errors import UnavailableError, VoltageError
@@ -312,8 +313,7 @@ def main(faults: int, seed: int, kind: str, keep: Path | None) -> None:
         with redis_server(kind, temporary) as (redis, connection):
             load_functions(connection)
             comsrv = Comsrv(place, redis.url, [])
-            # comsrv chose a port base; the devices stand above it.
-            comsrv.configure(write_site(place, comsrv.port_base + 100))
+            comsrv.configure(write_site(place, free_ports(LINKS)))
             write_faults(place / "faults.yaml", faults, BASELINE_S + 15, seed)
             listener = Listener(redis.url, place / "updates.jsonl")
             listener.start()

@@ -16,6 +16,7 @@ SINGLE: Final = range(1001, 1089)
 GATEWAYS: Final = range(1101, 1106)
 GATEWAY_UNITS: Final = 8
 CLEAN: Final = range(2001, 2009)
+LINKS: Final = len(SINGLE) + len(GATEWAYS) + len(CLEAN)
 # Points of a unit have ids from unit * 100 on.
 STRIDE: Final = 100
 # (wire type, byte order, scale) of a unit's telemetry, one after the other.
