@@ -227,6 +227,27 @@ local function apply(ctx, ch, document, texts, answered)
   return stored
 end
 
+-- What of a block goes to history, and its samples: as it came, but for points that a person has
+-- substituted. Their history is the substitute, recorded when it was set, until it ends.
+local function to_history(ctx, ch, document, blob, samples)
+  if not ctx.left_out or ctx.left_out == 0 then
+    return blob, samples
+  end
+  local events = {}
+  for i = 1, #document.events do
+    local event = document.events[i]
+    if redis.call("HEXISTS", keys.substituted(ctx.ns, ch), event[1] .. ":" .. event[2]) == 0 then
+      events[#events + 1] = event
+    end
+  end
+  document.events = events
+  samples = recorded(document)
+  for i = 1, #document.sections do
+    document.sections[i].only = nil
+  end
+  return cmsgpack.pack(document), samples
+end
+
 -- `blob` is the document as it goes to history; `answered` says that the device did.
 local function take(ns, ch, document, blob, texts, answered)
   local points = blocks.check(ch, document)
@@ -246,7 +267,7 @@ local function take(ns, ch, document, blob, texts, answered)
   redis.call("HSET", sequence, document.block, string.format("%.0f", document.seq))
   leases.extend(ctx, ch, tonumber(status[3]))
   local stored = document.origin == "backfill" and points or apply(ctx, ch, document, texts, answered)
-  history.append(ctx, ch, blob, samples)
+  history.append(ctx, ch, to_history(ctx, ch, document, blob, samples))
   count(ctx, document.counters, stored)
   return '{"seq":' .. ctx.image .. ',"repeat":false}'
 end

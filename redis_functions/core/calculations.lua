@@ -94,6 +94,18 @@ local function section_json(kind, section)
     .. ',"quality":' .. cjson.encode(section.quality) .. "}"
 end
 
+-- A value together with its quality is one sample.
+local function count_samples(section)
+  local valued, samples = {}, #section.ids
+  for i = 1, #section.ids do
+    valued[section.ids[i]] = true
+  end
+  for id in pairs(section.quality) do
+    samples = samples + (valued[id] and 0 or 1)
+  end
+  return samples
+end
+
 --- Write, publish and queue sections that were made here (calculated points, staleness).
 function M.store_sections(ctx, ch, sections, at)
   local parts, samples = {}, 0
@@ -103,10 +115,7 @@ function M.store_sections(ctx, ch, sections, at)
       store_section(ctx, ch, kind, section, at)
       publish.channel(ctx, ch, kind, at, publish.members(section.ids, section.values, section.quality))
       if kind == "T" or kind == "S" then
-        samples = samples + #section.ids
-        for _ in pairs(section.quality) do
-          samples = samples + 1
-        end
+        samples = samples + count_samples(section)
         parts[#parts + 1] = section_json(kind, section)
       end
     end

@@ -6,6 +6,7 @@ from typing import Any
 
 from libs.errors import InvalidError, NotFoundError, StateError
 from libs.redis.client import execute
+from libs.redis.queue import QueueEntry, samples_of
 from tests.support.refusal import refused
 from tests.support.site import START, Site
 
@@ -52,6 +53,28 @@ async def test_what_a_tag_needs(site: Site) -> None:
             await site.functions.call("point_tag", 1001, tag(site) | changes)
     async with refused(site.functions, NotFoundError, "A:9"):
         await site.functions.call("point_tag", 1001, tag(site, point=9))
+
+
+async def test_history_has_the_substitute_and_not_what_the_device_says_meanwhile(site: Site) -> None:
+    await site.put({1: 5, 2: 6})
+    await site.functions.json("point_substitute", 1001, substitute(site))
+    await site.put({1: 7, 2: 8}, {2: "bad:sentinel"})
+    await site.put({1: 7.5})
+    event = {"epoch": site.epoch, "seq": 99, "block": "e", "at_ms": site.now, "now_ms": site.now}
+    await site.functions.call("comsrv_ingest", 1001, {**event, "events": [["T", 1, site.now, "9.000000", ""]]})
+    await site.pass_ms(5000)
+    await site.put({1: 7})
+    found: dict[str, list[tuple[float | None, str]]] = {}
+    for entry_id, fields in await execute(site.functions.client, "XRANGE", "hissrv:queue", "-", "+"):
+        for sample in samples_of(QueueEntry.parse(entry_id, fields)):
+            found.setdefault(sample.ref, []).append((sample.value, sample.quality))
+    assert found == {
+        "comsrv:1001:T:1": [(5, ""), (42, "uncertain:substituted"), (None, "uncertain:restored"), (7, "")],
+        "comsrv:1001:T:2": [(6, ""), (8, "bad:sentinel")],
+    }
+    ledger = await site.hash("voltage:ledger")
+    size = await site.hash("hissrv:queue:size")
+    assert (ledger["queued"], size["samples"], ledger["rejected:substituted"]) == ("6", "6", "3")
 
 
 async def test_a_substitute_stands_until_it_ends(site: Site) -> None:
