@@ -32,6 +32,8 @@ CHUNK_ROWS: Final = 1_000_000
 # A single interval is worth a tier when it is this many of its steps long.
 STEPS_A_RANGE: Final = 16
 _SHORTEST_MS: Final = 1000
+# Halving has to keep the rows to read below this much more than before: a third.
+_SPARES: Final = 3
 _VALUES: Final = ["at_ms", "value", "quality", "image"]
 _ROWS: Final = ["step_ms", "start_ms", *Stats._fields[1:]]
 
@@ -144,8 +146,8 @@ class Reader:
             if step:
                 parts.append(self._tier(low, high, step))
             else:
-                for begin, end in self._chunks(low, high):
-                    rows = self._stats(begin, end)
+                for begin, end, only in self._chunks(low, high):
+                    rows = self._stats(begin, end, only)
                     if len(rows.series):
                         timed = self._query.aggregate and self._query.aggregate.timed
                         now_ms = self._query.now_ms if timed else None
@@ -232,36 +234,55 @@ class Reader:
 
     # Samples
 
-    def _chunks(self, low: int, high: int, *, reverse: bool = False) -> Iterator[tuple[int, int]]:
-        """Yield parts of a stretch that fit into memory."""
-        cost = sum(self._raw.cost(name, self._state.refs, low, high) for name in self._overlapping(low, high))
-        if cost <= CHUNK_ROWS or high - low <= _SHORTEST_MS:
+    def _chunks(
+        self, low: int, high: int, only: Integers | None = None, *, reverse: bool = False
+    ) -> Iterator[tuple[int, int, Integers]]:
+        """Yield parts of a stretch, in time and series, that fit into memory; of each series in the order of time.
+
+        Files of a window hold a little of every series, those of a day one series after
+        the other: what is halved is what spares more.
+        """
+        series = np.arange(len(self._state.refs)) if only is None else only
+        cost = self._cost(low, high, series)
+        if cost <= CHUNK_ROWS:
             self._spend(cost)
-            yield low, high
+            yield low, high, series
             return
         middle = (low + high) // 2
         if high - low > 2 * DAY_MS:
             middle -= middle % DAY_MS
-        halves = [(low, middle), (middle, high)]
-        for begin, end in reversed(halves) if reverse else halves:
-            yield from self._chunks(begin, end, reverse=reverse)
+        halves = [(low, middle, series), (middle, high, series)]
+        spent = sum(self._cost(*half) for half in halves) if high - low > _SHORTEST_MS else 2 * cost
+        if len(series) > 1:
+            at = len(series) // 2
+            parts = [(low, high, series[:at]), (low, high, series[at:])]
+            if sum(self._cost(*part) for part in parts) < spent:
+                yield from self._each(parts, reverse=reverse)
+                return
+        if spent * _SPARES > cost * (_SPARES + 1):
+            self._spend(cost)  # Neither spares anything: a stretch of one row group.
+            yield low, high, series
+        else:
+            yield from self._each(halves[::-1] if reverse else halves, reverse=reverse)
+
+    def _each(self, parts: list[tuple[int, int, Integers]], *, reverse: bool) -> Iterator[tuple[int, int, Integers]]:
+        for low, high, series in parts:
+            yield from self._chunks(low, high, series, reverse=reverse)
+
+    def _cost(self, low: int, high: int, series: Integers) -> int:
+        refs = [self._state.refs[at] for at in series.tolist()]
+        return sum(self._raw.cost(name, refs, low, high) for name in self._overlapping(low, high))
 
     def _overlapping(self, low: int, high: int) -> list[str]:
         return [file.name for file in self._state.files if file.min_at_ms < high and file.max_at_ms >= low]
 
-    def _gather(
-        self, low: int, high: int, columns: list[str], only: Integers | None = None
-    ) -> tuple[Integers, dict[str, Any]]:
+    def _gather(self, low: int, high: int, columns: list[str], only: Integers) -> tuple[Integers, dict[str, Any]]:
         """Return the samples in low <= instant < high, of all or of some series: one an instant, sorted by both."""
-        refs = self._state.refs if only is None else [self._state.refs[at] for at in only.tolist()]
+        refs = [self._state.refs[at] for at in only.tolist()]
         found = [self._raw.read(name, refs, low, high, columns) for name in self._overlapping(low, high)]
-        parts = [
-            (read.series if only is None else only[read.series], [read.columns[name] for name in columns])
-            for read in found
-            if len(read.series)
-        ]
+        parts = [(only[read.series], [read.columns[name] for name in columns]) for read in found if len(read.series)]
         keep = (self._state.open.at_ms >= low) & (self._state.open.at_ms < high)
-        if only is not None:
+        if len(only) < len(self._state.refs):
             keep &= np.isin(self._state.open.series, only)
         if keep.any():
             inside = self._state.open.pick(keep)
@@ -294,7 +315,7 @@ class Reader:
             case _:
                 return inside.image
 
-    def _stats(self, low: int, high: int, only: Integers | None = None) -> Stats:
+    def _stats(self, low: int, high: int, only: Integers) -> Stats:
         series, of = self._gather(low, high, _VALUES, only)
         if not len(series):
             return stats.empty()
@@ -307,8 +328,8 @@ class Reader:
         found: list[list[Points]] = [[] for _ in range(count)]
         missing = np.full(count, query.limit)
         backward = query.order is Order.DESC
-        for low, high in self._chunks(query.start_ms, query.end_ms, reverse=backward):
-            series, of = self._gather(low, high, [*_VALUES, "reason"])
+        for low, high, only in self._chunks(query.start_ms, query.end_ms, reverse=backward):
+            series, of = self._gather(low, high, [*_VALUES, "reason"], only)
             bounds = np.searchsorted(series, np.arange(count + 1))
             for number in np.flatnonzero((bounds[1:] > bounds[:-1]) & (missing > 0)).tolist():
                 at = np.arange(bounds[number], bounds[number + 1])
@@ -384,8 +405,12 @@ class Reader:
             if name:
                 yield partial(self._of_days, name, of[name] or {day})
             else:
-                for low, high in self._chunks(day * DAY_MS, min(start, (day + 1) * DAY_MS), reverse=True):
-                    yield partial(self._stats, low, high)
+                for low, high, only in self._chunks(day * DAY_MS, min(start, (day + 1) * DAY_MS), reverse=True):
+                    yield partial(self._of_some, low, high, only)
+
+    def _of_some(self, low: int, high: int, only: Integers, missing: Integers) -> Stats:
+        wanted = np.intersect1d(only, missing)
+        return self._stats(low, high, wanted) if len(wanted) else stats.empty()
 
     def _of_days(self, name: str, days: set[int], missing: Integers) -> Stats:
         refs = [self._state.refs[at] for at in missing.tolist()]

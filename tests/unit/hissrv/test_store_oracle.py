@@ -212,9 +212,13 @@ async def compare(store: EmbeddedStore, history: History, rng: random.Random, st
                 )
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-async def test_every_aggregate_equals_numpy(tmp_path: Path, seed: int) -> None:
-    """Whatever lies open, closed, merged or in tiers, and after late samples at each of these stages."""
+@pytest.mark.parametrize(("seed", "chunk"), [(1, 1_000_000), (2, 3000)])
+async def test_every_aggregate_equals_numpy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, chunk: int
+) -> None:
+    """Whatever lies open, closed, merged or in tiers, after late samples at each of these stages; whole or in parts."""
+    monkeypatch.setattr("services.hissrv.store.read.CHUNK_ROWS", chunk)
+    monkeypatch.setattr("services.hissrv.store.parquet.ROW_GROUP", 1000)
     history, rng = History(seed), random.Random(seed)
     store = EmbeddedStore(tmp_path)
     await store.open()
