@@ -8,6 +8,7 @@ import orjson
 
 from libs.errors import UnavailableError
 from libs.redis import keys
+from libs.redis.batch import Batches
 from libs.redis.client import Client, execute, translate, translated
 
 Argument = str | bytes | int | dict[str, Any] | list[Any]
@@ -30,6 +31,7 @@ class Functions:
         """Keep the client and the prefix of every key."""
         self.client = client
         self.prefix = keys.prefix(namespace)
+        self._batches = Batches(client)
 
     def key(self, text: str) -> str:
         """Return a key's full name: the namespace's prefix and the text."""
@@ -44,6 +46,12 @@ class Functions:
         """Call a function that may write. Never sent twice: a lost reply is UnavailableError."""
         full = self._keys(key)
         reply: bytes = await execute(self.client, "FCALL", name, len(full), *full, *[encode(item) for item in args])
+        return reply
+
+    async def batched(self, name: str, key: str | int | None, *args: Argument) -> bytes:
+        """Call a function that may write, together with what others call at the same time."""
+        full = self._keys(key)
+        reply: bytes = await self._batches.execute("FCALL", name, len(full), *full, *[encode(item) for item in args])
         return reply
 
     async def durable(self, name: str, key: str | int | None, *args: Argument) -> bytes:

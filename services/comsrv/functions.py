@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgpack
+import orjson
 
 from libs.points import PointKind
 from libs.redis.client import execute, translated
@@ -86,8 +87,8 @@ class ComsrvFunctions:
 
     async def ingest(self, channel: int, document: dict[str, Any], texts: Sequence[str]) -> bool:
         """Send a block; return True for a repeat without effect."""
-        reply = await self.functions.json("comsrv_ingest", channel, _pack(document), *texts)
-        return bool(reply["repeat"])
+        reply = await self.functions.batched("comsrv_ingest", channel, _pack(document), *texts)
+        return bool(orjson.loads(reply)["repeat"])
 
     async def set_quality(self, channel: int, document: dict[str, Any]) -> bool:
         """Change the quality of points alone; return True for a repeat without effect."""

@@ -170,6 +170,7 @@ class Poller:
                 await self.spare.use()
                 continue
             if group.pending:
+                await self.uplink.room()
                 await self.poll(group.pending.popleft())
             if not group.pending:
                 schedule.done(group)

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from enum import Enum
 from typing import Any, Final
 
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 
 # Readings kept while Redis is away, at least; more where a channel has more blocks.
 MIN_QUEUE: Final = 64
+# A poller waits so long for a queue that is half full.
+ROOM_S: Final = 1.0
 
 
 class LeaseLostError(ConflictError):
@@ -102,6 +105,7 @@ class Uplink:
         self._news = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._taken = asyncio.Event()
         self._backoff = Backoff(100, 2000)
 
     def _heard(self) -> None:
@@ -110,8 +114,7 @@ class Uplink:
 
     def offer(self, block: Block, item: Reading | Failure) -> None:
         """Queue what became of a block; never waits."""
-        limit = max(MIN_QUEUE, 4 * len(self._images))
-        while len(self._queue) >= limit:
+        while len(self._queue) >= self._limit:
             dropped, old = self._queue.popleft()
             if isinstance(old, Reading):
                 self.dropped += dropped.size
@@ -120,6 +123,24 @@ class Uplink:
         self._queue.append((block, item))
         self._idle.clear()
         self._news.set()
+
+    @property
+    def _limit(self) -> int:
+        """Readings that wait at most."""
+        return max(MIN_QUEUE, 4 * len(self._images))
+
+    async def room(self) -> None:
+        """Wait, shortly, while Redis answers and does not keep up.
+
+        A poll that is late and counted is better than one that is read and dropped. While
+        Redis is away nobody waits for it.
+        """
+        if 2 * len(self._queue) < self._limit or self._backoff.attempts:
+            return
+        self._taken.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ROOM_S):
+                await self._taken.wait()
 
     def late(self, polls: int) -> None:
         """Count polls that were left out because the one before took too long."""
@@ -171,6 +192,8 @@ class Uplink:
         while not self._closing or self._queue:
             while self._queue:
                 block, item = self._queue.popleft()
+                if 2 * len(self._queue) < self._limit:
+                    self._taken.set()
                 await self._send(block, item)
                 await self._renew_when_due()
             self._idle.set()
@@ -287,6 +310,7 @@ class Uplink:
         """Take nothing for sent after Redis was away: it may have lost the last seconds."""
         if self._backoff.attempts == 0:
             log.warning("channel %s: %s", self.channel, error)
+        self._taken.set()
         self.forget()
 
     async def _renew_when_due(self) -> None:
