@@ -60,6 +60,11 @@ function M.append(ctx, at, alarm, what, user, comment, seen)
     "origin", clean(alarm.origin), "version", alarm.version or "", "user", clean(user), "comment", clean(comment),
     "value", clean(value), "quality", quality or "", "previous", head.hash or "",
   }
+  -- What asked nobody says so; it has no part in the rates of alarms.
+  local masked = outbox.masked(alarm)
+  if masked then
+    fields[#fields + 1], fields[#fields + 2] = "masked", masked
+  end
   local hash = redis.sha1hex(table.concat(fields, SEPARATOR))
   redis.call("XADD", key, "*", unpack(fields))
   redis.call("HSET", keys.alarm_journal_head(ns), "number", number, "hash", hash)

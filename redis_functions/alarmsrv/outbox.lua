@@ -18,13 +18,15 @@ local function set(text)
   return text and text ~= ""
 end
 
-local function quiet(alarm)
-  return set(alarm.shelved_by) or set(alarm.suppressed_by) or set(alarm.out_of_service_by)
+--- What keeps an alarm from asking for attention, or nil.
+function M.masked(alarm)
+  return set(alarm.out_of_service_by) and "out_of_service" or set(alarm.suppressed_by) and "suppressed"
+    or set(alarm.shelved_by) and "shelved" or nil
 end
 
 --- True while nobody has acknowledged an alarm that asks for attention.
 function M.waits(alarm)
-  return (alarm.status == "New" or alarm.status == "Returned") and not quiet(alarm)
+  return (alarm.status == "New" or alarm.status == "Returned") and not M.masked(alarm)
 end
 
 --- Put something into the outbox; at the cap the oldest entry goes and the ledger counts it.
@@ -78,7 +80,7 @@ end
 --- A transition was journaled: tell whoever wants it, and let time run for who must know of no acknowledgement.
 -- `wants` and `escalate` are the head's fields of the alarm's level; `moment` is what the journal says of it.
 function M.transition(ns, at, alarm, what, wants, escalate, moment)
-  if quiet(alarm) or (ASKS[what] and not M.waits(alarm)) then
+  if M.masked(alarm) or (ASKS[what] and not M.waits(alarm)) then
     return
   end
   if wants and string.find(wants, "," .. what .. ",", 1, true) then

@@ -22,6 +22,10 @@ from services.alarmsrv.notify.handlers import DISPATCHER, FUNCTIONS, problems_of
 from services.alarmsrv.notify.outbox import Outbox
 from services.alarmsrv.notify.senders import senders_of
 from services.alarmsrv.notify.settings import NotificationSettings
+from services.alarmsrv.quality.approved import Approved
+from services.alarmsrv.quality.handlers import QUALITY
+from services.alarmsrv.quality.history import History
+from services.alarmsrv.quality.quality import Quality
 from services.alarmsrv.retention import Retention
 from services.alarmsrv.schemas import AlarmDefinition
 from services.alarmsrv.settings import AlarmsrvSettings
@@ -62,6 +66,7 @@ def create_app(settings: AlarmsrvSettings) -> web.Application:
     alarms = AlarmFunctions(functions)
     journal = Journal(functions, Archive(settings.journal_folder))
     archiver = Archiver(journal, settings.journal.keep_entries, settings.journal.interval_s)
+    quality = Quality(alarms, journal, History(settings), Approved(settings.folder))
     blocking = client.connect(settings.redis_url, blocking=True)
     dispatcher = Dispatcher(Outbox(functions, blocking), senders_of(settings.notifications), settings.notifications)
 
@@ -93,6 +98,6 @@ def create_app(settings: AlarmsrvSettings) -> web.Application:
     )
     app = startup.app(settings, NAME, ROUTES)
     app[ALARMS], app[JOURNAL] = alarms, journal
-    app[FUNCTIONS], app[DISPATCHER] = alarms, dispatcher
+    app[FUNCTIONS], app[DISPATCHER], app[QUALITY] = alarms, dispatcher, quality
     app.cleanup_ctx.append(resources)
     return app

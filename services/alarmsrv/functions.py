@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import orjson
+
 from libs.redis.client import execute
 from libs.redis.definitions import Definitions, Names
 from libs.redis.functions import Functions
@@ -60,6 +62,17 @@ class AlarmFunctions:
     async def test_route(self, route: str, user: str) -> bytes:
         """Put a test to a route into the outbox."""
         return await self._functions.call("alarm_route_test", route, {"by": user})
+
+    async def open_alarms(self) -> list[dict[str, Any]]:
+        """Return all alarms that are not Resolved."""
+        found: list[dict[str, Any]] = []
+        filters: dict[str, Any] = {"open": True, "limit": 1000}
+        while True:
+            page = orjson.loads(await self.query(filters))
+            found += page["items"]
+            if not page["cursor"]:
+                return found
+            filters["cursor"] = page["cursor"]
 
     async def open_ids(self) -> frozenset[str]:
         """Return the ids of all alarms that are not Resolved."""

@@ -10,6 +10,7 @@ from libs.http import USER, Comment, Json, Page, PageQuery, Reply, Role, Routes
 from services.alarmsrv.functions import AlarmFunctions
 from services.alarmsrv.journal import handlers as journal_handlers
 from services.alarmsrv.notify import handlers as notify_handlers
+from services.alarmsrv.quality import handlers as quality_handlers
 from services.alarmsrv.schemas import (
     Acknowledgements,
     Alarm,
@@ -22,8 +23,8 @@ from services.alarmsrv.schemas import (
 
 ALARMS: Final = web.AppKey("alarms", AlarmFunctions)
 ROUTES: Final = Routes()
-# Before /api/alarms/{id}, which would take their paths for ids.
-ROUTES.routes += journal_handlers.ROUTES.routes + notify_handlers.ROUTES.routes
+# Before the routes with {id}, which would take their paths for ids.
+ROUTES.routes += journal_handlers.ROUTES.routes + notify_handlers.ROUTES.routes + quality_handlers.ROUTES.routes
 
 
 @ROUTES.get("/api/alarms", query=AlarmQuery, reply=Page)

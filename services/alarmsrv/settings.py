@@ -38,6 +38,11 @@ class AlarmsrvSettings(Settings):
     system: SystemSettings = SystemSettings()
 
     @property
+    def folder(self) -> Path:
+        """Where what was approved is."""
+        return self.data_dir / "alarmsrv"
+
+    @property
     def journal_folder(self) -> Path:
         """Where the files of the journal are."""
         return self.data_dir / "alarmsrv" / "journal"

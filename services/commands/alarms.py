@@ -7,6 +7,7 @@ import time
 
 import click
 
+from services.commands import alarm_quality
 from services.commands.api import pages, request, show
 from services.commands.read import as_json, limited, timed, when
 
@@ -30,6 +31,10 @@ def alarms(ctx: click.Context, status: str | None, level: str | None, limit: int
     if not as_json:
         items = timed(items, when, "created_at_ms")
     show(items, COLUMNS, as_json=as_json, empty="no alarms")
+
+
+for _command in (alarm_quality.quality, alarm_quality.recommend, alarm_quality.approve, alarm_quality.compare):
+    alarms.add_command(_command)
 
 
 @alarms.command()
