@@ -11,6 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from services.comsrv.contract import Block, Cost
+from services.comsrv.costs import ENOUGH, SPREAD
 
 if TYPE_CHECKING:
     from services.comsrv.poller import Poller
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Costs are looked at after this time, then after twice the time, up to an hour.
-FIRST_LOOK_MS: Final = 10_000.0
+FIRST_LOOK_MS: Final = 5_000.0
+# ... and again after this time, when short requests were made first.
+SAMPLING_MS: Final = 2_000.0
 LONGEST_LOOK_MS: Final = 3_600_000.0
 # A plan that saves less of the cycle is not worth the change.
 WORTH: Final = 0.03
@@ -34,6 +37,7 @@ class Learning:
         self.plan_ms = inf
         self.look_ms = 0.0
         self._pause_ms = FIRST_LOOK_MS
+        self._sampled: set[str] = set()
 
     def plan_again(self, at_ms: float) -> None:
         """Plan anew at an instant: a device refuses something, or does no longer."""
@@ -50,10 +54,27 @@ class Learning:
         if self.look_ms == 0.0:
             self.look_ms = now + self._pause_ms
             return
+        if self._samples_missing() or self._poller.spare.sampling:
+            self.look_ms = now + SAMPLING_MS
+            return
         self._pause_ms = min(2 * self._pause_ms, LONGEST_LOOK_MS)
         self.look_ms = now + self._pause_ms
         if self._learn_costs():
             await self._save()
+
+    def _samples_missing(self) -> bool:
+        """Have short requests made where all are alike, once a unit: one length says nothing about a register."""
+        poller = self._poller
+        missing = False
+        for unit in poller.units.values():
+            if unit.name in self._sampled or unit.problem or not unit.answers:
+                continue
+            self._sampled.add(unit.name)
+            task = max((task for task in poller.of(unit) if task.entry is None), key=lambda task: task.length)
+            if unit.cost.fit() is None and poller.plugin.pieces(task.block) > 1 and task.length > SPREAD:
+                poller.spare.sample(task, ENOUGH)
+                missing = True
+        return missing
 
     def _learn_costs(self) -> bool:
         """Plan with the costs learned so far and take the plan if it saves time. Returns whether costs changed."""

@@ -48,6 +48,8 @@ THOROUGH: Final = 2
 # A unit among others is waited for at least so long, in parts of the shortest interval and in milliseconds.
 FLOOR: Final = 0.03
 MIN_FLOOR_MS: Final = 10.0
+# ... and so many times longer for each request before it that had no answer.
+LONGER: Final = 4
 ERRORS: Final = 20
 
 
@@ -104,6 +106,9 @@ class Poller:
         self._backoff = Backoff(FIRST_RECONNECT_MS, reconnect_max_ms)
         self._waited: set[str] = set()
         self._late_told = 0
+        # Requests without an answer since the last one of any unit; whether the last one was waited for less long.
+        self._unanswered = 0
+        self._hurried = False
         # True once a good answer came over the present connection.
         self._proven = False
         # True while the points say that there is no connection.
@@ -251,17 +256,17 @@ class Poller:
             return
         try:
             try:
-                reading = await self.ask(task.block, unit, task.length, unit.timeout_ms)
+                reading = await self.ask(task.block, unit, task.length, self._hurry(unit))
             except RefusedError as error:
                 if not task.answered or error.exception_code not in SPLITTABLE or task.problem:
                     raise
                 # It was answered before: once more, before it is taken apart.
                 self.note(error, unit)
-                reading = await self.ask(task.block, unit, task.length, unit.timeout_ms)
+                reading = await self.ask(task.block, unit, task.length, self._hurry(unit))
         except NotConnectedError:
             raise
         except DeviceError as error:
-            self.failed(task, error, hurried=unit.timeout_ms is not None)
+            self.failed(task, error, hurried=self._hurried)
         else:
             self.good(task, reading)
 
@@ -271,14 +276,32 @@ class Poller:
         unit.requests += 1
         async with self.line.for_poll():
             began = perf_counter()
-            if timeout_ms is None:
-                reading = await self.plugin.read_batch(block)
-            else:
-                reading = await self.plugin.read_within(block, timeout_ms)
-            unit.answered(length, (perf_counter() - began) * 1000)
-        if not unit.answers & 15 or unit.answers == KNOWN:
-            self._pace(unit)
+            try:
+                if timeout_ms is None:
+                    reading = await self.plugin.read_batch(block)
+                else:
+                    reading = await self.plugin.read_within(block, timeout_ms)
+            except DeviceError as error:
+                self._unanswered = self._unanswered + 1 if isinstance(error, NoAnswerError) else 0
+                raise
+            self._unanswered = 0
+            if unit.answered(length, (perf_counter() - began) * 1000) or unit.answers == KNOWN:
+                self._pace(unit)
         return reading
+
+    def _hurry(self, unit: Unit) -> int | None:
+        """Return how long to wait for a unit in its turn; None for as long as the plugin does.
+
+        After a request without an answer it is longer: what is between us and the units may still
+        be busy with that one, as a gateway is that asks them one by one.
+        """
+        timeout_ms = unit.timeout_ms
+        if timeout_ms is not None and self._unanswered:
+            timeout_ms *= LONGER**self._unanswered
+            if timeout_ms >= self.plugin.timeout_ms:
+                timeout_ms = None
+        self._hurried = timeout_ms is not None
+        return timeout_ms
 
     def _pace(self, unit: Unit) -> None:
         if self.crowded:
@@ -323,10 +346,14 @@ class Poller:
         if task.search is not None:
             self.fail(task, f"bad:exception_{task.code}")
         elif unit.health is Health.DOUBTED:
-            if task in unit.owed:
+            if self.despaired(unit):
                 self.silent(unit, NoAnswerError.quality)
-            else:
+            elif task not in unit.owed:
                 unit.owed.append(task)
+
+    def despaired(self, unit: Unit) -> bool:
+        """Say whether a unit was doubted for longer than its answer may take."""
+        return monotonic_now() - unit.doubted_ms >= self.plugin.timeout_ms
 
     def _refused(self, task: Task, error: RefusedError) -> None:
         """Find out what of a block the device refuses, where that can be."""

@@ -30,7 +30,9 @@ log = logging.getLogger(__name__)
 # Nothing is asked in less time than this, and at least so long before a poll is due nothing is begun.
 LEAST_MS: Final = 5.0
 # An answer is expected within so many times the slowest one.
-EXPECTED: Final = 2.0
+EXPECTED: Final = 1.3
+# A request for one value is taken for so much shorter than the longest.
+SHORT: Final = 0.25
 # What waited longer than this for spare time is asked without.
 OVERDUE_MS: Final = 3000.0
 # The same for a unit that used to answer within the spare time: it may have become slower.
@@ -56,6 +58,7 @@ class Spare:
         self._owed: deque[Task] = deque()
         self._doubted: deque[tuple[Task, bool]] = deque()
         self._searched: deque[Task] = deque()
+        self._samples: deque[Task] = deque()
         self._remind_ms = 0.0
         self._forced_ms = 0.0
         self._waiting_since: dict[Task | Unit, float] = {}
@@ -66,6 +69,7 @@ class Spare:
         kept = set(map(id, tasks))
         self._owed = deque(task for task in self._owed if id(task) in kept)
         self._searched = deque(task for task in self._searched if id(task) in kept)
+        self._samples = deque(task for task in self._samples if id(task) in kept)
         gone = [task for task, _ in self._doubted if id(task) not in kept]
         self._doubted = deque(pair for pair in self._doubted if id(pair[0]) in kept)
         for task in gone:
@@ -83,13 +87,21 @@ class Spare:
 
     def doubt(self, task: Task, *, asked: bool) -> None:
         """Find out whether a block or its whole unit is silent. `asked`: the block had its full time already."""
-        task.unit.health = Health.DOUBTED
-        task.unit.owed = [task]
+        task.unit.doubted(task, monotonic_now())
         self._doubted.append((task, asked))
 
     def search(self, task: Task) -> None:
         """Find out what of a block the device refuses."""
         self._searched.append(task)
+
+    def sample(self, task: Task, times: int) -> None:
+        """Read the first value of a block a few times, to learn what a short request takes."""
+        self._samples.extend([task] * times)
+
+    @property
+    def sampling(self) -> bool:
+        """True while short requests are still to be made."""
+        return bool(self._samples)
 
     async def use(self) -> None:
         """Ask for one thing if there is one and time for it, else wait for the next poll."""
@@ -99,27 +111,30 @@ class Spare:
             self._remind()
         if self.learning.plan_ms <= now:
             await self.learning.plan()
-            return
-        until = min(self._poller.line.dues.values(), default=inf)
-        wake = min(until, self._remind_ms, self.learning.plan_ms)
-        if self._owed:
+        elif self._owed:
             await self._poller.poll(self._owed.popleft())
-            return
-        if self._doubted:
-            if await self._second(now, until):
-                return
-        elif self._searched:
-            if await self._step(now, until):
-                return
         else:
-            due = await self._retry(now, until)
-            if due <= now:
-                return
-            wake = min(wake, due)
-            if self.learning.look_ms <= now:
-                await self.learning.look(now)
-                return
-        await asyncio.sleep(max(wake - now, 1.0) / 1000)
+            until = min(self._poller.line.dues.values(), default=inf)
+            due = await self._ask(now, until)
+            if due > now:
+                wake = min(until, due, self._remind_ms, self.learning.plan_ms)
+                await asyncio.sleep(max(wake - now, 1.0) / 1000)
+
+    async def _ask(self, now: float, until: float) -> float:
+        """Ask for the most urgent thing. Returns `now` when that was done, else when there is something to ask."""
+        if self._doubted:
+            return now if await self._second(now, until) else inf
+        if self._searched:
+            return now if await self._step(now, until) else inf
+        due = await self._retry(now, until)
+        if due <= now:
+            return now
+        if self._samples and await self._sample(now, until):
+            return now
+        if self.learning.look_ms <= now:
+            await self.learning.look(now)
+            return now
+        return min(due, self.learning.look_ms)
 
     def _remind(self) -> None:
         """Say again what can't be read."""
@@ -127,8 +142,11 @@ class Spare:
             if task.problem:
                 self._poller.fail(task, task.problem)
 
-    def _time(self, unit: Unit, what: Task | Unit, now: float, until: float) -> int | None:
-        """Return how long an answer may be waited for now; None when it is not the time."""
+    def _time(self, unit: Unit, what: Task | Unit, now: float, until: float, share: float = 1.0) -> int | None:
+        """Return how long an answer may be waited for now; None when it is not the time.
+
+        `share` is how much less than the unit's longest requests this one takes.
+        """
         poller = self._poller
         longest = poller.plugin.timeout_ms
         room = until - now - LEAST_MS
@@ -136,8 +154,10 @@ class Spare:
         if room >= longest or alone:
             self._waiting_since.pop(what, None)
             return longest
-        enough = room >= max(EXPECTED * unit.slowest_ms, LEAST_MS)
-        overdue_ms = SLOWER_MS if enough and unit.answers else OVERDUE_MS
+        enough = room >= max(EXPECTED * share * unit.slowest_ms, LEAST_MS)
+        # A unit in doubt has points that are taken for good: it is asked at once.
+        doubted_ms = 0.0 if unit.health is Health.DOUBTED else OVERDUE_MS
+        overdue_ms = SLOWER_MS if enough and unit.answers else doubted_ms
         if now - self._waiting_since.setdefault(what, now) >= overdue_ms and now >= self._forced_ms:
             del self._waiting_since[what]
             return longest
@@ -153,13 +173,11 @@ class Spare:
         """Ask a block again that was not answered among its neighbors; then, instead, one that was."""
         task, asked = self._doubted[0]
         unit = task.unit
-        if unit.health is not Health.DOUBTED:
-            self._doubted.popleft()
-            return True
         other = unit.proven if asked and unit.proven is not task else None
-        if asked and other is None:
+        if unit.health is not Health.DOUBTED or (asked and other is None):
             self._doubted.popleft()
-            self._poller.silent(unit, NoAnswerError.quality)
+            if unit.health is Health.DOUBTED:
+                self._poller.silent(unit, NoAnswerError.quality)
             return True
         timeout_ms = self._time(unit, unit, now, until)
         if timeout_ms is None:
@@ -172,10 +190,7 @@ class Spare:
             raise
         except NoAnswerError as error:
             self._poller.note(error, unit)
-            if other is None and unit.proven not in {None, task}:
-                self._doubted.append((task, True))
-            else:
-                self._poller.silent(unit, error.quality)
+            self._still_silent(task, error, asked=asked, whole=timeout_ms >= self._poller.plugin.timeout_ms)
         except DeviceError as error:
             self._poller.recovered(unit)
             self._poller.failed(chosen, error, hurried=False)
@@ -185,6 +200,16 @@ class Spare:
                 self._mute(task)
         self._forced(now, until)
         return True
+
+    def _still_silent(self, task: Task, error: NoAnswerError, *, asked: bool, whole: bool) -> None:
+        """Decide what to ask next of a unit in doubt. `whole`: it was waited for as long as the time-out says."""
+        unit = task.unit
+        if not whole and not self._poller.despaired(unit):
+            self._doubted.append((task, asked))
+        elif not asked and unit.proven not in {None, task}:
+            self._doubted.append((task, True))
+        else:
+            self._poller.silent(unit, error.quality)
 
     def _mute(self, task: Task) -> None:
         """Ask a block seldom that stays without an answer while its unit answers others."""
@@ -256,6 +281,24 @@ class Spare:
             poller.quarantine.limit(task.span.unit, task.span.table, finding.longest)
         task.parts = {}
         self.learning.plan_again(now)
+
+    async def _sample(self, now: float, until: float) -> bool:
+        """Make one short request."""
+        poller, task = self._poller, self._samples[0]
+        timeout_ms = self._time(task.unit, task, now, until, SHORT)
+        if timeout_ms is None:
+            return False
+        self._samples.popleft()
+        block = poller.plugin.part(task.block, 0, 1)
+        try:
+            await poller.ask(block, task.unit, poller.plugin.length(block), timeout_ms)
+        except NotConnectedError:
+            raise
+        except DeviceError as error:
+            # Such a request was an experiment: no point is the worse for it.
+            poller.note(error, task.unit)
+        self._forced(now, until)
+        return True
 
     async def _retry(self, now: float, until: float) -> float:
         """Ask a silent unit, or an address in quarantine, when its time has come. Returns the next such instant."""

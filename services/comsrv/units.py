@@ -40,6 +40,7 @@ class Unit:
         self.failures = 0
         self.since_ms = 0
         self.next_ms = 0.0
+        self.doubted_ms = 0.0
         self.requests = 0
         self.timeouts = 0
         self.exceptions: Counter[int] = Counter()
@@ -55,16 +56,24 @@ class Unit:
         # What was answered last, to tell a silent unit from a silent block.
         self.proven: Task | None = None
 
-    def answered(self, length: float, milliseconds: float) -> None:
-        """Count a good answer."""
+    def answered(self, length: float, milliseconds: float) -> bool:
+        """Count a good answer; say whether the unit's pace may be another by now."""
         self.answers += 1
-        self.slowest_ms = max(milliseconds, self.slowest_ms * FADING)
         self.cost.add(length, milliseconds)
+        if milliseconds > self.slowest_ms:
+            self.slowest_ms = milliseconds
+            return True
+        self.slowest_ms *= FADING
+        return not self.answers & 63
 
     def hurried(self, floor_ms: float, longest_ms: float) -> None:
         """Set how long the unit is waited for while others wait for their turn."""
         wait_ms = max(PATIENCE * self.slowest_ms, floor_ms)
         self.timeout_ms = int(wait_ms) + 1 if self.answers >= KNOWN and wait_ms < longest_ms else None
+
+    def doubted(self, task: Task, now: float) -> None:
+        """Note that a block had no answer in the time that its neighbors could spare."""
+        self.health, self.doubted_ms, self.owed = Health.DOUBTED, now, [task]
 
     def recovered(self) -> None:
         """Take it for well again."""

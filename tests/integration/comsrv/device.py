@@ -45,7 +45,8 @@ class Device:
         self.twists: deque[Callable[[bytes], bytes]] = deque()
         self.silent_units: set[int] = set()
         self.silent_codes: set[int] = set()
-        # Seconds that a unit takes to answer.
+        # Seconds that a register takes, and that a unit takes to answer.
+        self.register_s = 0.0
         self.slow_units: dict[int, float] = {}
         self.longest = 125
         self.drop_after: int | None = None
@@ -123,7 +124,8 @@ class Device:
         transaction, unit, request = await self._request(reader)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        if delay_s := self.delay_s + self.slow_units.get(unit, 0.0):
+        size_s = self.register_s * int.from_bytes(request[3:5], "big")
+        if delay_s := self.delay_s + self.slow_units.get(unit, 0.0) + size_s:
             await asyncio.sleep(delay_s)
         self.in_flight -= 1
         self.moments.append(time.monotonic())

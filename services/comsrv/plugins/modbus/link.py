@@ -92,6 +92,8 @@ class Link:
         self._proven: set[int] = set()
         self._silent: set[int] = set()
         self._silences = 0
+        self._silent_since = 0.0
+        self._longest_s = 0.0
         # Units whose last request had no answer: these are not asked twice.
         self._dead: set[int] = set()
 
@@ -292,6 +294,7 @@ class Link:
         Raises:
             DeviceError: no connection, no answer, an exception code, or an answer that can't be taken.
         """
+        self._longest_s = max(self._longest_s, timeout_s)
         lock = self._lock
         await lock.acquire()
         began = monotonic()
@@ -404,6 +407,8 @@ class Link:
         traffic = self.traffic
         traffic.timeouts += 1
         traffic.unit(unit).timeouts += 1
+        if self._silences == 0:
+            self._silent_since = monotonic() - timeout_s
         self._silences += 1
         if len(self._dead) < MAX_SILENT:
             self._dead.add(unit)
@@ -411,6 +416,8 @@ class Link:
         text = f"{traffic.endpoint} unit {unit}: no answer in {timeout_s:g} s{rest}"
         traffic.error(text, unit)
         enough = len(self._proven & self._silent) >= min(2, len(self._proven))
+        # Requests among neighbors wait for less than the time-out: several of them may all be too early.
+        enough = enough and monotonic() - self._silent_since >= self._longest_s
         if self._silences >= SILENCES and enough and not self._serial:
             self._drop()
             text = f"{traffic.endpoint}: {self._silences} requests without an answer"

@@ -53,6 +53,7 @@ class Request:
         self.unit = wires[0].unit
         self.code = wires[0].read_code
         self.address, self.end = window or (min(wire.start for wire in wires), max(wire.end for wire in wires))
+        self.whole = window is not None
         self.decoder = Decoder(self.wires, self.address, self.end - self.address)
 
     @property
@@ -119,9 +120,9 @@ def plan(
 
 
 def pieces(block: Block) -> int:
-    """Return how many parts a block can be read in."""
+    """Return how many parts a block can be read in; none of a window, which is read whole or not at all."""
     request: Request = block.plan
-    return len(_by_span(request.wires))
+    return 0 if request.whole else len(_by_span(request.wires))
 
 
 def part(block: Block, start: int, stop: int) -> Block:
