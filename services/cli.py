@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "functions": Entry("services.commands.functions:functions", "Load, check, list, bundle or call the functions."),
     "config": Entry("services.commands.config:config", "Show settings with their source, or check them all."),
     "points": Entry("services.commands.points:points", "Check the point tables, or show how they are polled."),
+    "modbus": Entry("services.commands.modbus:modbus", "Look into a Modbus device: read, write, scan."),
     "simulate": Entry("services.commands.simulate:simulate", "Run simulated devices: a site, or any point tables."),
     "channels": Entry("services.commands.read:channels", "Channels, or the points of one."),
     "models": Entry("services.commands.read:models", "Models, or the values of one."),

@@ -15,6 +15,7 @@ from libs.config import load
 from libs.config.load import Loaded
 from libs.errors import ConfigurationError, Problem
 from services.commands.api import PIPED_WIDTH
+from services.commands.sheet import sheet
 from services.comsrv import capacity
 from services.comsrv.capacity import LinkLoad, Load
 from services.comsrv.channel import Channel
@@ -60,7 +61,10 @@ def check_capacity() -> list[str]:
 
 @click.group()
 def points() -> None:
-    """Check the point tables, or show how they are polled."""
+    """Check the point tables, show how they are polled, or write the sheet of their commissioning."""
+
+
+points.add_command(sheet)
 
 
 @points.command()

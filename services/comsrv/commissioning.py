@@ -90,6 +90,7 @@ async def read_registers(request: web.Request, query: RegistersQuery) -> dict[st
     """Read registers or bits of a channel's device as they are; an exception code is an answer too."""
     channels = request.app[CHANNELS]
     channel = channels.runner(int(request.match_info["ch"])).channel
+    _needs_registers(channel)
     shown: dict[str, Any] = query.model_dump() | {"values": [], "exception_code": None, "problem": None}
     try:
         async with _borrowed(channels, channel) as plugin:
@@ -105,6 +106,7 @@ async def write_registers(request: web.Request, body: RegistersWrite) -> dict[st
     """Write registers or bits that no point of the channel writes; those of a point take a command."""
     channels = request.app[CHANNELS]
     channel = channels.runner(int(request.match_info["ch"])).channel
+    _needs_registers(channel)
     shown: dict[str, Any] = body.model_dump() | {"exception_code": None, "problem": None}
     try:
         async with _borrowed(channels, channel) as plugin:
@@ -120,6 +122,11 @@ async def write_registers(request: web.Request, body: RegistersWrite) -> dict[st
         code = error.exception_code if isinstance(error, RefusedError) else None
         return shown | {"exception_code": code, "problem": str(error)}
     return shown
+
+
+def _needs_registers(channel: Channel) -> None:
+    if protocols()[channel.protocol].read_registers is ComBase.read_registers:
+        raise StateError(f"a {channel.protocol} channel has no registers")
 
 
 @asynccontextmanager

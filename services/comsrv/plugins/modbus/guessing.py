@@ -31,6 +31,8 @@ _INTEGERS: Final = {
 }
 # Of floats: random bits seldom are a number of such a size.
 _FLOATS: Final = ((1e-6, 0.05), (1e-3, 0.4), (1e6, 0.9), (1e9, 0.4), (math.inf, 0.02))
+# Swapped bytes are rare in the field.
+_PRIOR: Final = {"ABCD": 1.0, "CDAB": 1.0, "BADC": 0.9, "DCBA": 0.95}
 # Two small numbers side by side seldom are one large one.
 SMALL_WORD: Final = 10_000
 
@@ -178,7 +180,7 @@ def _agree(found: list[list[Guess]]) -> None:
 
     def sense(family: str) -> float:
         own = [[guess for guess in here if _is_of(guess, family)] for here in found]
-        return sum(guess.score * guess.width for guess in layout(own))
+        return _PRIOR[family] * sum(guess.score * guess.width for guess in layout(own))
 
     agreed = max(ORDERS[4], key=sense)
     for here in found:
