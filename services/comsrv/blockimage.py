@@ -6,6 +6,7 @@ Comparison is numpy over the whole block; only what changed is formatted.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -189,6 +190,8 @@ class BlockImage:
 
     def _count(self, quality: Codes, changed: Flags, sent: int) -> Counters:
         """Count a reading: a sample is sent, or unchanged, or rejected as bad when its badness is no news."""
+        if sent == quality.size:
+            return Counters(polled=sent)
         codes, numbers = np.unique(quality[~changed], return_counts=True)
         counters = Counters(polled=sent)
         for code, number in zip(codes.tolist(), numbers.tolist(), strict=True):
@@ -207,6 +210,12 @@ def _type(section: Section) -> str:
     return TEXT if section.text else section.kind.value
 
 
+@lru_cache(4096)
+def _template(ids: tuple[str, ...]) -> str:
+    """Return what is published of a whole section, with a place for each value."""
+    return ",".join([f'"{point}":%s' for point in ids])
+
+
 def _section(section: Section, index: NDArray[np.intp], reading: Reading) -> tuple[dict[str, Any], str]:
     """Return a section and its text for publishing. A bad sample has a quality only, an uncertain one both."""
     ids, start = section.ids, section.start
@@ -214,9 +223,10 @@ def _section(section: Section, index: NDArray[np.intp], reading: Reading) -> tup
     if not codes.any():
         chosen = list(ids) if index.size == len(ids) else [ids[place - start] for place in index.tolist()]
         texts = format_values(reading.values[index].tolist())
-        members = ",".join(['"%s":%s'] * len(chosen)) % tuple(
-            item for pair in zip(chosen, texts, strict=True) for item in pair
-        )
+        if index.size == len(ids):
+            members = _template(ids) % tuple(texts)
+        else:
+            members = ",".join([f'"{point}":{text}' for point, text in zip(chosen, texts, strict=True)])
         return {"type": section.kind.value, "ids": chosen, "values": texts}, f'"points":{{{members}}},"quality":{{}}'
     marks, valued = _marks(section, index, codes)
     texts = format_values(reading.values[valued].tolist())
