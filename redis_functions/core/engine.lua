@@ -19,17 +19,54 @@ local evaluate = transitions.follow
 
 local UNKNOWN = 2
 
--- The plain comparisons of a slot side by side, three numbers a leaf: operator (0 where the tree
--- must be walked), limit, last truth. With thousands of rules their tables lie all over the memory,
--- and looking into each costs more than comparing.
+-- The leaves of a slot side by side, three numbers each: how it is looked at, limit, and what it said last.
+-- With thousands of rules their tables lie all over the memory, and looking into each costs more than
+-- comparing. The one leaf of a watcher needs no walk of its tree while it says the same as before:
+--   1 to 6  a comparison; its deadband is in the limit, and a hold that runs counts as true
+--   QUIET   something that a good value never changes: quality, no data, a stuck value whose timer runs
+--   0       all else
+local QUIET = 7
+-- What no comparison says: the tree is walked.
+local NEVER = 3
+
+local function said(truth)
+  return (truth == nil and UNKNOWN) or (truth and 1 or 0)
+end
+
+local function limit_of(leaf)
+  if not (leaf.hysteresis and leaf.on) then
+    return leaf.value
+  elseif leaf.code <= 2 then
+    return leaf.value - leaf.hysteresis
+  end
+  return leaf.value + leaf.hysteresis
+end
+
+local function held(leaf)
+  if leaf.since or leaf.held then
+    return 1
+  end
+  return leaf.elapsed == 0 and 0 or NEVER
+end
+
+local function heat_leaf(leaf)
+  local truth = leaf.watcher.truth
+  if leaf.simple == QUIET then
+    local idle = truth == false and held(leaf) == 0 and (leaf.measure == nil or leaf.again ~= nil)
+    return QUIET, 0, idle and 0 or NEVER
+  elseif not leaf.simple then
+    return 0, 0, said(truth)
+  elseif leaf.for_ms then
+    return leaf.simple, limit_of(leaf), truth == nil and UNKNOWN or held(leaf)
+  end
+  return leaf.simple, limit_of(leaf), said(truth)
+end
+
 local function heat(slot)
   local hot = {}
   for i = 1, #slot.leaves do
-    local leaf, k = slot.leaves[i], 3 * i
-    local truth = leaf.watcher.truth
-    hot[k - 2] = leaf.simple or 0
-    hot[k - 1] = leaf.simple and leaf.value or 0
-    hot[k] = (truth == nil and UNKNOWN) or (truth and 1 or 0)
+    local k = 3 * i
+    hot[k - 2], hot[k - 1], hot[k] = heat_leaf(slot.leaves[i])
   end
   slot.hot = hot
   return hot
@@ -38,6 +75,8 @@ end
 local function is_stale(code, value, known, limit, truth)
   if code == 0 then
     return true
+  elseif code == QUIET then
+    return not known or truth ~= 0
   elseif not known then
     return truth ~= UNKNOWN
   end

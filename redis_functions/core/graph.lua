@@ -154,6 +154,17 @@ local function name_members(graph, watcher, on)
   end
 end
 
+-- How the hot path looks at the one leaf of a watcher: as a comparison (its code), or as what a good value
+-- never changes (7); nil where the tree is walked.
+local function way_of(leaf)
+  if leaf.code then
+    return type(leaf.value) == "number" and leaf.code or nil
+  elseif leaf.measure == "stuck" or leaf.operator == "no_data" then
+    return 7
+  end
+  return leaf.operator == "quality" and string.find(leaf.value, "^bad") and 7 or nil
+end
+
 --- Put a compiled watcher in, in place of the one of that kind and name.
 function M.put_watcher(graph, watcher)
   M.drop_watcher(graph, watcher.kind, watcher.name)
@@ -166,15 +177,14 @@ function M.put_watcher(graph, watcher)
   if not watcher.enabled then
     return
   end
-  -- One plain comparison needs no tree walk: the hot path compares its truth with the last one.
-  local only = watcher.leaves[1]
-  local simple = #watcher.leaves == 1 and only.code and not only.for_ms and not only.hysteresis
-    and type(only.value) == "number" and not watcher.last_good
-    and (watcher.root == only or (watcher.root.kind ~= "not" and watcher.root[1] == only))
+  -- One leaf needs no tree walk, and the hot path knows when it says the same as before (core/engine.lua).
+  local only = #watcher.leaves == 1 and watcher.leaves[1]
+  watcher.only = only and (watcher.root == only or (watcher.root.kind ~= "not" and watcher.root[1] == only)) and only or nil
+  local simple = watcher.only and not watcher.last_good and way_of(only)
   for i = 1, #watcher.leaves do
     local leaf = watcher.leaves[i]
     leaf.watcher = watcher
-    leaf.simple = simple and leaf.code or nil
+    leaf.simple = simple or nil
     attach(graph, leaf)
   end
   M.load_fresh(graph)

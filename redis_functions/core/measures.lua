@@ -9,7 +9,7 @@ local EXACT = 32
 -- Evaluate the leaf again at an instant, also where nothing comes.
 local function again_at(ctx, leaf, due)
   if leaf.again ~= due then
-    leaf.again = due
+    leaf.again, leaf.slot.hot = due, nil
     timers.set(ctx.ns, due, "again", leaf.watcher.id .. "#" .. leaf.index)
   end
 end
@@ -76,6 +76,7 @@ end
 function M.load(leaf, text)
   local low, high = string.match(text or "", "^([^|]*)|(.*)$")
   leaf.low, leaf.high, leaf.noted, leaf.again = decode(low), decode(high), nil, nil
+  leaf.kept = nil
 end
 
 -- The value changed by more than `value` within the window.
@@ -97,12 +98,13 @@ local function rate(ctx, leaf, at)
       push(leaf.high, slot.value, slot.at, -1, window)
     end
     leaf.noted, leaf.noted_value = slot.at, slot.value
-    expire(leaf.low, at - window)
-    expire(leaf.high, at - window)
+  end
+  expire(leaf.low, at - window)
+  expire(leaf.high, at - window)
+  -- A restart forgets at most a 32nd of the window: writing it at each sample costs more than all the rest.
+  if slot.at - (leaf.kept or -window) >= window / EXACT then
+    leaf.kept = slot.at
     redis.call("HSET", leaf.watcher.state, "window:" .. leaf.index, encode(leaf.low) .. "|" .. encode(leaf.high))
-  else
-    expire(leaf.low, at - window)
-    expire(leaf.high, at - window)
   end
   local limit = leaf.value - (leaf.on and leaf.hysteresis or 0)
   local low, high = leaf.low[1], leaf.high[1]

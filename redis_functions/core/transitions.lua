@@ -21,6 +21,7 @@ local function leaf_field(leaf)
 end
 
 local function keep_leaf(leaf)
+  leaf.slot.hot = nil
   redis.call("HSET", leaf.watcher.state, "leaf:" .. leaf.index, leaf_field(leaf))
 end
 
@@ -198,9 +199,14 @@ end
 
 --- Evaluate one watcher at an instant; deferred.flush follows.
 function M.follow(ctx, watcher, at)
-  local truth = conditions.evaluate(watcher.root, function(leaf)
-    return truth_of(ctx, leaf, at)
-  end)
+  local truth
+  if watcher.only then
+    truth = truth_of(ctx, watcher.only, at)
+  else
+    truth = conditions.evaluate(watcher.root, function(leaf)
+      return truth_of(ctx, leaf, at)
+    end)
+  end
   if truth ~= watcher.truth then
     set_truth(ctx, watcher, truth, at)
   end
@@ -232,7 +238,7 @@ function M.again(ctx, id, due)
   local watcher = ctx.graph.watchers[watcher_id]
   local leaf = watcher and watcher.leaves[tonumber(index)]
   if leaf and leaf.measure and watcher.enabled then
-    leaf.again = nil
+    leaf.again, leaf.slot.hot = nil, nil
     M.evaluate(ctx, watcher, due)
   end
 end

@@ -1,0 +1,372 @@
+"""Measure alarms: microseconds a definition by detector, a transition, response to journal, lists and filters.
+
+A server of its own with an append-only file (everysec).
+
+    make bench-alarms ARGS="--server redis --only lists"
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from statistics import median, quantiles
+from typing import Any, Final
+
+import click
+import orjson
+
+from bench import load, report
+from bench.ingest import command_us, cpu, empty_call, fresh, server
+from bench.load import Block, Client
+from bench.report import Row
+from services.supervisor.resp import information
+
+BLOCK: Final = 125
+DEFINITIONS: Final = 1000
+CALLS: Final = 60
+TURNING: Final = 20
+# The flow behind the latency: 500 points every 5 ms, every value changing.
+FLOW_BLOCK: Final = 500
+FLOW_POINTS_S: Final = 100_000
+LATENCY_LIMIT_MS: Final = 5.0
+OPEN: Final = 10_000
+TOTAL: Final = 100_000
+LIST_LIMIT_US: Final = 5000.0
+IN_FLIGHT: Final = 100
+QUIET: Final[dict[str, dict[str, Any]]] = {
+    "Hi": {"limit": 1000},
+    "Hi with deadband": {"detector": "Hi", "limit": 1000, "deadband": 1},
+    "Hi with on-delay": {"detector": "Hi", "limit": 1000, "on_delay_ms": 1000},
+    "State": {"limit": 1000},
+    "Deviation": {"limit": 1000, "other": "comsrv:1001:T:1"},
+    "Discrepancy": {"limit": 1000, "other": "comsrv:1001:T:1", "on_delay_ms": 1000},
+    "Rate": {"limit": 1000, "window_ms": 60_000},
+    "Stuck": {"limit": 60_000},
+    "Quality": {},
+    "NoData": {"limit": 60_000},
+}
+
+
+def send_many(client: Client, commands: list[tuple[str | bytes | int, ...]]) -> list[bytes]:
+    """Send commands with many on their way; return their replies."""
+    replies: list[bytes] = []
+    for start in range(0, len(commands), IN_FLIGHT):
+        part = commands[start : start + IN_FLIGHT]
+        for words in part:
+            client.send(*words)
+        replies += [client.take() for _ in part]
+    return replies
+
+
+def define(client: Client, count: int, more: dict[str, Any], first: int = 0) -> None:
+    """Store definitions, spread over the points of one block."""
+    commands: list[tuple[str | bytes | int, ...]] = []
+    for number in range(first, first + count):
+        source = f"comsrv:{load.FIRST_CHANNEL}:T:{number % BLOCK + 1}"
+        definition = {"source": source, "detector": "Hi", "level": "Minor", "message": f"d{number}", **more}
+        commands.append(("FCALL", "alarm_define", 1, f"d{number}", orjson.dumps(definition)))
+    send_many(client, commands)
+
+
+def call_of(block: Block, epoch: int, seq: int, value: str | None = None) -> tuple[str | bytes | int, ...]:
+    """Return the command that polls a block. `value` is that of every point."""
+    if value is not None:
+        points = ",".join(f'"{i}":{value}' for i in block.ids)
+        text = f'"points":{{{points}}},"quality":{{}}'.encode()
+        block = block._replace(values=[[value] * len(block.ids)] * load.VARIANTS, texts=[text] * load.VARIANTS)
+    return load.words(block, epoch, seq)
+
+
+def poll(client: Client, block: Block, epoch: int, seq: int, value: str | None = None) -> float:
+    """Poll a block once; return the microseconds in Redis."""
+    words = call_of(block, epoch, seq, value)
+    before = command_us(client).get("fcall", (0, 0.0))[1]
+    client.call(*words)
+    return command_us(client)["fcall"][1] - before
+
+
+def cpu_us(client: Client, block: Block, epoch: int, first: int, values: Iterable[str | None]) -> float:
+    """Poll a block once a value; return the CPU microseconds of Redis a call, whatever else runs on the machine."""
+    calls = [call_of(block, epoch, first + number, value) for number, value in enumerate(values)]
+    began = cpu(client)
+    for words in calls:
+        client.call(*words)
+    return 1e6 * (cpu(client) - began) / len(calls)
+
+
+def quarter(costs: list[float]) -> float:
+    """Return the lower quartile: what the machine gives when nobody else takes it."""
+    return sorted(costs)[len(costs) // 4]
+
+
+def detectors(client: Client) -> list[Row]:
+    """Measure a definition that does not turn, by detector: every point of the block changes at every call."""
+    block = load.make_blocks(BLOCK)[0]
+    epoch = fresh(client)
+    bare = cpu_us(client, block, epoch, 1, [None] * CALLS)
+    rows, lines = [], []
+    for name, more in QUIET.items():
+        epoch = fresh(client)
+        define(client, DEFINITIONS, {"detector": name.split(" ", maxsplit=1)[0], **more})
+        cpu_us(client, block, epoch, 1, [None] * 5)
+        cost = min(cpu_us(client, block, epoch, 10 + CALLS * turn, [None] * CALLS) for turn in range(3))
+        each = (cost - bare) / DEFINITIONS
+        rows.append(Row(f"detector {name}", "a definition evaluated", each, "us"))
+        lines.append([name, f"{each:.2f}", f"{cost:.0f}"])
+    heads = ["detector", "CPU us a definition", f"CPU us a call of {BLOCK} points with {DEFINITIONS:,}"]
+    report.table(f"definitions evaluated in Redis (the call alone: {bare:.0f} us)", heads, lines)
+    return rows
+
+
+def transitions(client: Client) -> list[Row]:
+    """Measure 20 definitions that turn in a call, on and off."""
+    block = load.make_blocks(BLOCK)[0]
+    rows, lines = [], []
+    for name, more in (
+        ("Minor", {}),
+        ("Warning", {"level": "Warning"}),
+        ("Warning with a group", {"level": "Warning", "group": "g"}),
+    ):
+        epoch = fresh(client)
+        define(client, TURNING, {"limit": 1000, **more})
+        bare = min(cpu_us(client, block, epoch, 1 + 30 * turn, [f"{n}.000000" for n in range(30)]) for turn in range(3))
+        costs: dict[str, list[float]] = {"raised": [], "ended": []}
+        for turn in range(2 * CALLS):
+            seq = 1000 + 2 * turn
+            costs["raised"].append(cpu_us(client, block, epoch, seq, [f"{2000 + turn}.000000"]))
+            costs["ended"].append(cpu_us(client, block, epoch, seq + 1, [f"{turn}.000000"]))
+            if name == "Minor":
+                acknowledge_all(client)
+        for what, found in costs.items():
+            case = f"transition, {name}"
+            rows.append(Row(case, f"{what}, each", (median(found) - bare) / TURNING, "us"))
+            rows.append(Row(case, f"{what}, the call", median(found), "us", 1000.0))
+            figures = [(median(found) - bare) / TURNING, quarter(found), median(found), max(found)]
+            lines.append([f"{what}, {name}", f"{figures[0]:.1f}", *(f"{figure:.0f}" for figure in figures[1:])])
+    report.table(
+        f"{TURNING} of {TURNING} definitions turn in a call of {BLOCK} points (CPU of Redis)",
+        ["transition", "us each", "us a call, quartile", "median", "worst"],
+        lines,
+    )
+    return rows
+
+
+def acknowledge_all(client: Client) -> None:
+    """Acknowledge what is open, so that the next trip is a new alarm."""
+    page = orjson.loads(client.call("FCALL_RO", "get_active_alarms", 0, '{"limit":1000}'))
+    ids = [alarm["id"] for alarm in page["items"]]
+    if ids:
+        client.call("FCALL", "acknowledge_alarms_batch", 0, orjson.dumps({"ids": ids, "by": "bench"}))
+
+
+class Watcher(threading.Thread):
+    """Reads the journal as it grows, and notes when each value arrived."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(daemon=True)
+        self._url = url
+        self.seen: dict[str, float] = {}
+        self.ending = threading.Event()
+
+    def run(self) -> None:
+        """Block on the stream until told to end."""
+        last = "$"
+        with Client(self._url, 30.0) as client:
+            while not self.ending.is_set():
+                reply: Any = client.call("XREAD", "BLOCK", 200, "COUNT", 1000, "STREAMS", "alarmsrv:journal", last)
+                arrived = time.perf_counter()
+                found = reply[b"alarmsrv:journal"] if isinstance(reply, dict) else reply[0][1] if reply else []
+                for entry_id, fields in found:
+                    last = entry_id
+                    entry = dict(zip(fields[::2], fields[1::2], strict=True))
+                    self.seen[entry[b"value"].decode()] = arrived
+
+
+def latency(client: Client, url: str, seconds: float) -> list[Row]:
+    """Measure from a device's response to the entry in the journal, while values flow at 100,000 points a second."""
+    epoch = fresh(client)
+    for ch in range(load.CHANNELS):
+        definition = {
+            "source": f"comsrv:{load.FIRST_CHANNEL + ch}:T:1",
+            "detector": "Hi",
+            "limit": 1000,
+            "level": "Warning",
+        }
+        client.call("FCALL", "alarm_define", 1, f"d{ch}", orjson.dumps(definition))
+    watcher = Watcher(url)
+    watcher.start()
+    time.sleep(0.3)
+    blocks = load.make_blocks(FLOW_BLOCK)
+    pause = FLOW_BLOCK / FLOW_POINTS_S
+    began = due = time.perf_counter()
+    responded: dict[str, float] = {}
+    sent = 0
+    while time.perf_counter() < began + seconds:
+        block, seq = blocks[sent % len(blocks)], sent // len(blocks) + 1
+        response = time.perf_counter()
+        if block.ids[0] == "1":
+            value = f"{(2000 if seq % 2 else 0) + sent / 1e5:.6f}"
+            values = [value, *block.values[seq % load.VARIANTS][1:]]
+            text = block.texts[seq % load.VARIANTS].replace(
+                f'"1":{block.values[seq % load.VARIANTS][0]}'.encode(), f'"1":{value}'.encode(), 1
+            )
+            block = block._replace(values=[values] * load.VARIANTS, texts=[text] * load.VARIANTS)
+            responded[value] = response
+        client.call(*load.words(block, epoch, seq))
+        sent += 1
+        due += pause
+        time.sleep(max(0.0, due - time.perf_counter()))
+    took = time.perf_counter() - began
+    time.sleep(0.3)
+    watcher.ending.set()
+    watcher.join()
+    delays = sorted(1000 * (watcher.seen[value] - at) for value, at in responded.items() if value in watcher.seen)
+    cuts = quantiles(delays, n=100)
+    lost = len(responded) - len(delays)
+    points = sent * FLOW_BLOCK / took
+    report.table(
+        "from a device's response to the journal",
+        ["points/s meanwhile", "transitions", "lost", "p50 ms", "p99 ms", "worst ms"],
+        [[f"{points:,.0f}", str(len(delays)), str(lost), f"{cuts[49]:.2f}", f"{cuts[98]:.2f}", f"{delays[-1]:.2f}"]],
+    )
+    case = "response to journal"
+    return [
+        Row(case, "points meanwhile", points, "points/s", FLOW_POINTS_S),
+        Row(case, "p50", cuts[49], "ms", LATENCY_LIMIT_MS),
+        Row(case, "p99", cuts[98], "ms", LATENCY_LIMIT_MS),
+        Row(case, "worst", delays[-1], "ms"),
+        Row(case, "lost", float(lost), "transitions", 0.0),
+    ]
+
+
+def storm(client: Client) -> list[Row]:
+    """Measure 2,000 definitions that trip within a second in blocks of 125 points, return, and drain."""
+    epoch = fresh(client)
+    block = load.make_blocks(BLOCK)[0]
+    define(client, 2000, {"limit": 1000, "level": "Warning"})
+    calls = [poll(client, block, epoch, 1, "2000.000000"), poll(client, block, epoch, 2, "0.000000")]
+    ticks, drained = [], 0
+    began = time.perf_counter()
+    while True:
+        before = command_us(client)["fcall"][1]
+        done = orjson.loads(client.call("FCALL", "voltage_tick", 0))["drained"]
+        ticks.append(command_us(client)["fcall"][1] - before)
+        drained += done
+        if not done:
+            break
+    took = time.perf_counter() - began
+    entries = int(client.call("XLEN", "alarmsrv:journal"))
+    report.table(
+        "2,000 definitions trip in one call and return in the next",
+        ["us a call", "ticks", "us a tick, median", "worst", "journal entries", "drained after s"],
+        [
+            [
+                f"{max(calls):.0f}",
+                str(len(ticks)),
+                f"{median(ticks):.0f}",
+                f"{max(ticks):.0f}",
+                str(entries),
+                f"{took:.2f}",
+            ]
+        ],
+    )
+    case = "storm of 2,000"
+    return [
+        Row(case, "call that trips all", max(calls), "us"),
+        Row(case, "tick, median", median(ticks), "us", 1000.0),
+        Row(case, "tick, worst", max(ticks), "us", 1000.0),
+        Row(case, "journal entries", float(entries), "entries", 4000.0),
+    ]
+
+
+def fill(client: Client) -> None:
+    """Store 100,000 alarms of which 10,000 stay open; each is in the journal."""
+    rng = random.Random(1)
+    levels = ("Critical", "Major", "Minor", "Warning")
+    made, kept = [], []
+    for number in range(TOTAL):
+        document = {
+            "title": f"alarm {number}",
+            "level": rng.choice(levels),
+            "source": f"comsrv:1001:T:{number % 1000 + 1}",
+        }
+        made.append(("FCALL", "store_alarm", 1, f"a{number}", orjson.dumps(document)))
+        if number % 10:
+            kept.append(("FCALL", "resolve_alarm", 1, f"a{number}", "bench"))
+    send_many(client, [*made])
+    send_many(client, [*kept])
+    for number in range(0, TOTAL, 1000):
+        client.call("FCALL", "acknowledge_alarm", 1, f"a{number}", "bench")
+
+
+def lists(client: Client) -> list[Row]:
+    """Measure lists and filters with 100,000 alarms of which 10,000 are open."""
+    fresh(client)
+    fill(client)
+    entries = int(client.call("XLEN", "alarmsrv:journal"))
+    queries: dict[str, dict[str, Any]] = {
+        "open, first 100": {"open": True},
+        "open and Critical": {"open": True, "level": "Critical"},
+        "Acknowledged": {"status": "Acknowledged"},
+        "Acknowledged and Major": {"status": "Acknowledged", "level": "Major"},
+        "one source": {"source": "comsrv:1001:T:7"},
+        "open of one source": {"source": "comsrv:1001:T:11", "open": True},
+        "all, first 100": {},
+        "all, first 1,000": {"limit": 1000},
+        "open, shelved (none)": {"open": True, "shelved": True},
+        "all of an area (none)": {"area": "nowhere"},
+    }
+    rows, lines = [], []
+    for name, query in queries.items():
+        costs, items = [], 0
+        for _ in range(9):
+            before = command_us(client).get("fcall_ro", (0, 0.0))[1]
+            items = len(orjson.loads(client.call("FCALL_RO", "query_alarms", 0, orjson.dumps(query)))["items"])
+            costs.append(command_us(client)["fcall_ro"][1] - before)
+        rows.append(Row(f"list: {name}", "in Redis", median(costs), "us", LIST_LIMIT_US))
+        lines.append([name, str(items), f"{median(costs):,.0f}", f"{max(costs):,.0f}"])
+    before = command_us(client)["fcall_ro"][1]
+    client.call("FCALL_RO", "get_alarm_stats", 0)
+    stats = command_us(client)["fcall_ro"][1] - before
+    lines.append(["counts (get_alarm_stats)", "", f"{stats:,.0f}", ""])
+    rows.append(Row("list: counts", "in Redis", stats, "us", LIST_LIMIT_US))
+    memory = float(information(client, "memory")["used_memory"])
+    title = f"{TOTAL:,} alarms, {OPEN:,} open, {entries:,} journal entries, {memory / 1e6:.0f} MB"
+    report.table(title, ["list", "items", "us in Redis, median", "worst"], lines)
+    return [*rows, Row("list", "memory of Redis", memory, "bytes")]
+
+
+PARTS: Final = ("detectors", "transitions", "storm", "latency", "lists")
+
+
+@click.command()
+@click.option("--server", "kind", type=click.Choice(["valkey", "redis"]), default="valkey", help="Which server.")
+@click.option("--seconds", default=10.0, help="How long values flow in the measure of the latency.")
+@click.option("--only", type=click.Choice(PARTS), help="One part; nothing is written.")
+def main(kind: str, seconds: float, only: str | None) -> None:
+    """Measure alarms and write bench/results/alarms.json."""
+    rows: list[Row] = []
+    with server(kind, tcp=True) as client:
+        version = information(client, "server")
+        url = f"redis://127.0.0.1:{version['tcp_port']}"
+        name = f"{kind} {version.get('valkey_version', version['redis_version'])}"
+        print(f"{name}, append-only file everysec")
+        rows.append(Row("limit", "an empty function", empty_call(client), "us"))
+        parts: dict[str, Callable[[], list[Row]]] = {
+            "detectors": lambda: detectors(client),
+            "transitions": lambda: transitions(client),
+            "storm": lambda: storm(client),
+            "latency": lambda: latency(client, url, seconds),
+            "lists": lambda: lists(client),
+        }
+        for part, measure in parts.items():
+            if only in {None, part}:
+                rows += measure()
+    if only is None:
+        print(report.write("alarms" if kind == "valkey" else "alarms-redis", rows, server=name))
+
+
+if __name__ == "__main__":
+    main()
