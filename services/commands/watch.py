@@ -11,64 +11,80 @@ from rich.table import Table
 from rich.text import Text
 
 from libs.errors import NotFoundError, UnavailableError
-from services.commands.api import pages, request
+from services.commands.api import PIPED_WIDTH, pages, request
 
 EVERY_S: Final = 1.0
 SHOWN_UNITS: Final = 32
 SHOWN_ERRORS: Final = 5
+WIDE: Final = 120
+_WIDE_ONLY: Final = frozenset(("p50 ms", "exceptions", "last error"))
 _STYLES: Final = {"running": "green", "degraded": "yellow", "down": "red", "starting": "cyan", "quarantine": "yellow"}
 
 
 def watch(channel: str | None) -> None:
-    """Show all channels, or one with its groups, units, quarantine and errors, until Ctrl-C."""
+    """Show all channels, or one with its groups, units, quarantine and errors, until Ctrl-C; into a pipe, once."""
     before: dict[str, tuple[float, int]] = {}
-    with Live(console=Console(), auto_refresh=False, screen=False) as live:
+    console = Console()
+    if not console.is_terminal:
+        Console(width=PIPED_WIDTH).print(_all(before) if channel is None else _one(channel, before))
+        return
+    with Live(console=console, auto_refresh=False, screen=True) as live:
         while True:
             try:
-                shown = _all(before) if channel is None else _one(channel, before)
+                width = console.width
+                shown = _all(before, width) if channel is None else _one(channel, before, width)
             except UnavailableError as error:
                 shown = Text(str(error), style="red")
             live.update(shown, refresh=True)
             time.sleep(EVERY_S)
 
 
-def _all(before: dict[str, tuple[float, int]]) -> RenderableType:
-    table = Table(
-        "id", "name", "state", "requests/s", "p50 ms", "p99 ms", "link", "late", "time-outs", "exceptions",
-        "units down", "quarantine", "last error", title=time.strftime("%H:%M:%S"),
-    )  # fmt: skip
+def _all(before: dict[str, tuple[float, int]], width: int = PIPED_WIDTH) -> RenderableType:
+    rows = []
     for item in pages("/api/channels", {}, 500):
         try:
             found = request(f"/api/channels/{item['id']}/diagnostics")
         except NotFoundError:
             continue
-        table.add_row(str(item["id"]), item["name"], *_row(found, before))
+        rows.append({"id": str(item["id"]), "name": item["name"]} | _row(found, before))
+    return _table(rows, width, title=time.strftime("%H:%M:%S"))
+
+
+def _table(rows: list[dict[str, RenderableType]], width: int, title: str) -> Table:
+    """Return rows as a table; a narrow terminal shows the columns that matter most."""
+    names = [name for name in (rows[0] if rows else {"no channels": ""}) if width >= WIDE or name not in _WIDE_ONLY]
+    table = Table(title=title)
+    for name in names:
+        table.add_column(name, no_wrap=name in {"id", "state"})
+    for row in rows:
+        table.add_row(*(row[name] for name in names))
     return table
 
 
-def _row(found: dict[str, Any], before: dict[str, tuple[float, int]]) -> list[RenderableType]:
+def _row(found: dict[str, Any], before: dict[str, tuple[float, int]]) -> dict[str, RenderableType]:
     polling, link, units = found.get("polling") or {}, found.get("link") or {}, found.get("units") or {}
     down = [name for name, unit in units.items() if unit["problem"]]
-    return [
-        _state(found["state"]),
-        _rate(str(found["channel"]), polling.get("requests", 0), before),
-        _percentile(link, 0.5),
-        _percentile(link, 0.99),
-        f"{link['utilization']:.0%}" if link else "",
-        str(polling.get("late", "")),
-        str(polling.get("timeouts", "")),
-        _counts(polling.get("exceptions") or {}),
-        " ".join(down),
-        str(len(found.get("quarantine") or []) or ""),
-        _short(polling.get("last_error", "")) if found["state"] != "running" else "",
-    ]
+    return {
+        "state": _state(found["state"]),
+        "requests/s": _rate(str(found["channel"]), polling.get("requests", 0), before),
+        "p50 ms": _percentile(link, 0.5),
+        "p99 ms": _percentile(link, 0.99),
+        "link": f"{link['utilization']:.0%}" if link else "",
+        "late": str(polling.get("late", "")),
+        "time-outs": str(polling.get("timeouts", "")),
+        "exceptions": _counts(polling.get("exceptions") or {}),
+        "units down": " ".join(down),
+        "quarantine": str(len(found.get("quarantine") or []) or ""),
+        "last error": _short(polling.get("last_error", "")) if found["state"] != "running" else "",
+    }
 
 
-def _one(channel: str, before: dict[str, tuple[float, int]]) -> RenderableType:
+def _one(channel: str, before: dict[str, tuple[float, int]], width: int = PIPED_WIDTH) -> RenderableType:
     found = request(f"/api/channels/{channel}/diagnostics")
-    head = Table("state", "requests/s", "p50 ms", "p99 ms", "link", "late", "time-outs", "exceptions", "units down",
-                 "quarantine", title=f"channel {channel}  {time.strftime('%H:%M:%S')}")  # fmt: skip
-    head.add_row(*_row(found, before)[:-1])
+    row = _row(found, before)
+    # The errors stand below.
+    del row["last error"]
+    head = _table([row], width, title=f"channel {channel}  {time.strftime('%H:%M:%S')}")
     parts: list[RenderableType] = [head]
     if link := found.get("link"):
         parts.append(_link(link))
