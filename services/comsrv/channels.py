@@ -14,6 +14,7 @@ from services.comsrv.backoff import Backoff
 from services.comsrv.channel import Channel
 from services.comsrv.functions import ComsrvFunctions
 from services.comsrv.identity import Identity
+from services.comsrv.outcomes import Outcomes
 from services.comsrv.pulses import Pulses
 from services.comsrv.runner import Runner, definition, from_definition
 from services.comsrv.sentfile import SentFile
@@ -43,6 +44,7 @@ class Channels:
         self._declared = {channel.id: channel for channel in declared}
         self._owner = identity.owner
         self._sent = SentFile(identity.sent_path)
+        self.outcomes = Outcomes()
         self._pulses = Pulses(identity.sent_path.with_suffix(".pulses"))
         self._changing = asyncio.Lock()
         self._ready = False
@@ -169,7 +171,7 @@ class Channels:
         return []
 
     def _run(self, channel: Channel) -> None:
-        runner = Runner(channel, self._functions, self._settings, self._owner, self._sent, self._pulses)
+        runner = Runner(channel, self._functions, self._settings, self._owner, self._sent, self._pulses, self.outcomes)
         self.runners[channel.id] = runner
         if channel.enabled:
             runner.start()

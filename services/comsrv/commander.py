@@ -21,6 +21,7 @@ from services.comsrv.contract import ComBase, DeviceError, NoAnswerError, NotCon
 from services.comsrv.functions import ComsrvFunctions
 from services.comsrv.jobs import Job, job_of, prepared
 from services.comsrv.line import Line
+from services.comsrv.outcomes import Outcomes
 from services.comsrv.pulses import Pulses
 from services.comsrv.sentfile import SentFile
 
@@ -43,7 +44,8 @@ OFF_PAUSE_S: Final = 0.2
 class Commander:
     """Executes the commands of a channel whose lease this process holds.
 
-    `confirmed` holds the value that the device last showed for a point ("A:1"), `executed` counts.
+    `confirmed` holds the value that the device last showed for a point ("A:1"), `executed` counts,
+    `on_lost` is told when a write finds no connection.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Commander:
         line: Line,
         sent: SentFile,
         pulses: Pulses,
+        outcomes: Outcomes,
         epoch: Callable[[], int],
     ) -> None:
         """Keep what it works with; `epoch` returns the present one."""
@@ -66,7 +69,9 @@ class Commander:
         self._line = line
         self._sent = sent
         self._pulses = pulses
+        self._outcomes = outcomes
         self._epoch = epoch
+        self.on_lost: Callable[[], None] = lambda: None
         self._verifying: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -205,6 +210,7 @@ class Commander:
                     raise
                 again -= 1
             except NotConnectedError as error:
+                self.on_lost()
                 if (error.sent and again == 0) or monotonic_ms() >= last_ms:
                     raise
                 again -= error.sent
@@ -314,5 +320,6 @@ class Commander:
                 log.warning("command %s: %s is not taken: %s", command_id, state, error)
                 return
             else:
+                self._outcomes.tell(command_id)
                 log.info("command %s: %s %s", command_id, state, reason or "")
                 return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Final
 
 from aiohttp import web
@@ -23,8 +22,8 @@ from services.comsrv.schemas import (
     WaitQuery,
 )
 
-# A waiting request looks at its command this often; a function call costs Redis microseconds.
-LOOK_S: Final = 0.02
+# A waiting request hears of outcomes in this process; it looks this often for those of another.
+LOOK_S: Final = 0.05
 
 routes = Routes()
 
@@ -41,9 +40,10 @@ async def submit_command(request: web.Request, body: CommandBody, query: WaitQue
         document["bypass"] = {"by": user.name, "reason": body.bypass_reason}
     command = await functions.submit(int(request.match_info["ch"]), document)
     end = monotonic_ms() + (query.wait_ms or 0)
-    while not command["final"] and monotonic_ms() < end:
-        await asyncio.sleep(LOOK_S)
-        command = await functions.command(command["id"])
+    with request.app[CHANNELS].outcomes.of(command["id"]) as news:
+        while not command["final"] and (left_ms := end - monotonic_ms()) > 0:
+            await news.wait(min(LOOK_S, left_ms / 1000))
+            command = await functions.command(command["id"])
     return command
 
 

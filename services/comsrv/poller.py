@@ -109,6 +109,7 @@ class Poller:
         # Requests without an answer since the last one of any unit; whether the last one was waited for less long.
         self._unanswered = 0
         self._hurried = False
+        self._lost = asyncio.Event()
         # True once a good answer came over the present connection.
         self._proven = False
         # True while the points say that there is no connection.
@@ -167,6 +168,8 @@ class Poller:
 
     async def _work(self) -> None:
         """Read what is due, the most urgent first, and use the time between; ends with NotConnectedError."""
+        if not self.tasks:
+            await self._idle()
         schedule = self.schedule
         while True:
             group = schedule.next(monotonic_now())
@@ -182,6 +185,20 @@ class Poller:
                 self._done(group.name)
                 # A plugin that never waits must not keep everything else from running.
                 await asyncio.sleep(0)
+
+    async def _idle(self) -> None:
+        """Nothing is read: the connection is there for commands alone, and it is they that find it lost."""
+        self._proven = True
+        self._backoff.reset()
+        self.attempted.set()
+        self.report()
+        self._lost.clear()
+        await self._lost.wait()
+        raise NotConnectedError("a command found the connection lost")
+
+    def lost(self) -> None:
+        """Say that a command found no connection."""
+        self._lost.set()
 
     def _done(self, name: str) -> None:
         """Note that a group was polled."""

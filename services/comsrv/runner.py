@@ -18,6 +18,7 @@ from services.comsrv.contract import ComBase
 from services.comsrv.functions import ComsrvFunctions
 from services.comsrv.line import Line
 from services.comsrv.options import FOR_REDIS
+from services.comsrv.outcomes import Outcomes
 from services.comsrv.plugins.registry import protocols
 from services.comsrv.poller import Poller
 from services.comsrv.pulses import Pulses
@@ -85,6 +86,7 @@ class Runner:
         owner: str,
         sent: SentFile,
         pulses: Pulses,
+        outcomes: Outcomes,
     ) -> None:
         """Keep what it works with; nothing runs yet."""
         self.channel = channel
@@ -100,6 +102,7 @@ class Runner:
         self._owner = owner
         self._sent = sent
         self._pulses = pulses
+        self._outcomes = outcomes
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._standby = False
@@ -216,7 +219,10 @@ class Runner:
             quarantine=Quarantine.of(channel, self._settings.data_dir),
         )
         poller.attempted = self.attempted
-        commander = Commander(self._functions, channel, plugin, line, self._sent, self._pulses, lambda: uplink.epoch)
+        commander = Commander(
+            self._functions, channel, plugin, line, self._sent, self._pulses, self._outcomes, lambda: uplink.epoch
+        )
+        commander.on_lost = poller.lost
         caretaker = Caretaker(self._functions, channel, commander, lambda: uplink.epoch, lambda: uplink.heard_ms)
         self._plugin, self.uplink, self.poller = plugin, uplink, poller
         self.commander, self.caretaker = commander, caretaker

@@ -11,6 +11,7 @@ from libs.redis.functions import Functions
 from services.comsrv.channel import Channel
 from services.comsrv.functions import ComsrvFunctions
 from services.comsrv.identity import Identity
+from services.comsrv.outcomes import Outcomes
 from services.comsrv.pulses import Pulses
 from services.comsrv.runner import Runner, definition
 from services.comsrv.sentfile import SentFile
@@ -100,7 +101,7 @@ class Site:
         options = ComsrvSettings.model_validate(
             {"reconnect_max_ms": 200, "renew_ms": 100, "data_dir": self.folder, **settings}
         )
-        runner = Runner(channel, self.functions, options, identity.owner, sent, pulses)
+        runner = Runner(channel, self.functions, options, identity.owner, sent, pulses, Outcomes())
         self.stack.callback(identity.close)
         self.stack.callback(sent.close)
         self.stack.push_async_callback(runner.stop)

@@ -196,3 +196,16 @@ async def test_while_redis_is_away_a_hold_ends_from_here_and_redis_is_told_later
 
     await wait_until(told, "Redis knows", 15)
     assert len(written(site, 6)) == 2
+
+
+async def test_a_channel_that_only_writes_is_ready_and_connects_again(site: Site):
+    document = definition(channel(site))
+    document["points"] |= {"T": [], "S": []}
+    runner = await site.run(from_definition(document))
+    await runner.attempted.wait()
+    assert (await site.command("A", 5))["state"] == "verified"
+    assert runner.state == "running"
+    await site.device.stop()
+    assert (await site.command("A", 6))["state"] == "failed"
+    await site.device.start()
+    assert (await site.command("A", 7))["state"] == "verified"
