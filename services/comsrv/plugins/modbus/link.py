@@ -31,6 +31,8 @@ from services.comsrv.traffic import Traffic
 
 # A connection counts as dead after so many time-outs in a row, if units that had answered are among them.
 SILENCES: Final = 3
+# ... and after so many where there is but one unit: then nobody loses by a new connection.
+LONE_SILENCES: Final = 2
 FIRST_PAUSE_MS: Final = 250
 # Who asks for a connection within this time of the next attempt waits; who comes earlier is told.
 SHORT_WAIT_S: Final = 1.0
@@ -418,7 +420,8 @@ class Link:
         enough = len(self._proven & self._silent) >= min(2, len(self._proven))
         # Requests among neighbors wait for less than the time-out: several of them may all be too early.
         enough = enough and monotonic() - self._silent_since >= self._longest_s
-        if self._silences >= SILENCES and enough and not self._serial:
+        alone = self._proven == self._silent == {unit}
+        if self._silences >= (LONE_SILENCES if alone else SILENCES) and enough and not self._serial:
             self._drop()
             text = f"{traffic.endpoint}: {self._silences} requests without an answer"
             return self._lost(text, sent=True)
