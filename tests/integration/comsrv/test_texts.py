@@ -1,0 +1,75 @@
+"""A text point and an enumeration, from the registers to the API; and what a lost device makes of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.integration.comsrv.site import Site
+from tests.integration.comsrv.test_api import Api, api  # noqa: F401 - the fixture
+
+PATH = "/api/channels/1001/points"
+NAME = "Zähler 7"
+
+
+def points() -> dict[str, list[dict[str, Any]]]:
+    """Return a name, a mode and a breaker of two bits, beside a number."""
+    row = {"slave_id": 1, "function_code": 3}
+    number = {**row, "register_address": 0, "data_type": "int16"}
+    return {
+        "T": [
+            {"id": 1, "name": "P", "data_type": "int16", "mapping": number},
+            {
+                "id": 7,
+                "name": "name",
+                "data_type": "string",
+                "mapping": {
+                    **row, "register_address": 20, "data_type": "string", "register_count": 8, "encoding": "utf-8",
+                },
+            },
+            {
+                "id": 8,
+                "name": "mode",
+                "data_type": "enum",
+                "value_map": "0=Off; 5=Grid forming",
+                "mapping": {**row, "register_address": 28, "data_type": "uint16"},
+            },
+        ],
+        "S": [
+            {
+                "id": 1,
+                "name": "breaker",
+                "data_type": "double_point",
+                "mapping": {**row, "register_address": 29, "data_type": "double_point", "bit_position": 3},
+            }
+        ],
+    }  # fmt: skip
+
+
+def write_name(site: Site, name: str) -> None:
+    data = name.encode().ljust(16, b"\0")
+    site.device.set_registers(20, *(int.from_bytes(data[at : at + 2], "big") for at in range(0, 16, 2)))
+
+
+async def test_a_text_and_what_values_mean_reach_the_api(api: Api, site: Site):  # noqa: F811
+    """Its reference says that it is a text; a lost device leaves the last one, marked."""
+    write_name(site, NAME)
+    site.device.set_registers(28, 5, 0b10 << 3)
+    status, answer = await api.call("PATCH", "/api/channels/1001", {"points": points()})
+    assert status == 200, answer
+    name = await api.point(f"{PATH}/T/7", NAME)
+    assert (name["ref"], name["quality"], name["label"]) == ("comsrv:1001:X:7", "good", None)
+    assert name["seen_at_ms"] is not None
+    assert (await api.point(f"{PATH}/T/8", 5.0))["label"] == "Grid forming"
+    assert (await api.point(f"{PATH}/S/1", 2.0))["label"] == "closed"
+    _, page = await api.call("GET", f"{PATH}?type=T")
+    assert [item["ref"] for item in page["items"]] == ["comsrv:1001:T:1", "comsrv:1001:X:7", "comsrv:1001:T:8"]
+    write_name(site, "another")
+    await api.point(f"{PATH}/T/7", "another")
+    await site.device.stop()
+    await site.becomes("T:8", "bad:not_connected")
+    _, lost = await api.call("GET", f"{PATH}/T/7")
+    assert (lost["value"], lost["quality"]) == ("another", "bad:not_connected")
+    await site.device.start()
+    await site.becomes("T:8", "5.000000")
+    _, found = await api.call("GET", f"{PATH}/T/7")
+    assert found["quality"] == "good"
