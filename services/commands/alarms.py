@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 import click
 
@@ -12,9 +13,15 @@ from services.commands.api import pages, request, show
 from services.commands.read import as_json, limited, timed, when
 
 COLUMNS = {
-    "id": "id", "level": "level", "status": "status", "title": "title", "source": "source",
+    "id": "id", "level": "level", "status": "status", "marks": "marks", "title": "title", "source": "source",
     "value": "value", "count": "count", "since": "created_at_ms",
 }  # fmt: skip
+
+
+def marks_of(alarm: dict[str, Any]) -> str:
+    """Say what an operator must know beside the status."""
+    marks = [name for name in ("latched", "uncertain", "shelved", "suppressed", "out_of_service") if alarm.get(name)]
+    return ", ".join(name.replace("_", " ") for name in marks)
 
 
 @click.group(invoke_without_command=True)
@@ -29,7 +36,7 @@ def alarms(ctx: click.Context, status: str | None, level: str | None, limit: int
         return
     items = pages("/api/alarms", {"status": status, "level": level, "active": None if status else "true"}, limit)
     if not as_json:
-        items = timed(items, when, "created_at_ms")
+        items = [one | {"marks": marks_of(one)} for one in timed(items, when, "created_at_ms")]
     show(items, COLUMNS, as_json=as_json, empty="no alarms")
 
 

@@ -62,10 +62,26 @@ async def test_an_alarm_is_seen_and_acknowledged(page: Page) -> None:
     await set_to(page, STATE_OF_CHARGE, "10")
     alarm = page.locator(".alarm", has_text="Battery nearly empty")
     await expect(alarm).to_contain_text("New")
-    await alarm.get_by_role("button").click()
+    await alarm.get_by_role("button", name="Acknowledge").click()
     await expect(alarm).to_contain_text("Acknowledged")
     await expect(alarm).to_contain_text("by admin")
-    await expect(alarm.get_by_role("button")).to_have_count(0)
+    await expect(alarm.get_by_role("button", name="Acknowledge")).to_have_count(0)
+
+
+async def test_an_alarm_is_shelved_and_its_journal_read(page: Page) -> None:
+    await set_to(page, STATE_OF_CHARGE, "11")
+    alarm = page.locator(".alarm", has_text="Battery nearly empty")
+    await alarm.get_by_role("button", name="Details of").click()
+    await alarm.get_by_label("Comment").fill("charges at noon")
+    await alarm.get_by_label("For how long").select_option(label="4 hours")
+    await alarm.get_by_role("button", name="Shelve", exact=True).click()
+    await expect(alarm.locator(".mark", has_text="shelved for")).to_have_count(1)
+    await expect(page.locator("#alarms .hint")).to_contain_text("kept quiet")
+    shelved = alarm.locator(".history tr", has=page.get_by_role("rowheader", name="shelved", exact=True))
+    await expect(shelved).to_contain_text("admin “charges at noon”")
+    await alarm.get_by_role("button", name="End shelving").click()
+    await expect(alarm.locator(".mark", has_text="shelved")).to_have_count(0)
+    await expect(alarm.locator(".history tr").first).to_contain_text("unshelved")
 
 
 async def test_a_trend_shows_history_and_goes_on(page: Page) -> None:

@@ -1,5 +1,6 @@
-/** Alarms that are not closed, and the button that says "seen". */
+/** Alarms that are not closed: what they say, what keeps them quiet, and the button that says "seen". */
 import { useSignal } from "@preact/signals";
+import { Detail } from "./alarm-detail";
 import { api, atLeast } from "./auth";
 import { formatAge, formatInstant, formatQuality, showValue } from "./format";
 import type { Alarm } from "./model";
@@ -16,11 +17,17 @@ const STATE_WORDS: Record<string, string> = {
 export function AlarmPanel() {
   const list = store.alarmList.value;
   const live = store.streamState.value === "live";
+  const quiet = list.filter(store.isMasked).length;
+  const hint = [
+    list.length && `${list.length} open`,
+    list.length && `${store.unacknowledged.value} to acknowledge`,
+    quiet && `${quiet} kept quiet`,
+  ];
   return (
     <section class={`panel alarms ${live ? "" : "stale"}`} id="alarms" tabIndex={-1} aria-label="Alarms">
       <div class="bar">
         <h2>Alarms</h2>
-        <span class="hint">{list.length ? `${list.length} open, ${store.unacknowledged.value} to acknowledge` : ""}</span>
+        <span class="hint">{hint.filter(Boolean).join(", ")}</span>
       </div>
       {list.length === 0 && (
         <p class="empty">{live ? "No alarm is open." : "Alarms are not known while the stream is down."}</p>
@@ -49,10 +56,28 @@ function valueText(alarm: Alarm): string {
   return point ? `${showValue(point, value)} ${point.unit}`.trim() : String(value);
 }
 
+/** What an operator must know of the state beside it: each a word, and why in its title. */
+function marksOf(alarm: Alarm, now: number): { word: string; why: string }[] {
+  const marks: { word: string; why: string }[] = [];
+  if (alarm.latched) marks.push({ word: "latched", why: "its condition has ended; it stays until a person resolves it" });
+  if (alarm.uncertain) marks.push({ word: "uncertain", why: "its point is not good, so whether it still holds is not known" });
+  if (alarm.first_out) marks.push({ word: "first-out", why: `the first of its group${alarm.group ? ` ${alarm.group}` : ""}` });
+  if (alarm.shelved) {
+    const until = alarm.shelved.until_ms;
+    const end = alarm.shelved.one_shot ? "until its condition ends" : "";
+    const time = until ? `for ${formatAge(until - now)} more` : "";
+    marks.push({ word: `shelved ${end || time}`.trim(), why: `shelved by ${alarm.shelved.by}` });
+  }
+  if (alarm.suppressed) marks.push({ word: "suppressed", why: `suppressed by ${alarm.suppressed.by}` });
+  if (alarm.out_of_service) marks.push({ word: "out of service", why: `taken out by ${alarm.out_of_service.by}` });
+  return marks;
+}
+
 function Row({ alarm }: { alarm: Alarm }) {
   const busy = useSignal(false);
   const problem = useSignal("");
-  const fresh = alarm.status !== "Acknowledged" && !alarm.shelved;
+  const open = useSignal(false);
+  const fresh = store.asks(alarm);
   const acknowledge = async () => {
     busy.value = true;
     problem.value = "";
@@ -64,9 +89,12 @@ function Row({ alarm }: { alarm: Alarm }) {
       busy.value = false;
     }
   };
+  const now = store.now.value;
   const since = Number(alarm.created_at_ms);
   const count = Number(alarm.count ?? 1);
   const quality = alarm.quality && alarm.quality !== "good" ? alarm.quality : "";
+  const where = [sourceName(alarm.source), valueText(alarm), quality && formatQuality(quality), alarm.area];
+  const marks = marksOf(alarm, now);
   return (
     <li class={`alarm ${alarm.level.toLowerCase()} ${fresh ? "fresh" : "seen"}`} data-id={alarm.id}>
       <span class="level">
@@ -74,21 +102,35 @@ function Row({ alarm }: { alarm: Alarm }) {
         {alarm.level}
       </span>
       <span class="what">
-        <strong>{alarm.title}</strong>
-        <small>
-          {[sourceName(alarm.source), valueText(alarm), quality && formatQuality(quality)].filter(Boolean).join(" · ")}
-        </small>
+        <button
+          class="name"
+          aria-expanded={open.value}
+          aria-label={`Details of ${alarm.title}`}
+          onClick={() => (open.value = !open.value)}
+        >
+          <i class="caret" aria-hidden="true" />
+          <strong>{alarm.title}</strong>
+        </button>
+        <small>{where.filter(Boolean).join(" · ")}</small>
+        {marks.length > 0 && (
+          <small class="marks">
+            {marks.map((mark) => (
+              <span key={mark.word} class="mark" title={mark.why}>
+                {mark.word}
+              </span>
+            ))}
+          </small>
+        )}
       </span>
       <span class="state">
-        {alarm.shelved ? "Shelved" : (STATE_WORDS[alarm.status] ?? alarm.status)}
-        {alarm.uncertain ? ", uncertain" : ""}
+        {alarm.level === "Info" ? "Event" : (STATE_WORDS[alarm.status] ?? alarm.status)}
         {count > 1 && <b class="count" title={`came ${count} times`}>{` ×${count}`}</b>}
         <small>
-          {formatInstant(since, store.now.value)} · {formatAge(store.now.value - since)}
+          {formatInstant(since, now)} · {formatAge(now - since)}
           {alarm.acknowledged_by ? ` · by ${alarm.acknowledged_by}` : ""}
         </small>
       </span>
-      {fresh && atLeast("operator") && (
+      {fresh && alarm.level !== "Info" && atLeast("operator") && (
         <button class="acknowledge" disabled={busy.value} onClick={acknowledge} aria-label={`Acknowledge ${alarm.title}`}>
           Acknowledge
         </button>
@@ -98,6 +140,7 @@ function Row({ alarm }: { alarm: Alarm }) {
           {problem}
         </p>
       )}
+      {open.value && <Detail alarm={alarm} />}
     </li>
   );
 }

@@ -54,9 +54,42 @@ export interface Alarm {
   created_at_ms: number | string;
   returned_at_ms?: number | string | null;
   acknowledged_by?: string | null;
-  shelved?: { until_ms: number; by: string } | null;
-  suppressed?: unknown;
+  updated_at_ms?: number | string;
+  definition?: string;
+  comment?: string | null;
+  area?: string;
+  group?: string;
+  shelved?: { until_ms: number | null; by: string; one_shot?: boolean } | null;
+  suppressed?: { by: string } | null;
+  out_of_service?: { by: string } | null;
   uncertain?: boolean;
+  latched?: boolean;
+  first_out?: boolean;
+}
+
+/** What an operator needs to know when an alarm comes. */
+export interface Guidance {
+  cause?: string;
+  consequence?: string;
+  action?: string;
+  time_to_respond_ms?: number;
+}
+
+export interface Definition {
+  id: string;
+  guidance?: Guidance | string | null;
+}
+
+/** An entry of the journal of alarms. */
+export interface Entry {
+  id: string;
+  at_ms: number;
+  event: string;
+  status: string;
+  value?: string;
+  quality?: string;
+  user?: string;
+  comment?: string;
 }
 
 export interface Transition {

@@ -193,16 +193,20 @@ export function mergeCommands(changed: Command[], replace = false): void {
 const LEVELS = ["Critical", "Major", "Minor", "Warning", "Info"];
 export const levelRank = (level: string): number => LEVELS.indexOf(level);
 
-/** Unacknowledged first, then by level, then the newest. */
+/** Shelved, suppressed or out of service: it stands, and asks nobody. */
+export const isMasked = (alarm: Alarm): boolean => !!(alarm.shelved || alarm.suppressed || alarm.out_of_service);
+/** It wants to be acknowledged. An Info is an event, and asks for nothing. */
+export const asks = (alarm: Alarm): boolean =>
+  alarm.status !== "Acknowledged" && !isMasked(alarm) && alarm.level !== "Info";
+
+/** What asks first, then by level, then the newest; what is kept quiet last. */
 export const alarmList = computed(() =>
   [...alarms.value.values()].sort(
     (a, b) =>
-      Number(a.status === "Acknowledged") - Number(b.status === "Acknowledged") ||
-      Number(!!a.shelved) - Number(!!b.shelved) ||
+      Number(isMasked(a)) - Number(isMasked(b)) ||
+      Number(!asks(a)) - Number(!asks(b)) ||
       levelRank(a.level) - levelRank(b.level) ||
       Number(b.created_at_ms) - Number(a.created_at_ms),
   ),
 );
-export const unacknowledged = computed(
-  () => alarmList.value.filter((alarm) => alarm.status !== "Acknowledged" && !alarm.shelved).length,
-);
+export const unacknowledged = computed(() => alarmList.value.filter(asks).length);

@@ -1,0 +1,173 @@
+/** What an operator asks of one alarm: what to do about it, what happened to it, and quiet for a while. */
+import { useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { api, atLeast } from "./auth";
+import { formatInstant, formatQuality, formatValue } from "./format";
+import type { Alarm, Definition, Entry, Guidance, Page } from "./model";
+import * as store from "./store";
+
+const HOUR = 3_600_000;
+const ONE_SHOT = "once";
+const DURATIONS: [string, string][] = [
+  [String(HOUR / 4), "15 minutes"],
+  [String(HOUR), "1 hour"],
+  [String(4 * HOUR), "4 hours"],
+  [String(8 * HOUR), "8 hours"],
+  [String(24 * HOUR), "24 hours"],
+  [ONE_SHOT, "until its condition ends"],
+];
+
+export function Detail({ alarm }: { alarm: Alarm }) {
+  return (
+    <div class="detail">
+      {alarm.description && <p>{alarm.description}</p>}
+      {alarm.comment && <p class="said">“{alarm.comment}”</p>}
+      {alarm.definition && <GuidanceOf definition={alarm.definition} />}
+      {atLeast("operator") && alarm.level !== "Info" && <Shelving alarm={alarm} />}
+      <History alarm={alarm} />
+    </div>
+  );
+}
+
+function GuidanceOf({ definition }: { definition: string }) {
+  const found = useSignal<Guidance | null>(null);
+  useEffect(() => {
+    let gone = false;
+    api<Definition>("GET", `/api/alarm-definitions/${definition}`)
+      .then(({ guidance }) => {
+        if (!gone && guidance) found.value = typeof guidance === "string" ? { action: guidance } : guidance;
+      })
+      // The definition may be gone while its alarm stands; then there is nothing to show.
+      .catch(() => undefined);
+    return () => {
+      gone = true;
+    };
+  }, [definition]);
+  const guidance = found.value;
+  if (!guidance) return null;
+  const minutes = guidance.time_to_respond_ms ? formatValue(guidance.time_to_respond_ms / 60_000) : "";
+  const rows: [string, string | undefined][] = [
+    ["Cause", guidance.cause],
+    ["Consequence", guidance.consequence],
+    ["What to do", guidance.action],
+    ["Time to respond", minutes && `${minutes} min`],
+  ];
+  return (
+    <dl class="guidance">
+      {rows
+        .filter(([, text]) => text)
+        .map(([name, text]) => (
+          <div key={name}>
+            <dt>{name}</dt>
+            <dd>{text}</dd>
+          </div>
+        ))}
+    </dl>
+  );
+}
+
+function Shelving({ alarm }: { alarm: Alarm }) {
+  const duration = useSignal(String(HOUR));
+  const comment = useSignal("");
+  const problem = useSignal("");
+  const busy = useSignal(false);
+  const act = async (action: "shelve" | "unshelve") => {
+    busy.value = true;
+    problem.value = "";
+    const said = comment.value.trim();
+    const time = duration.value === ONE_SHOT ? { one_shot: true } : { duration_ms: Number(duration.value) };
+    try {
+      const body = { ...(action === "shelve" ? time : {}), ...(said ? { comment: said } : {}) };
+      store.mergeAlarms([await api<Alarm>("POST", `/api/alarms/${alarm.id}/${action}`, body)]);
+      comment.value = "";
+    } catch (error) {
+      problem.value = (error as Error).message;
+    } finally {
+      busy.value = false;
+    }
+  };
+  const shelve = (event: SubmitEvent) => {
+    event.preventDefault();
+    void act("shelve");
+  };
+  return (
+    <form class="shelving" onSubmit={shelve} aria-label={`Shelve ${alarm.title}`}>
+      <input
+        aria-label="Comment"
+        placeholder="Why?"
+        maxLength={512}
+        value={comment.value}
+        onInput={(event) => (comment.value = event.currentTarget.value)}
+      />
+      {alarm.shelved ? (
+        <button type="button" disabled={busy.value} onClick={() => void act("unshelve")}>
+          End shelving
+        </button>
+      ) : (
+        <>
+          <select
+            aria-label="For how long"
+            value={duration.value}
+            onChange={(event) => (duration.value = event.currentTarget.value)}
+          >
+            {DURATIONS.map(([value, text]) => (
+              <option key={value} value={value}>
+                {text}
+              </option>
+            ))}
+          </select>
+          <button disabled={busy.value}>Shelve</button>
+        </>
+      )}
+      {problem.value && (
+        <p class="problem" role="alert">
+          {problem}
+        </p>
+      )}
+    </form>
+  );
+}
+
+/** The newest entries of the alarm in the journal; read anew whenever the alarm changes. */
+function History({ alarm }: { alarm: Alarm }) {
+  const page = useSignal<Page<Entry> | null>(null);
+  const problem = useSignal("");
+  useEffect(() => {
+    let gone = false;
+    api<Page<Entry>>("GET", `/api/alarms/journal?limit=20&alarm=${encodeURIComponent(alarm.id)}`)
+      .then((found) => {
+        if (gone) return;
+        page.value = found;
+        problem.value = "";
+      })
+      .catch((error: Error) => {
+        if (!gone) problem.value = error.message;
+      });
+    return () => {
+      gone = true;
+    };
+  }, [alarm.id, alarm.updated_at_ms]);
+  if (problem.value) return <p class="problem">{problem}</p>;
+  if (!page.value) return <p class="hint">Reading the journal…</p>;
+  const now = store.now.peek();
+  return (
+    <table class="history">
+      <caption>Journal{page.value.cursor ? ", the newest 20 entries" : ""}</caption>
+      <tbody>
+        {page.value.items.map((one) => (
+          <tr key={one.id}>
+            <td class="age">{formatInstant(one.at_ms, now)}</td>
+            <th scope="row">{one.event.replaceAll("_", " ")}</th>
+            <td>{[valueOf(one), one.quality && one.quality !== "good" ? formatQuality(one.quality) : ""].join(" ")}</td>
+            <td>{[one.user, one.comment && `“${one.comment}”`].filter(Boolean).join(" ")}</td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
+function valueOf(entry: Entry): string {
+  const value = Number(entry.value);
+  return entry.value === undefined ? "" : Number.isNaN(value) ? entry.value : formatValue(value);
+}
