@@ -61,14 +61,13 @@ class Caretaker:
         self._epoch = epoch
         self._heard_ms = heard_ms
         self._beats = 0
-        self._points = {
-            f"{kind}:{point.id}": point
-            for kind in "CA"
-            for point in channel.points.of(kind)
-            if point.command is not None
-        }
+        self._points = _commanded(channel)
         # What is to be done -> when it is due.
         self._due: dict[tuple[str, str], int] = {}
+
+    def adopt(self, channel: Channel) -> None:
+        """Take over other points of the channel."""
+        self._channel, self._points = channel, _commanded(channel)
 
     async def run(self) -> None:
         """Look after the channel, for ever."""
@@ -195,3 +194,10 @@ class Caretaker:
     def _next_beat(self, heartbeat: Heartbeat) -> float:
         self._beats += 1
         return float(self._beats % 2 if heartbeat.mode == "toggle" else self._beats % (heartbeat.highest + 1))
+
+
+def _commanded(channel: Channel) -> dict[str, Point]:
+    """Return the points that say how they want to be commanded."""
+    return {
+        f"{kind}:{point.id}": point for kind in "CA" for point in channel.points.of(kind) if point.command is not None
+    }

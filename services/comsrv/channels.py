@@ -96,13 +96,20 @@ class Channels:
         return document
 
     async def replace(self, channel: Channel) -> dict[str, Any]:
-        """Change a channel: it is stopped, kept in Redis, and run again if it ran."""
+        """Change a channel, without touching what did not change.
+
+        Other points are taken over while it runs; anything else stops it and runs it again, if it ran.
+        """
         self._check(channel)
         async with self._changing:
             old = self.runner(channel.id)
             document = await self._functions.upsert(definition(channel))
-            await old.stop()
-            self._run(channel)
+            if not await old.change(channel):
+                await old.stop()
+                self._run(channel)
+            elif old.uplink is not None:
+                # What was under way for points that are gone may have brought them back.
+                await self._functions.upsert(definition(channel))
         return document
 
     async def delete(self, channel_id: int) -> None:

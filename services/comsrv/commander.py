@@ -74,6 +74,10 @@ class Commander:
         self.on_lost: Callable[[], None] = lambda: None
         self._verifying: dict[str, asyncio.Task[None]] = {}
 
+    def adopt(self, channel: Channel) -> None:
+        """Take over other points of the channel."""
+        self._channel = channel
+
     async def run(self) -> None:
         """Execute what comes, for ever; a pulse that a crash interrupted is switched off first."""
         for point in self._pulses.of(self._channel.id):

@@ -391,6 +391,14 @@ class ComBase(ABC):
         _ = knowledge
         return self.blocks
 
+    def adopt(self, channel: Channel) -> bool:
+        """Take over other points of the same channel while connected; False where it must be started anew.
+
+        Only points may differ. What they are read by is asked for with `replan` afterwards.
+        """
+        _ = channel
+        return False
+
     def set_point(self, kind: PointKind, point: Point, value: float, quality: str, at_ms: int | None) -> None:
         """Keep a value until the next one; for plugins whose capabilities say `settable`."""
         _ = point, value, quality, at_ms

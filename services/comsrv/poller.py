@@ -16,6 +16,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from libs.clock import now_ms
+from libs.points import PointKind
 from services.comsrv.backoff import Backoff
 from services.comsrv.blockimage import Failure
 from services.comsrv.channel import Polling
@@ -118,22 +119,26 @@ class Poller:
 
     @property
     def blocks(self) -> list[Block]:
-        """What is read, what is in quarantine included."""
-        return [task.block for task in self.tasks]
+        """What is read, as Redis knows it, what is in quarantine included."""
+        return [part.block for task in self.tasks for part in task.slices]
 
     @property
     def crowded(self) -> bool:
         """True where others wait while a unit is waited for."""
         return len(self.units) > 1 or len(self.line.dues) > 1
 
-    def arrange(self, blocks: Sequence[Block]) -> list[Task]:
+    def adopt(self, changed: frozenset[tuple[PointKind, str]]) -> None:
+        """Read what the plugin plans now; blocks without a point that changed go on as they were."""
+        self.arrange(self.plugin.replan(self.quarantine.knowledge), changed)
+
+    def arrange(self, blocks: Sequence[Block], changed: frozenset[tuple[PointKind, str]] = frozenset()) -> list[Task]:
         """Take these blocks; those that were there before go on as they were. Returns the new ones."""
         before = {task.name: task for task in self.tasks}
         tasks: list[Task] = []
         fresh: list[Task] = []
         for block in blocks:
             known = before.get(block.name)
-            if known is not None and _points(known.block) == _points(block):
+            if known is not None and _points(known.block) == _points(block) and not _among(block, changed):
                 del before[block.name]
                 known.entry = self.quarantine.entries.get(known.span) if known.span else None
                 tasks.append(known)
@@ -141,7 +146,8 @@ class Poller:
                 fresh.append(self._task(block))
                 tasks.append(fresh[-1])
         self.tasks = tasks
-        self.uplink.replan([task.block for task in before.values()], [task.block for task in fresh])
+        gone = [part.block for task in before.values() for part in task.slices]
+        self.uplink.replan(gone, [part.block for task in fresh for part in task.slices])
         self.schedule.arrange(task for task in tasks if task.entry is None)
         self.spare.keep(tasks)
         return fresh
@@ -337,7 +343,11 @@ class Poller:
         if not self._proven:
             self._proven = True
             self._backoff.reset()
-        self.uplink.offer(task.block, reading)
+        if len(task.slices) == 1:
+            self.uplink.offer(task.block, reading)
+        else:
+            for part in task.slices:
+                self.uplink.offer(part.block, part.of(reading))
 
     def failed(self, task: Task, error: DeviceError, *, hurried: bool) -> None:
         """Decide what an error says about a block and its unit."""
@@ -399,7 +409,7 @@ class Poller:
             self.fail(task, error.quality)
             return
         place = self.tasks.index(task)
-        blocks = self.blocks
+        blocks = [task.block for task in self.tasks]
         blocks[place : place + 1] = parts
         self.spare.catch_up(self.arrange(blocks))
 
@@ -419,7 +429,9 @@ class Poller:
     def fail(self, task: Task, quality: str) -> None:
         """Say what a block's points are while it can't be read."""
         task.problem = quality
-        self.uplink.offer(task.block, Failure(now_ms(), quality))
+        failure = Failure(now_ms(), quality)
+        for part in task.slices:
+            self.uplink.offer(part.block, failure)
 
     def silent(self, unit: Unit, quality: str) -> None:
         """Leave a unit alone for a while, longer each time; all its points say why."""
@@ -478,6 +490,13 @@ class Poller:
         else:
             self.uplink.state = "degraded" if down else "running"
         self.uplink.units = {name: unit.document() for name, unit in self.units.items() if name}
+
+
+def _among(block: Block, changed: frozenset[tuple[PointKind, str]]) -> bool:
+    """Say whether one of the points is a block's."""
+    return bool(changed) and any(
+        (section.kind, point) in changed for section in block.sections for point in section.ids
+    )
 
 
 def _points(block: Block) -> list[tuple[Any, ...]]:

@@ -75,6 +75,18 @@ def _declared(point: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _frame(channel: Channel) -> dict[str, Any]:
+    """Return what of a channel can't change while it runs."""
+    return channel.model_dump(exclude={"name", "description", "points", "source"})
+
+
+def _changed(old: Channel, new: Channel) -> frozenset[tuple[PointKind, str]]:
+    """Return the points that are not the same in both."""
+    before = {(kind, str(point.id)): point for kind in PointKind for point in old.points.of(kind)}
+    after = {(kind, str(point.id)): point for kind in PointKind for point in new.points.of(kind)}
+    return frozenset(place for place in before.keys() | after.keys() if before.get(place) != after.get(place))
+
+
 class Runner:
     """Runs a channel from `start` to `stop`."""
 
@@ -137,6 +149,33 @@ class Runner:
         _, pending = await asyncio.wait({task}, timeout=2 * STOP_S)
         if pending:
             await _cancel(task)
+
+    async def change(self, channel: Channel) -> bool:
+        """Take other points of the channel over without a stop; False where it must be started anew.
+
+        What did not change keeps its connection, its values and their instants.
+        """
+        plugin, poller, uplink, commander, caretaker = (
+            self._plugin, self.poller, self.uplink, self.commander, self.caretaker,
+        )  # fmt: skip
+        if plugin is None or poller is None or uplink is None or commander is None or caretaker is None:
+            return False
+        if _frame(channel) != _frame(self.channel):
+            return False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_S):
+                # What is on its way was read as the points were; behind it nothing is uncertain.
+                while not uplink.idle:
+                    await uplink.drained()
+        if self.poller is not poller or not plugin.adopt(channel):
+            return False
+        changed = _changed(self.channel, channel)
+        self.channel = channel
+        uplink.adopt(Reports(channel).of)
+        poller.adopt(changed)
+        commander.adopt(channel)
+        caretaker.adopt(channel)
+        return True
 
     def wake(self) -> None:
         """Say that a command came."""
@@ -202,7 +241,7 @@ class Runner:
             owner=self._owner,
             interval_ms=channel.polling.shortest_ms,
             renew_ms=self._settings.renew_ms,
-            define=lambda: definition(channel),
+            define=lambda: definition(self.channel),
             report=Reports(channel).of,
         )
         if not await self._claimed(uplink):

@@ -31,6 +31,7 @@ from services.comsrv.blockimage import BlockImage, Failure
 from services.comsrv.contract import Block, Reading
 from services.comsrv.counters import Counters
 from services.comsrv.functions import ComsrvFunctions
+from services.comsrv.reckoning import Reckoning
 from services.comsrv.reporting import Report
 
 log = logging.getLogger(__name__)
@@ -107,8 +108,11 @@ class Uplink:
         self._idle.set()
         self._taken = asyncio.Event()
         self._backoff = Backoff(100, 2000)
+        self._reckoning = Reckoning()
+        self._redis_run = ""
 
     def _heard(self) -> None:
+        self._redis_run = self.functions.redis_run
         self.heard_ms = monotonic_ms()
         self._backoff.reset()
 
@@ -164,6 +168,15 @@ class Uplink:
             if self._idle.is_set():
                 image.adopt(images)
 
+    @property
+    def idle(self) -> bool:
+        """True while all that was offered is in Redis."""
+        return self._idle.is_set()
+
+    def adopt(self, report: Callable[[Block], Report | None]) -> None:
+        """Send by other rules from now on; blocks that are there keep theirs."""
+        self._report = report
+
     async def drained(self) -> None:
         """Wait until all that was offered is in Redis."""
         await self._idle.wait()
@@ -182,6 +195,7 @@ class Uplink:
                 self._heard()
                 self.epoch = claim.epoch
                 self._sequence = 0
+                self._reckoning.clear()
                 self._reported = ("", "")
                 self.forget()
                 log.info("channel %s: claimed, epoch %s", self.channel, claim.epoch)
@@ -277,6 +291,8 @@ class Uplink:
 
     async def _deliver(self, document: dict[str, Any], own: Counters, call: Callable[[], Awaitable[None]]) -> _Outcome:
         """Give a document its epoch, sequence and counters, and make the call until it is settled."""
+        if await self._restarted():
+            return _Outcome.AGAIN
         carried = self._counters.copy()
         total = carried.copy()
         total.add(own)
@@ -289,6 +305,7 @@ class Uplink:
             except UnavailableError as error:
                 self._lost(error)
                 await self._backoff.pause()
+                await self._reckon()
             except StateError:
                 await self.claim()
                 return _Outcome.AGAIN
@@ -304,7 +321,31 @@ class Uplink:
                 self._heard()
                 self._refused.discard(block)
                 self._counters.subtract(carried)
+                self._reckoning.ingested(document["seq"], total.polled)
                 return _Outcome.SENT
+
+    async def _restarted(self) -> bool:
+        """Say whether Redis was started anew since it last answered here, as another channel has met."""
+        if self._redis_run in {"", self.functions.redis_run}:
+            return False
+        self._redis_run = self.functions.redis_run
+        self.forget()
+        await self._reckon()
+        return True
+
+    async def _reckon(self) -> None:
+        """Count what Redis had taken and has forgotten; asked before anything else is sent."""
+        while True:
+            try:
+                survived = await self.functions.survived(self.channel)
+            except UnavailableError:
+                await self._backoff.pause()
+            else:
+                break
+        lost = self._reckoning.lost(self.epoch, survived)
+        if lost:
+            log.warning("channel %s: Redis came back without the last %s samples", self.channel, lost)
+            self._counters.lost += lost
 
     def _lost(self, error: UnavailableError) -> None:
         """Take nothing for sent after Redis was away: it may have lost the last seconds."""
@@ -324,6 +365,7 @@ class Uplink:
         A renewal has no sequence number. When its reply is lost, the instants in Redis
         tell whether it arrived; without any instant it carries no counters.
         """
+        await self._restarted()
         seen = dict(self._seen)
         carried = self._counters.copy() if seen else Counters()
         reported = (self.state, repr(self.units))
@@ -340,6 +382,7 @@ class Uplink:
             except UnavailableError as error:
                 self._lost(error)
                 await self._backoff.pause()
+                await self._reckon()
                 if await self._arrived(seen):
                     break
             except StateError:
@@ -353,6 +396,7 @@ class Uplink:
                 break
         self._heard()
         self._counters.subtract(carried)
+        self._reckoning.renewed(seen, carried.polled)
         self._seen = {block: at_ms for block, at_ms in self._seen.items() if seen.get(block) != at_ms}
         self._renewed_at_ms = monotonic_ms()
         self._reported = reported

@@ -113,6 +113,12 @@ class Virtual(ComBase):
         self._written: dict[tuple[PointKind, int], float] = {}
         self._places: dict[tuple[PointKind, int], tuple[Block, int]] = {}
         self._state: dict[str, _State] = {}
+        generated, settable = self._sorted(channel)
+        self._generated = [(kind, point.id, point.expression) for kind, point in generated]
+        self.blocks = (*self._plan("generated", generated), *self._plan("settable", settable))
+
+    def _sorted(self, channel: Channel) -> tuple[list[tuple[PointKind, Point]], list[tuple[PointKind, Point]]]:
+        """Return the generated and the settable points."""
         generated: list[tuple[PointKind, Point]] = []
         settable: list[tuple[PointKind, Point]] = []
         for kind in (PointKind.TELEMETRY, PointKind.SIGNAL):
@@ -121,7 +127,27 @@ class Virtual(ComBase):
                     settable.append((kind, point))
                 elif not self.computed(point):
                     generated.append((kind, point))
-        self.blocks = (*self._plan("generated", generated), *self._plan("settable", settable))
+        return generated, settable
+
+    def adopt(self, channel: Channel) -> bool:
+        """Keep the values of the points that are set; generators that change start the channel anew."""
+        generated, settable = self._sorted(channel)
+        names = [(kind, point.id, point.expression) for kind, point in generated]
+        if names != self._generated:
+            return False
+        before = {
+            place: (float(self._state[block.name].values[index]), int(self._state[block.name].quality[index]))
+            for place, (block, index) in self._places.items()
+            if block.name.startswith("settable")
+        }
+        kept = tuple(block for block in self.blocks if block.name.startswith("generated"))
+        self._places = {place: found for place, found in self._places.items() if found[0] in kept}
+        self.blocks = (*kept, *self._plan("settable", settable))
+        for place, (value, quality) in before.items():
+            block, index = self._places.get(place, (None, 0))
+            if block is not None:
+                self._state[block.name].put(index, value, quality, None)
+        return True
 
     def _plan(self, name: str, points: list[tuple[PointKind, Point]]) -> list[Block]:
         blocks = []

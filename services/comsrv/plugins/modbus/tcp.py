@@ -61,6 +61,18 @@ class ModbusTcp(ComBase):
         parameters = self.parameters.model_validate(channel.parameters)
         self._client = Client(parameters, port_base, f"channel {channel.id}")
         self.line, self.traffic = self._client.line, self._client.traffic
+        self._lay_out(channel, parameters)
+        self.timeout_ms, self.speed = parameters.timeout_ms, self._client.speed
+        if self.speed.character_s:
+            # The arithmetic of a serial line, until the devices' own traffic says more.
+            frame_s = (self.speed.request_bytes + self.speed.answer_bytes) * self.speed.character_s
+            fixed_ms = 1000 * (frame_s + 2 * self.speed.gap_s + self.speed.pause_s) + TURNAROUND_MS
+            self.prior = Cost(fixed_ms, 2000 * self.speed.character_s)
+        self._polling = channel.polling
+        self.blocks = self.replan(Knowledge())
+
+    def _lay_out(self, channel: Channel, parameters: Timing) -> None:
+        """Resolve where each point stands."""
         wires: dict[PointKind, dict[int, Wire]] = {
             kind: {
                 point.id: resolve(kind, point, Mapping.model_validate(point.mapping), parameters.addressing)
@@ -70,14 +82,11 @@ class ModbusTcp(ComBase):
         }
         self._wires = wires
         self._runs = joining.runs(wire for kind in PointKind if not kind.readable for wire in wires[kind].values())
-        self.timeout_ms, self.speed = parameters.timeout_ms, self._client.speed
-        if self.speed.character_s:
-            # The arithmetic of a serial line, until the devices' own traffic says more.
-            frame_s = (self.speed.request_bytes + self.speed.answer_bytes) * self.speed.character_s
-            fixed_ms = 1000 * (frame_s + 2 * self.speed.gap_s + self.speed.pause_s) + TURNAROUND_MS
-            self.prior = Cost(fixed_ms, 2000 * self.speed.character_s)
-        self._polling = channel.polling
-        self.blocks = self.replan(Knowledge())
+
+    def adopt(self, channel: Channel) -> bool:
+        """Resolve the points anew; the link stays as it is."""
+        self._lay_out(channel, self.parameters.model_validate(channel.parameters))
+        return True
 
     async def connect(self) -> None:
         """Connect, or raise NotConnectedError."""
