@@ -123,6 +123,8 @@ function DeviceState({ state }: { state: string }) {
 function Row({ point, interval }: { point: Point; interval: number }) {
   const [value, quality, at] = point.sample.value;
   const grade = gradeOf(quality);
+  // A text has no history to draw.
+  const isText = point.ref.includes(":X:");
   const chosen = store.selected.value?.ref === point.ref;
   return (
     <tr class={`${grade} ${chosen ? "chosen" : ""}`} data-ref={point.ref}>
@@ -131,6 +133,7 @@ function Row({ point, interval }: { point: Point; interval: number }) {
           class="name"
           title={`${point.ref}${point.definition.description ? `: ${point.definition.description}` : ""}`}
           aria-pressed={chosen}
+          disabled={isText}
           onClick={() => (store.selected.value = chosen ? null : point)}
         >
           {point.name}

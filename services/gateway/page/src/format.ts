@@ -11,6 +11,8 @@ export function formatValue(value: number | null): string {
 
 const decimalsFor = (size: number): number => (size >= 1000 ? 0 : size >= 100 ? 1 : size >= 1 ? 2 : 3);
 
+const DOUBLE_POINT: Record<string, string> = { "0": "moving", "1": "open", "2": "closed", "3": "invalid" };
+
 interface Shown {
   kind: string | null;
   definition: { data_type?: string; scale?: number | null; value_map?: Record<string, string> | null };
@@ -18,9 +20,11 @@ interface Shown {
 }
 
 /** Writes a point's value: the word its value map has, yes or no for a bool, else the number. */
-export function showValue(point: Shown, value: number | null): string {
+export function showValue(point: Shown, value: number | string | null): string {
   if (value === null) return "—";
-  const word = point.definition.value_map?.[String(value)];
+  if (typeof value === "string") return value;
+  const words = point.definition.data_type === "double_point" ? DOUBLE_POINT : {};
+  const word = (point.definition.value_map ?? words)[String(value)];
   if (word !== undefined) return word;
   if (point.kind === "C" && (value === 0 || value === 1)) return value ? "on" : "off";
   if (point.definition.data_type === "bool") return value === 1 ? "yes" : value === 0 ? "no" : String(value);

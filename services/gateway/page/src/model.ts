@@ -117,4 +117,5 @@ export interface Page<T> {
 }
 
 /** Value, quality and the instant of the last change, as the stream gives them. */
-export type Sample = [value: number | null, quality: string, at_ms: number | null];
+/** A text point has a text as its value. */
+export type Sample = [value: number | string | null, quality: string, at_ms: number | null];

@@ -58,7 +58,7 @@ function Tile({ model }: { model: ModelCard }) {
 function Direction({ point, words }: { point: Point; words: [string, string] | undefined }) {
   const word = useComputed(() => {
     const value = point.sample.value[0];
-    if (value === null || !words) return "";
+    if (typeof value !== "number" || !words) return "";
     return Math.abs(value) < IDLE_KW ? "idle" : value > 0 ? words[0] : words[1];
   });
   const good = point.sample.value[1] === "good" && store.streamState.value === "live";

@@ -82,11 +82,16 @@ export function seenAt(point: Point): number | null {
   return instants.length ? Math.max(Math.min(...instants), changed) : changed || null;
 }
 
+const TEXTS = new Set(["string", "text"]);
+
+/** How large a value is; a text has no size. */
+const sizeOf = ([value]: Sample): number => (typeof value === "number" ? Math.abs(value) : 0);
+
 function makePoint(ref: string, kind: Kind | null, channel: string, definition: PointDefinition, name: string): Point {
   const known = points.get(ref);
   const sample = known?.sample ?? signal<Sample>(early.get(ref) ?? [null, "", null]);
   early.delete(ref);
-  const peak = Math.max(known?.peak ?? 0, Math.abs(sample.peek()[0] ?? 0));
+  const peak = Math.max(known?.peak ?? 0, sizeOf(sample.peek()));
   const point = { ref, kind, channel, definition, name, unit: definition.unit ?? "", sample, peak };
   points.set(ref, point);
   return point;
@@ -103,7 +108,9 @@ export function setChannels(channels: Channel[]): void {
         (channel.points?.[kind] ?? []).map((definition) => {
           const name = definition.name ?? definition.signal_name ?? `${kind} ${definition.id}`;
           const block = blocks.get(`${kind}:${definition.id}`);
-          return makePoint(`comsrv:${id}:${kind}:${definition.id}`, kind, id, { ...definition, block }, name);
+          // A text's reference says that it is one.
+          const type = TEXTS.has(definition.data_type?.toLowerCase() ?? "") ? "X" : kind;
+          return makePoint(`comsrv:${id}:${type}:${definition.id}`, kind, id, { ...definition, block }, name);
         }),
       );
       return {
@@ -156,7 +163,7 @@ export function setSample(ref: string, sample: Sample): void {
   const before = point.sample.peek();
   const value = sample[0] ?? before[0];
   const next: Sample = [value, sample[1], sample[2] ?? before[2]];
-  point.peak = Math.max(point.peak, Math.abs(value ?? 0));
+  point.peak = Math.max(point.peak, sizeOf(next));
   if (next[0] !== before[0] || next[1] !== before[1] || next[2] !== before[2]) point.sample.value = next;
 }
 
@@ -166,7 +173,7 @@ export function replaceSamples(refs: string[], samples: Record<string, Sample>):
   for (const [ref, point] of points) {
     if (ref in samples || heads.has(ref.slice(0, ref.lastIndexOf(":") + 1))) {
       point.sample.value = samples[ref] ?? [null, "", null];
-      point.peak = Math.max(point.peak, Math.abs(point.sample.peek()[0] ?? 0));
+      point.peak = Math.max(point.peak, sizeOf(point.sample.peek()));
     }
   }
   for (const [ref, sample] of Object.entries(samples)) if (!points.has(ref)) early.set(ref, sample);

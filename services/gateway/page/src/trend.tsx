@@ -140,7 +140,9 @@ function Chart({ point }: { point: Point }) {
         const [value, quality, at] = point.sample.value;
         if (!quality) return;
         const instant = at ?? store.now.peek();
-        if (instant > (rows.at(-1)?.[0] ?? 0)) rows.push([instant, quality === "good" ? value : null]);
+        if (instant > (rows.at(-1)?.[0] ?? 0)) {
+          rows.push([instant, quality === "good" && typeof value === "number" ? value : null]);
+        }
       }),
       effect(() => {
         store.now.value;
