@@ -17,6 +17,7 @@ from services.comsrv.channel import Channel
 from services.comsrv.contract import RefusedError
 from services.comsrv.plugins.modbus.rtu import ModbusRtu
 from tests.integration.comsrv.conformance import Conformance
+from tests.integration.comsrv.site import Site
 from tests.integration.comsrv.test_modbus_tcp import point, row
 from tests.support.serial_line import SerialLine
 
@@ -132,3 +133,20 @@ async def test_units_of_one_line_and_their_exceptions(line: SerialLine, peer: Pe
         assert plugin.traffic.rejected == {}
     finally:
         await plugin.close()
+
+
+async def test_a_channel_polls_and_commands_over_a_line_with_a_dead_unit(site: Site, line: SerialLine, peer: Peer):
+    """Unit 3 is not there; unit 1 is read and written all the same, and its values are its own."""
+    dead = point(3, {**row(3, 0, "uint16"), "slave_id": 3})
+    points = {
+        "T": [point(1, row(3, 40, "float32")), point(2, row(3, 100, "uint16")), dead],
+        "A": [point(1, row(6, 100, "uint16"))],
+    }
+    declared = channel(line.left, points, timeout_ms=1000)
+    polling = declared.polling.model_copy(update={"interval_ms": 100})
+    await site.run(declared.model_copy(update={"id": 1001, "polling": polling}))
+    await site.becomes("T:1", "23.500000")
+    await site.becomes("T:3", "bad:timeout")
+    final = await site.command("A", 42)
+    assert final["state"] == "verified", str(final)
+    await site.becomes("T:2", "42.000000")
