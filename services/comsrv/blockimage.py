@@ -100,12 +100,13 @@ class BlockImage:
         """Return what is to be sent for a reading."""
         values, quality = reading.values, reading.quality
         good = quality == GOOD
+        well = bool(good.all())
         moved = self._moved(values)
         if self._text is not None and reading.texts != self._texts:
             old = self._texts or ("",) * len(reading.texts)
             moved[self._text.start :] = [text != was for text, was in zip(reading.texts, old, strict=True)]
-        changed = (quality != self._quality) | (good & moved)
-        if quality.max(initial=0) >= ABSENT:
+        changed = (quality != self._quality) | (moved if well else good & moved)
+        if not well and quality.max(initial=0) >= ABSENT:
             changed |= moved & (quality != ABSENT)
             changed &= quality != ABSENT
         again = None if self._heartbeats_ms is None else self._due(reading, changed, good, self._heartbeats_ms)
@@ -116,7 +117,9 @@ class BlockImage:
         if again is not None and again.any():
             self._add(sections, texts, again, reading, {"again": True})
             sent = changed | again
-        counters = self._count(quality, sent, int(np.count_nonzero(sent)))
+        number = int(np.count_nonzero(sent))
+        size = quality.size
+        counters = Counters(size, size - number) if well else self._count(quality, sent, number)
         return Update(sections, texts, counters, reading, changed, again, self.good_at_ms, self._generation)
 
     def keep(self, update: Update, at_ms: int) -> None:
