@@ -70,6 +70,7 @@ class InfluxSettings(Model):
     database: str = Field("ems_data", description="database (v1), made where it is missing")
     timeout_s: float = Field(30, gt=0, le=600, description="longest wait for an answer")
     batch_lines: int = Field(5000, ge=1, le=100_000, description="lines of one write request")
+    beside: bool = Field(False, description="keep the embedded store too: writes go to both, it answers the queries")
 
 
 class Settings(Model):

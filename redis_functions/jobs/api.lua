@@ -8,5 +8,7 @@ return {
   { name = "job_complete", run = jobs.complete },
   { name = "job_fail", run = jobs.fail },
   { name = "job_reap", run = jobs.reap },
+  { name = "job_cancel", run = jobs.cancel },
+  { name = "job_list", run = jobs.list, reads = true },
   { name = "job_get", run = jobs.get, reads = true },
 }

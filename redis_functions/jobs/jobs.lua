@@ -236,4 +236,57 @@ function M.get(ns, id)
   return records.encode(records.load(ns, id))
 end
 
+--- The jobs of a queue, newest first; a finished one until its result is gone.
+--
+-- KEYS[1]  queue
+-- ARGV[1]  {limit? (100, at most 1000), cursor?}
+-- Returns  {items, cursor}
+-- Errors   INVALID  a field is wrong
+-- Example  FCALL job_list 1 exports
+function M.list(ns, id, argv)
+  local queue = queue_of(id)
+  local document = args.document(argv[1], true)
+  local limit = args.integer(document.limit, "limit", 1, 1000, TURN)
+  local newest = tonumber(redis.call("GET", keys.jobs_number(ns, queue)) or "0") + 1
+  local number = args.integer(document.cursor, "cursor", 1, 9007199254740991, newest)
+  local items, looked = {}, 0
+  while number > 1 and #items < limit and looked < MAX_WAITING do
+    number, looked = number - 1, looked + 1
+    local one = queue .. "-" .. string.format("%.0f", number)
+    if redis.call("EXISTS", keys.job(ns, one)) == 1 then
+      items[#items + 1] = records.encode(records.load(ns, one))
+    end
+  end
+  local more = number > 1 and #items == limit
+  return json.object({
+    "items", json.list(items), "cursor", more and json.text(string.format("%.0f", number)) or "null",
+  })
+end
+
+--- Cancel a job: one that waits never runs, one that runs is stopped at its next job_progress.
+--
+-- KEYS[1]  job
+-- ARGV[1]  {by, now_ms?}
+-- Returns  the job, failed with the reason; one that was cancelled before is returned as it is
+-- Errors   NOTFOUND  no such job, or its result is gone
+--          STATE     it is done, or failed by itself
+-- Writes   voltage:job:{id}, voltage:jobs:{queue}, :delayed, :leased, :dedupe
+-- Example  FCALL job_cancel 1 exports-1 '{"by":"ann"}'
+function M.cancel(ns, id, argv)
+  local document = args.document(argv[1])
+  local by = args.text(document.by, "by", 128) or errors.fail("INVALID", "by is missing")
+  local job = records.load(ns, id)
+  if job.cancelled then
+    return records.encode(job)
+  end
+  if job.state == "done" or job.state == "failed" then
+    errors.fail("STATE", "job " .. id .. " is " .. job.state)
+  end
+  local now = clock.advance(ns, document.now_ms ~= nil and args.now(document.now_ms) or nil)
+  records.remove(ns, job)
+  job.cancelled, job.error = "1", "cancelled by " .. by
+  records.finish(ns, job, "failed", now)
+  return records.encode(job)
+end
+
 return M

@@ -62,6 +62,13 @@ function M.delay(ns, job, not_before)
   redis.call("ZADD", keys.jobs_delayed(ns, job.queue), job.not_before_ms, job.id)
 end
 
+--- Take a job out of the indexes of its queue.
+function M.remove(ns, job)
+  redis.call("ZREM", keys.jobs(ns, job.queue), job.id)
+  redis.call("ZREM", keys.jobs_delayed(ns, job.queue), job.id)
+  redis.call("ZREM", keys.jobs_leased(ns, job.queue), job.id)
+end
+
 --- End a job: `done` or `failed`. Its record goes when its time is over.
 function M.finish(ns, job, state, now)
   job.state, job.owner, job.lease_until_ms = state, nil, nil

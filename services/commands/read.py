@@ -28,13 +28,6 @@ def age(at_ms: object) -> str:
     return f"{max(0.0, time.time() - at_ms / 1000):.1f} s"
 
 
-def quality_of(code: object) -> object:
-    """Render a quality of the history: its upper two bits are those of OPC."""
-    if not isinstance(code, int):
-        return code
-    return {0xC0: "good", 0x40: "uncertain", 0: "bad"}.get(code & 0xC0, code)
-
-
 def timed(items: list[dict[str, Any]], render: Callable[[object], str], *names: str) -> list[dict[str, Any]]:
     """Return items with instants as people read them, under the same names."""
     return [item | {name: render(item.get(name)) for name in names} for item in items]
@@ -138,30 +131,3 @@ def commands(channel: str | None, state: str | None, live: bool, limit: int, as_
         "source": "source.name", "state": "state", "reason": "reason",
     }  # fmt: skip
     show(items, columns, as_json=as_json, empty="no commands")
-
-
-@click.command()
-@click.argument("refs", nargs=-1, required=True)
-@click.option("--start", default="-15m", show_default=True, help="RFC 3339, Unix milliseconds, now, or -5m.")
-@click.option("--end", default="now", show_default=True)
-@click.option("--interval", help="Width of a mean's window, as 1m; without it, every sample.")
-@click.option("--aggregate", default="mean", show_default=True, help="mean, min, max, sum, count, first, last, ...")
-@limited
-@as_json
-def history(
-    refs: tuple[str, ...], start: str, end: str, interval: str | None, aggregate: str, limit: int, as_json: bool
-) -> None:
-    """Show past values: voltage history comsrv:1001:T:1 --interval 1m."""
-    body: dict[str, object] = {"series": list(refs), "start": start, "end": end, "limit": limit}
-    if interval:
-        body |= {"interval": interval, "aggregate": aggregate}
-    answer = request("/api/history/query", body=body)
-    items = [
-        {"at_ms": point[0], "ref": series["ref"], "value": point[1], "quality": point[2], "unit": series.get("unit")}
-        for series in answer["series"]
-        for point in series["points"]
-    ]
-    if not as_json:
-        items = [item | {"quality": quality_of(item["quality"])} for item in timed(items, when, "at_ms")]
-    columns = {"time": "at_ms", "point": "ref", "value": "value", "unit": "unit", "quality": "quality"}
-    show(items, columns, as_json=as_json, empty="no data in that time")

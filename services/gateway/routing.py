@@ -18,6 +18,7 @@ OWNERS: Final[dict[str, str]] = {
     "alarm-routes": "alarmsrv",
     "rules": "rulesrv",
     "history": "hissrv",
+    "jobs": "hissrv",
     "networks": "netsrv",
     "routes": "netsrv",
 }

@@ -20,14 +20,17 @@ from libs.redis.reports import Reporter
 from libs.startup import Startup, functions_of
 from services.hissrv.consumer import Consumer, Maintenance
 from services.hissrv.functions import HistoryFunctions
-from services.hissrv.handlers import CONSUMER, FUNCTIONS, MAINTENANCE, REFERENCES, ROUTES, STORE
+from services.hissrv.handlers import CONSUMER, FUNCTIONS, JOBS, MAINTENANCE, REFERENCES, ROUTES, STORE, TRANSFER
+from services.hissrv.jobs import Jobs
 from services.hissrv.recording import Mapping
 from services.hissrv.references import References
 from services.hissrv.settings import HissrvSettings
 from services.hissrv.store.contract import Store
 from services.hissrv.store.embedded import EmbeddedStore
 from services.hissrv.store.influx import InfluxStore
+from services.hissrv.store.pair import PairStore
 from services.hissrv.store.victoria import VictoriaStore
+from services.hissrv.transfer import Transfer
 from services.hissrv.troubles import Troubles
 
 _LOG = logging.getLogger(__name__)
@@ -49,9 +52,13 @@ def create_app(settings: HissrvSettings) -> web.Application:
     consumer = Consumer(history, blocking, store, settings.consumer, settings.consumer_name)
     maintenance = Maintenance(store)
     folders = {"data": settings.data_dir.absolute()}
-    if not settings.influxdb.url:
+    if not settings.influxdb.url or settings.influxdb.beside:
         folders["history"] = settings.store_folder.absolute()
     troubles = Troubles(store, consumer, maintenance, folders)
+
+    transfer = Transfer(lambda: stores_by_name(store), settings.data_dir / "transfer")
+    kinds = {"export": transfer.export, "import": transfer.import_, "copy": transfer.copy}
+    jobs = Jobs(functions, settings.consumer_name, kinds)
 
     async def check_store() -> dict[str, object]:
         return (await store.status())._asdict()
@@ -63,6 +70,7 @@ def create_app(settings: HissrvSettings) -> web.Application:
     async def record() -> None:
         await opened(store)
         app[BACKGROUND].start(maintenance.run(), "maintenance")
+        app[BACKGROUND].start(jobs.run(), "jobs")
         await consumer.run()
 
     async def resources(app: web.Application) -> AsyncIterator[None]:
@@ -83,21 +91,35 @@ def create_app(settings: HissrvSettings) -> web.Application:
     app = startup.app(settings, NAME, ROUTES)
     app[STORE], app[CONSUMER], app[MAINTENANCE] = store, consumer, maintenance
     app[FUNCTIONS], app[REFERENCES] = history, References(functions)
+    app[JOBS], app[TRANSFER] = jobs, transfer
     register_metrics(app)
     app.cleanup_ctx.append(resources)
     return app
 
 
 def make_store(settings: HissrvSettings) -> Store:
-    """Return the store the settings ask for: a server where its URL is set, else the embedded one."""
-    options, influx = settings.store, settings.influxdb
-    if influx.url:
-        token = influx.token.get_secret_value() if influx.token else ""
-        server = Server(
-            influx.url, influx.api, token, influx.org, influx.bucket, influx.database, timeout_s=influx.timeout_s
-        )
-        remote = VictoriaStore if influx.api == "victoria" else InfluxStore
-        return remote(server, batch_lines=influx.batch_lines)
+    """Return the store the settings ask for: a server where its URL is set, else the embedded one, or both."""
+    influx = settings.influxdb
+    if not influx.url:
+        return embedded_store(settings)
+    token = influx.token.get_secret_value() if influx.token else ""
+    server = Server(
+        influx.url, influx.api, token, influx.org, influx.bucket, influx.database, timeout_s=influx.timeout_s
+    )
+    remote = (VictoriaStore if influx.api == "victoria" else InfluxStore)(server, batch_lines=influx.batch_lines)
+    return PairStore(embedded_store(settings), remote) if influx.beside else remote
+
+
+def stores_by_name(store: Store) -> dict[str, Store]:
+    """Return what a copy may name: the store that answers is `main`, of two each by what it is."""
+    if isinstance(store, PairStore):
+        return {"main": store, "embedded": store.first, "server": store.second}
+    return {"main": store}
+
+
+def embedded_store(settings: HissrvSettings) -> EmbeddedStore:
+    """Return the embedded store."""
+    options = settings.store
     return EmbeddedStore(
         settings.store_folder,
         window_ms=options.window_ms,

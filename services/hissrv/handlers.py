@@ -14,18 +14,23 @@ from libs.errors import InvalidError
 from libs.http import USER, Json, Page, PageQuery, Reply, Role, Routes
 from services.hissrv.consumer import Consumer, Maintenance
 from services.hissrv.functions import MAX_LETTERS, DeadLetter, HistoryFunctions
+from services.hissrv.jobs import Jobs
 from services.hissrv.recording import Mapping
 from services.hissrv.references import References, Source
 from services.hissrv.retry import retry
 from services.hissrv.schemas import (
+    CopyRequest,
+    ExportRequest,
     HistoryAnswer,
     HistoryQuery,
     HistoryStatus,
+    ImportRequest,
     LatestQuery,
     RetriedLetters,
     RetryLetters,
 )
 from services.hissrv.store.contract import GOOD, Aggregate, Latest, Points, Query, Store
+from services.hissrv.transfer import Transfer
 
 FUNCTIONS: Final = web.AppKey("functions", HistoryFunctions)
 REFERENCES: Final = web.AppKey("references", References)
@@ -35,6 +40,8 @@ MAINTENANCE: Final = web.AppKey("maintenance", Maintenance)
 
 # A larger answer is encoded beside the event loop.
 LARGE: Final = 10_000
+JOBS: Final = web.AppKey("jobs", Jobs)
+TRANSFER: Final = web.AppKey("transfer", Transfer)
 ROUTES: Final = Routes()
 
 
@@ -195,3 +202,51 @@ def _readable(document: bytes) -> Any:
         except (ValueError, TypeError):
             continue
     return document.decode("latin-1")
+
+
+@ROUTES.post("/api/history/export", role=Role.OPERATOR, body=ExportRequest, status=202)
+async def export(request: web.Request, body: ExportRequest) -> Reply:
+    """Write samples to a file: a job; the same one that is not finished is returned instead of another."""
+    return Json(await request.app[JOBS].submit("export", body.document(clock.now_ms())))
+
+
+@ROUTES.get("/api/history/exports/{file}", role=Role.OPERATOR, media="application/octet-stream")
+async def exported(request: web.Request) -> Reply:
+    """Download the file of an export that is done."""
+    transfer = request.app[TRANSFER]
+    name = request.match_info["file"]
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return web.FileResponse(transfer.file(transfer.exports, name), headers=headers)
+
+
+@ROUTES.post("/api/history/import", role=Role.ENGINEER, body=ImportRequest, status=202)
+async def import_(request: web.Request, body: ImportRequest) -> Reply:
+    """Read samples from a file: a job; every line is checked before the first one is written."""
+    transfer = request.app[TRANSFER]
+    transfer.file(transfer.imports, body.file)
+    return Json(await request.app[JOBS].submit("import", body.model_dump()))
+
+
+@ROUTES.post("/api/history/copy", role=Role.ENGINEER, body=CopyRequest, status=202)
+async def copy(request: web.Request, body: CopyRequest) -> Reply:
+    """Copy samples from one of two stores to the other: a job."""
+    document = body.document(clock.now_ms())
+    return Json(await request.app[JOBS].submit("copy", {**document, "from": document.pop("from_")}))
+
+
+@ROUTES.get("/api/jobs", query=PageQuery, reply=Page)
+async def list_jobs(request: web.Request, query: PageQuery) -> Reply:
+    """List the jobs, newest first, with state and progress; finished ones for a week."""
+    return Json(await request.app[JOBS].page(query.limit, query.cursor))
+
+
+@ROUTES.get("/api/jobs/{id}")
+async def get_job(request: web.Request) -> Reply:
+    """Read a job: its state, progress, result or error."""
+    return Json(await request.app[JOBS].get(request.match_info["id"]))
+
+
+@ROUTES.post("/api/jobs/{id}/cancel", role=Role.ENGINEER)
+async def cancel_job(request: web.Request) -> Reply:
+    """Cancel a job; what it did stays, an unfinished file goes."""
+    return Json(await request.app[JOBS].cancel(request.match_info["id"], request[USER].name))

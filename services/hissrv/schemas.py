@@ -127,6 +127,49 @@ class HistoryAnswer(Model):
     series: list[Series]
 
 
+class Range(Model):
+    """Which samples: of series by patterns, from start to end."""
+
+    series: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_:*?-]{1,256}$")]] | None = Field(
+        None, min_length=1, max_length=1000, description="patterns over references, as comsrv:1001:T:*; all when absent"
+    )
+    start: Instant = Field(0, description="the beginning of time when absent")
+    end: Instant | None = Field(None, description="exclusive; now when absent")
+
+    def document(self, now_ms: int) -> dict[str, Any]:
+        """Return it as a job's input: instants are fixed now."""
+        document = self.model_dump()
+        document["end"] = now_ms if self.end is None else self.end
+        if document["end"] <= self.start:
+            raise InvalidError(f"start {self.start} is not before end {document['end']}")
+        return document
+
+
+class ExportRequest(Range):
+    """What to export."""
+
+    format: Literal["csv", "parquet"] = "csv"
+
+
+class ImportRequest(Model):
+    """What to import: a file in the folder transfer/imports of the data directory."""
+
+    file: str = Field(min_length=1, max_length=128, description="its name, ending with .csv or .parquet")
+
+
+class CopyRequest(Range):
+    """What to copy: where two stores are kept at once, from one of them to the other."""
+
+    from_: Literal["embedded", "server"] = Field(alias="from")
+    to: Literal["embedded", "server"]
+
+    @model_validator(mode="after")
+    def _two(self) -> Self:
+        if self.from_ == self.to:
+            raise ValueError("from and to are the same store")
+        return self
+
+
 class LatestQuery(PageQuery):
     """Which series; all when none is named."""
 

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from services.hissrv.store import parquet, slices, stats
 from services.hissrv.store.catalog import COARSE_MS, MINUTE_MS, File, Tier, day_text, month_of
-from services.hissrv.store.contract import GOOD
+from services.hissrv.store.contract import GOOD, Samples
 from services.hissrv.store.edges import DAY_MS
 from services.hissrv.store.parquet import Files, Writer
 from services.hissrv.store.stats import Stats
-from services.hissrv.store.window import connect, next_number
+from services.hissrv.store.window import LoadedNames, connect, next_number
 
 # Samples sorted in memory at once, about 100 bytes each.
 PASS_SAMPLES: Final = 1_000_000
@@ -97,6 +97,22 @@ class Compactor:
             return made
         finally:
             db.close()
+
+    def write_samples(self, samples: Samples, names: LoadedNames) -> Made:
+        """Write loaded samples to temporary files, one a day."""
+        refs = [""] * (int(names.series.max()) + 1)
+        for number, ref in names.refs.items():
+            refs[number] = ref
+        rank = np.zeros(len(refs), np.int64)
+        rank[np.array(sorted(range(len(refs)), key=refs.__getitem__))] = np.arange(len(refs))
+        flat = slices.Samples(names.series, samples.at_ms, samples.image, samples.value, names.quality)
+        made = Made()
+        for day in np.unique(samples.at_ms // DAY_MS).tolist():
+            writer = self._writer(self._raw, f"w{day_text(day)}-r0", parquet.SAMPLES)
+            found = slices.unique(flat.pick(samples.at_ms // DAY_MS == day), rank)
+            writer.add(slices.table(found, refs, names.reasons))
+            made.add.append(_file(writer, 0))
+        return made
 
     def write_day(self, files: list[File], day: int, *, finished: bool) -> Made:
         """Write what some files hold of a day to one temporary file; of a finished day, with its tiers."""

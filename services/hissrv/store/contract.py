@@ -62,6 +62,16 @@ class Entry(NamedTuple):
     image: int = 0
 
 
+class Samples(NamedTuple):
+    """Samples of any series and instants, as columns: value NaN where there is none, reason "" is good."""
+
+    series: list[str]
+    at_ms: NDArray[np.int64]
+    value: NDArray[np.float64]
+    reason: list[str]
+    image: NDArray[np.int64]
+
+
 class Aggregate(StrEnum):
     """How the good samples of an interval become one value.
 
@@ -252,6 +262,10 @@ class Store(Protocol):
         An entry whose id was written before is left out, so a redelivery doubles
         nothing. Ids before `forget_before` never come again (the queue's oldest).
         """
+        ...
+
+    async def load(self, samples: Samples) -> None:
+        """Keep many samples at once, of an import or a copy; the same ones again change nothing."""
         ...
 
     async def query(self, query: Query) -> dict[str, Points]:

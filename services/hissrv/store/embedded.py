@@ -36,13 +36,14 @@ from services.hissrv.store.contract import (
     Point,
     Points,
     Query,
+    Samples,
     StoreStatus,
     Written,
     quality_number,
 )
 from services.hissrv.store.edges import DAY_MS
 from services.hissrv.store.parquet import Files
-from services.hissrv.store.window import FORMAT, Window
+from services.hissrv.store.window import FORMAT, LoadedNames, Window
 
 _T = TypeVar("_T")
 _LOG = logging.getLogger(__name__)
@@ -155,13 +156,31 @@ class EmbeddedStore:
         return await self._run(self._writer, lambda: self._write(entries, forget_before))
 
     def _write(self, entries: list[Entry], forget_before: EntryId | None) -> Written:
+        self._room()
+        return self.window.write(entries, forget_before, clock.now_ms())
+
+    def _room(self) -> None:
         if (percent := self._disk_percent()) > self._max_disk_percent:
             raise UnavailableError(f"disk {percent:.0f} % full, history stops at {self._max_disk_percent:.0f} %")
-        return self.window.write(entries, forget_before, clock.now_ms())
 
     def _disk_percent(self) -> float:
         usage = shutil.disk_usage(self._folder)
         return 100 * (1 - usage.free / usage.total)
+
+    async def load(self, samples: Samples) -> None:
+        """See `Store.load`: straight to files of a day, beside the open window."""
+        if not samples.series:
+            return
+
+        def number() -> LoadedNames:
+            self._room()
+            return self.window.names_of(samples)
+
+        names = await self._run(self._writer, number)
+        compactor = Compactor(self._database, self._raw, self._tiers)
+        made = await self._made(compactor, partial(compactor.write_samples, samples, names))
+        await self._run(self._writer, lambda: self.window.newest_of(samples, names))
+        await self._switch(made, keep_newest=True)
 
     async def query(self, query: Query) -> dict[str, Points]:
         """See `Store.query`."""
@@ -246,10 +265,15 @@ class EmbeddedStore:
     async def _made(self, compactor: Compactor, work: Callable[[], Made]) -> Made:
         return await self._run(self._worker, partial(compactor.run, work))
 
-    async def _switch(self, made: Made, window: int | None = None) -> None:
+    async def _switch(self, made: Made, window: int | None = None, *, keep_newest: bool = False) -> None:
         def run() -> list[str]:
             unused = self.window.switch(
-                add=made.add, remove=made.remove, window=window, tiers=made.tiers, tier_days=made.tier_days
+                add=made.add,
+                remove=made.remove,
+                window=window,
+                tiers=made.tiers,
+                tier_days=made.tier_days,
+                keep_newest=keep_newest,
             )
             self._write_manifest()
             return unused

@@ -17,7 +17,8 @@ from libs.influx.client import Influx, QueryError, RefusedError, Server
 from libs.influx.lines import DEFAULT, Head, Label, clean, encode, head
 from libs.redis.queue import EntryId
 from services.hissrv.store import influx_read
-from services.hissrv.store.answer import Carry, Samples, answer, of_samples
+from services.hissrv.store.answer import Carry, answer, of_samples
+from services.hissrv.store.answer import Samples as Series
 from services.hissrv.store.contract import (
     GOOD,
     Aggregate,
@@ -28,6 +29,7 @@ from services.hissrv.store.contract import (
     Points,
     Query,
     Refused,
+    Samples,
     StoreStatus,
     Written,
     quality_number,
@@ -82,6 +84,19 @@ class InfluxStore:
             refused += [origins[at]._replace(reason=reason) for at, reason in bad]
         return Written(sum(len(part.series) for entry in entries for part in entry.parts) - len(refused), 0, refused)
 
+    async def load(self, samples: Samples) -> None:
+        """See `Store.load`."""
+        heads = [self._head(ref) for ref in samples.series]
+        lines: list[str] = []
+        for at, (found, text) in enumerate(zip(heads, samples.reason, strict=True)):
+            if found.bare:
+                quality = [quality_number(text)]
+                lines += encode([found], samples.value[at : at + 1], quality, int(samples.at_ms[at]))
+        for start in range(0, len(lines), self._batch_lines):
+            bad = await self._write(lines, start, min(start + self._batch_lines, len(lines)))
+            if bad:
+                raise InvalidError(f"the server refuses {lines[bad[0][0]]}: {bad[0][1]}")
+
     def _head(self, ref: str) -> Head:
         known = self._heads.get(ref)
         if known is None:
@@ -112,7 +127,7 @@ class InfluxStore:
             return dict(await self._each(query, self._aggregated))
         found = await self._each(query, self._samples)
         return await asyncio.to_thread(
-            lambda: {ref: of_samples(query, Samples.of(rows[0]), Samples.of(rows[1])) for ref, rows in found}
+            lambda: {ref: of_samples(query, Series.of(rows[0]), Series.of(rows[1])) for ref, rows in found}
         )
 
     async def _each(self, query: Query, ask: Callable[[Query, str], Coroutine[Any, Any, Any]]) -> list[tuple[str, Any]]:

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from libs.redis.queue import EntryId
 from services.hissrv.store.catalog import File, Tier
-from services.hissrv.store.contract import Entry, Written
+from services.hissrv.store.contract import Entry, Samples, Written
 
 FORMAT: Final = 2
 MAX_REASONS: Final = 250
@@ -86,6 +86,15 @@ class Newest:
         self.value[where] = np.frombuffer(value)[fresh]
         self.quality[where] = 0 if quality is None else np.frombuffer(quality, np.uint8)[fresh]
         self.image[where] = image
+
+
+class LoadedNames(NamedTuple):
+    """Numbers of loaded samples' series and qualities, the references by number, the quality texts."""
+
+    series: NDArray[np.int32]
+    quality: NDArray[np.uint8]
+    refs: dict[int, str]
+    reasons: list[str]
 
 
 _Row = tuple[int, int, int, bytes, bytes, bytes | None, int]
@@ -216,6 +225,37 @@ class Window:
             rows.append((*found, entry.image))
         return rows
 
+    def names_of(self, samples: Samples) -> LoadedNames:
+        """Return the numbers of samples' series and qualities; new ones are kept."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            series = {ref: self._series_id(ref) for ref in dict.fromkeys(samples.series)}
+            reasons = {text: self._reason_id(text) for text in dict.fromkeys(samples.reason)}
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._rollback()
+            self._load_names()
+            raise
+        return LoadedNames(
+            np.fromiter(map(series.__getitem__, samples.series), np.int32, len(samples.series)),
+            np.fromiter(map(reasons.__getitem__, samples.reason), np.uint8, len(samples.reason)),
+            {number: ref for ref, number in series.items()},
+            list(self.reasons),
+        )
+
+    def newest_of(self, samples: Samples, names: LoadedNames) -> None:
+        """Take the newest sample of each series of loaded ones."""
+        order = np.lexsort((samples.image, samples.at_ms, names.series))
+        last = np.append(names.series[order][1:] != names.series[order][:-1], [True])
+        for at in order[last].tolist():
+            self.newest.update(
+                int(samples.at_ms[at]),
+                names.series[at : at + 1],
+                samples.value[at : at + 1].tobytes(),
+                names.quality[at : at + 1].tobytes(),
+                int(samples.image[at]),
+            )
+
     def _series_id(self, ref: str) -> int:
         number = self.series.get(ref)
         if number is None:
@@ -263,6 +303,7 @@ class Window:
         window: int | None = None,
         tiers: list[tuple[str, int, int]] | None = None,
         tier_days: list[Tier] | None = None,
+        keep_newest: bool = False,
     ) -> list[str]:
         """Change the catalog and drop a compacted window's rows, in one transaction: the moment of truth.
 
@@ -280,8 +321,9 @@ class Window:
                 "DELETE FROM tiers WHERE name NOT IN (SELECT coarse FROM tier_days) AND name NOT IN "
                 "(SELECT fine FROM tier_days WHERE fine IS NOT NULL) RETURNING name"
             ).fetchall()
-            if window is not None:
+            if window is not None or keep_newest:
                 self._keep_newest()
+            if window is not None:
                 self._db.execute("DELETE FROM rows WHERE window = ?", (window,))
                 self._db.execute("DELETE FROM windows WHERE id = ?", (window,))
             self._db.execute("COMMIT")

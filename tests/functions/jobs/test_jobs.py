@@ -155,3 +155,34 @@ async def test_a_queue_is_bounded(queue: Functions) -> None:
         await submit(queue, f"n{number}", not_before_ms=START + number % 2)
     with pytest.raises(LimitError):
         await submit(queue, "one more")
+
+
+async def test_listed_newest_first(queue: Functions) -> None:
+    for name in "abc":
+        await submit(queue, name)
+    page = await queue.read_json("job_list", "q", {"limit": 2})
+    assert [job["id"] for job in page["items"]] == ["q-3", "q-2"]
+    rest = await queue.read_json("job_list", "q", {"limit": 2, "cursor": int(page["cursor"])})
+    assert ([job["id"] for job in rest["items"]], rest["cursor"]) == (["q-1"], None)
+    assert (await queue.read_json("job_list", "none", {}))["items"] == []
+
+
+async def test_cancelled(queue: Functions) -> None:
+    """One that waits is never claimed, one that runs is told at its next progress; done work can't be cancelled."""
+    for name in "ab":
+        await submit(queue, name)
+    running = await claim(queue)
+    for number in (1, 2):
+        job = await queue.json("job_cancel", f"q-{number}", {"by": "ann"})
+        assert (job["state"], job["error"]) == ("failed", "cancelled by ann")
+        assert await queue.json("job_cancel", f"q-{number}", {"by": "bob"}) == job, "twice is a repeat"
+    with pytest.raises(StateError, match="is failed"):
+        await queue.call("job_progress", "q-1", {"fence": running["fence"], "progress": 0.5})
+    assert await claim(queue) is None
+    assert (await submit(queue, "a")).get("duplicate") is None, "the same work may be asked for again"
+    done = await claim(queue)
+    await queue.call("job_complete", done["id"], {"fence": done["fence"]})
+    with pytest.raises(StateError, match="is done"):
+        await queue.call("job_cancel", done["id"], {"by": "ann"})
+    with pytest.raises(NotFoundError):
+        await queue.call("job_cancel", "q-9", {"by": "ann"})

@@ -2,59 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from libs import clock
 from libs.errors import ConfigurationError
 from libs.http import Role
-from libs.http.tokens import issue, signing_key
 from libs.redis.client import execute
 from libs.redis.functions import Functions
 from services.hissrv.app import create_app
 from services.hissrv.settings import HissrvSettings
-from tests.integration.hissrv.support import Channel, section
+from tests.integration.hissrv.support import MINUTE_MS, START_MS, Api, Channel, section
 from tests.support.servers import RedisServer
 from tests.support.wait import wait_until
-
-MINUTE_MS = 60_000
-# A quarter of an hour ago, at a full minute.
-START_MS = (clock.now_ms() // MINUTE_MS - 15) * MINUTE_MS
-
-
-class Api:
-    """The service's routes with a token."""
-
-    def __init__(self, http: TestClient[Any, Any], key: str) -> None:
-        self.http = http
-        self.key = key
-
-    async def call(self, method: str, path: str, body: Any = None, *, role: Role = Role.ENGINEER) -> tuple[int, Any]:
-        """Return status and decoded answer."""
-        headers = {"Authorization": f"Bearer {issue(self.key, 'ann', role, 60)}"}
-        async with self.http.request(method, f"/api/history/{path}", json=body, headers=headers) as answer:
-            return answer.status, await answer.json(content_type=None)
-
-    async def query(self, *series: str, **options: Any) -> list[dict[str, Any]]:
-        """Query from START_MS on; return the series."""
-        body = {"series": list(series), "start": START_MS, "end": START_MS + 15 * MINUTE_MS, **options}
-        status, answer = await self.call("POST", "query", body, role=Role.VIEWER)
-        assert status == 200, answer
-        found: list[dict[str, Any]] = answer["series"]
-        return found
-
-    def written(self, samples: int) -> Callable[[], Awaitable[bool]]:
-        """Return a condition: the consumer wrote this many samples."""
-
-        async def condition() -> bool:
-            _, answer = await self.call("GET", "status")
-            return bool(answer["consumer"]["samples"] >= samples)
-
-        return condition
 
 
 @pytest.fixture
@@ -71,27 +33,6 @@ def config(tmp_path: Path) -> Path:
     folder = tmp_path / "config" / "mappings"
     folder.mkdir(parents=True)
     return folder
-
-
-@pytest.fixture
-async def api(redis_server: RedisServer, functions: Functions, tmp_path: Path) -> AsyncIterator[Api]:
-    """Give the running service."""
-    settings = HissrvSettings.model_validate(
-        {
-            "data_dir": tmp_path / "data",
-            "config_dir": tmp_path / "config",
-            "redis": {"url": redis_server.url},
-            "consumer": {"linger_ms": 10},
-        }
-    )
-    async with TestClient(TestServer(create_app(settings))) as http:
-
-        async def ready() -> bool:
-            async with http.get("/health") as answer:
-                return answer.status == 200
-
-        await wait_until(ready, "the service is ready")
-        yield Api(http, signing_key(settings))
 
 
 async def test_means_agree_with_raw_points(api: Api, channel: Channel) -> None:

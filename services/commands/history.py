@@ -1,0 +1,151 @@
+"""`voltage history`: past values, and files of them."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from libs.errors import InvalidError
+from services.commands.api import request, show
+from services.commands.read import as_json, limited, timed, when
+from services.supervisor.site import load_site
+
+POLL_S: Final = 0.5
+BAR: Final = 100
+SHOW: Final = "show"
+
+
+class History(click.Group):
+    """A group whose first word may be a reference: then it is `show`."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command."""
+        if args and args[0] not in self.commands:
+            args = [SHOW, *args]
+        return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take options before a reference for those of `show`."""
+        if args and args[0].startswith("-") and args[0] != "--help":
+            args = [SHOW, *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=History)
+def history() -> None:
+    """Past values of points: voltage history comsrv:1001:T:1 --interval 1m; and files of them."""
+
+
+def quality_of(code: object) -> object:
+    """Render a quality of the history: its upper two bits are those of OPC."""
+    if not isinstance(code, int):
+        return code
+    return {0xC0: "good", 0x40: "uncertain", 0: "bad"}.get(code & 0xC0, code)
+
+
+@history.command(SHOW)
+@click.argument("refs", nargs=-1, required=True)
+@click.option("--start", default="-15m", show_default=True, help="RFC 3339, Unix milliseconds, now, or -5m.")
+@click.option("--end", default="now", show_default=True)
+@click.option("--interval", help="Width of an interval, as 1m, 1h, 1d, 1mo; without it, every sample.")
+@click.option("--aggregate", default="mean", show_default=True, help="mean, min, max, sum, count, first, last, ...")
+@click.option("--zone", help="Days and months of this time zone, as Europe/Berlin; else of UTC.")
+@click.option(
+    "--fill", type=click.Choice(["none", "null", "previous", "linear"]), help="For intervals without a value."
+)
+@limited
+@as_json
+def show_values(
+    refs: tuple[str, ...], start: str, end: str, interval: str | None, aggregate: str, zone: str | None,
+    fill: str | None, limit: int, as_json: bool,
+) -> None:  # fmt: skip
+    """Show past values."""
+    body: dict[str, object] = {"series": list(refs), "start": start, "end": end, "limit": limit}
+    if interval:
+        body |= {"interval": interval, "aggregate": aggregate}
+    body |= {name: value for name, value in (("zone", zone), ("fill", fill)) if value}
+    answer = request("/api/history/query", body=body)
+    items = [
+        {"at_ms": point[0], "ref": series["ref"], "value": point[1], "quality": point[2], "unit": series.get("unit")}
+        for series in answer["series"]
+        for point in series["points"]
+    ]
+    if not as_json:
+        items = [item | {"quality": quality_of(item["quality"])} for item in timed(items, when, "at_ms")]
+    columns = {"time": "at_ms", "point": "ref", "value": "value", "unit": "unit", "quality": "quality"}
+    show(items, columns, as_json=as_json, empty="no data in that time")
+
+
+@history.command("export")
+@click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--series", multiple=True, help="Pattern over references, as comsrv:1001:*; all without it.")
+@click.option("--start", default="0", help="RFC 3339, Unix milliseconds, now, or -5m; else from the beginning.")
+@click.option("--end", default="now", show_default=True)
+def export(target: Path, series: tuple[str, ...], start: str, end: str) -> None:
+    """Write samples to TARGET, a .csv or .parquet file."""
+    form = _form(target)
+    if target.exists():
+        raise InvalidError(f"{target} exists; name another file")
+    body = {"series": list(series) or None, "start": start, "end": end, "format": form}
+    result = _follow(request("/api/history/export", body=body, role="operator"))
+    shutil.move(result["path"], target)
+    click.echo(f"{target}: {result['samples']} samples of {result['series']} series, {result['bytes']} bytes")
+
+
+@history.command("import")
+@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def import_(source: Path) -> None:
+    """Read samples from SOURCE, a .csv or .parquet file with series, at_ms or time, and value."""
+    form = _form(source)
+    folder = load_site().data_dir / "transfer" / "imports"
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{time.time_ns()}.{form}"
+    shutil.copyfile(source, folder / name)
+    try:
+        result = _follow(request("/api/history/import", body={"file": name}, role="engineer"))
+    finally:
+        (folder / name).unlink(missing_ok=True)
+    click.echo(f"{result['samples']} samples read from {source}; the same file again changes nothing")
+
+
+@history.command("copy")
+@click.option("--from", "source", type=click.Choice(["embedded", "server"]), required=True)
+@click.option("--to", "target", type=click.Choice(["embedded", "server"]), required=True)
+@click.option("--series", multiple=True, help="Pattern over references, as comsrv:1001:*; all without it.")
+@click.option("--start", default="0", help="RFC 3339, Unix milliseconds, now, or -5m; else from the beginning.")
+@click.option("--end", default="now", show_default=True)
+def copy(source: str, target: str, series: tuple[str, ...], start: str, end: str) -> None:
+    """Copy samples between two stores that are kept at once (VOLTAGE_INFLUXDB_BESIDE=true)."""
+    body = {"series": list(series) or None, "start": start, "end": end, "from": source, "to": target}
+    result = _follow(request("/api/history/copy", body=body, role="engineer"))
+    click.echo(f"{result['samples']} samples of {result['series']} series are in both")
+
+
+def _form(path: Path) -> str:
+    form = path.suffix.removeprefix(".").lower()
+    if form not in {"csv", "parquet"}:
+        raise InvalidError(f"{path} ends with neither .csv nor .parquet")
+    return form
+
+
+def _follow(job: dict[str, Any]) -> dict[str, Any]:
+    """Watch a job until it ends; an interrupt cancels it."""
+    try:
+        with click.progressbar(length=BAR, label=f"{job['id']} {job['kind']}") as bar:
+            while job["state"] not in {"done", "failed"}:
+                time.sleep(POLL_S)
+                job = request(f"/api/jobs/{job['id']}")
+                bar.update(int(job["progress"] * BAR) - bar.pos)
+    except KeyboardInterrupt:
+        request(f"/api/jobs/{job['id']}/cancel", body={}, role="engineer")
+        raise
+    if job["state"] == "failed":
+        raise InvalidError(f"{job['id']}: {job['error']}")
+    result: dict[str, Any] = job["result"]
+    return result

@@ -1,0 +1,211 @@
+"""Exports, imports and copies: everything comes back, twice changes nothing, a wrong file changes nothing."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from libs.errors import InvalidError, NotFoundError
+from libs.redis.functions import Functions
+from libs.redis.queue import EntryId
+from services.hissrv.jobs import Cancelled, Jobs, Progress
+from services.hissrv.store.contract import Entry, Part, Query, Store
+from services.hissrv.store.edges import DAY_MS
+from services.hissrv.store.embedded import EmbeddedStore
+from services.hissrv.store.pair import PairStore
+from services.hissrv.transfer import Transfer
+from tests.integration.hissrv.support import Api
+from tests.support.wait import wait_until
+
+REFS = ["comsrv:1:T:1", "comsrv:1:T:2", "modsrv:pv1:active_power"]
+DAYS = 3
+
+
+@pytest.fixture
+async def stores(tmp_path: Path) -> AsyncIterator[tuple[EmbeddedStore, EmbeddedStore]]:
+    """Give a store with three days of samples, and an empty one."""
+    full, empty = EmbeddedStore(tmp_path / "full"), EmbeddedStore(tmp_path / "empty")
+    await full.open()
+    await empty.open()
+    rng = random.Random(5)
+    for number in range(300):
+        refs = rng.sample(REFS, 2)
+        quality = rng.choice([["", ""], ["", "bad:timeout"], ["uncertain:test", ""]])
+        values = np.array([rng.random(), np.nan if quality[1] else 1.5])
+        part = Part(rng.randrange(DAYS * DAY_MS), refs, values, quality)
+        await full.write([Entry(EntryId(1, number), [part], image=number)])
+    full.window.close_due(0, force=True)
+    await full.maintain(2 * DAY_MS)
+    yield full, empty
+    await full.close()
+    await empty.close()
+
+
+async def everything(store: Store) -> dict[str, list[tuple[int, float | None, str]]]:
+    """Return all samples."""
+    answer = await store.query(Query(REFS, 0, 2**50, 2**50, limit=100_000))
+    return {ref: [(p.at_ms, p.value, p.reason) for p in points] for ref, points in answer.items()}
+
+
+async def told(_: float, __: str = "") -> None:
+    """Take progress and forget it."""
+
+
+RANGE = {"start": 0, "end": 2**50, "series": None}
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+async def test_there_and_back(
+    stores: tuple[EmbeddedStore, EmbeddedStore], tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is exported and imported elsewhere is the same there, also when imported twice."""
+    monkeypatch.setattr("services.hissrv.transfer.PAGE", 40)
+    full, empty = stores
+    progress: Any = told
+    result = await Transfer(lambda: {"main": full}, tmp_path).export({**RANGE, "job": "j-1", "format": form}, progress)
+    assert (result["series"], result["samples"]) == (3, sum(map(len, (await everything(full)).values())))
+    assert [path.name for path in (tmp_path / "exports").iterdir()] == [f"j-1.{form}"]
+    (tmp_path / "imports").mkdir()
+    (tmp_path / "exports" / result["file"]).rename(tmp_path / "imports" / f"j.{form}")
+    for _ in range(2):
+        await Transfer(lambda: {"main": empty}, tmp_path).import_({"file": f"j.{form}"}, progress)
+        assert await everything(empty) == await everything(full)
+    await empty.maintain(10 * DAY_MS)
+    assert await everything(empty) == await everything(full)
+    newest = {one.series: one.point for one in await full.latest(None, limit=10)}
+    assert {one.series: one.point for one in await empty.latest(None, limit=10)} == newest
+    some = {**RANGE, "job": "j-2", "format": "parquet", "series": ["modsrv:*"], "end": DAY_MS}
+    result = await Transfer(lambda: {"main": full}, tmp_path).export(some, progress)
+    table = pq.read_table(result["path"])
+    assert set(table["series"].to_pylist()) == {REFS[2]}
+    assert max(table["at_ms"].to_pylist()) < DAY_MS
+
+
+async def test_copy_and_two_stores_at_once(stores: tuple[EmbeddedStore, EmbeddedStore], tmp_path: Path) -> None:
+    """A copy fills the other store; from then on both take every entry."""
+    full, empty = stores
+    pair = PairStore(full, empty)
+    transfer = Transfer(lambda: {"main": pair, "embedded": full, "server": empty}, tmp_path)
+    progress: Any = told
+    for _ in range(2):
+        await transfer.copy({**RANGE, "from": "embedded", "to": "server"}, progress)
+        assert await everything(empty) == await everything(full)
+    one = Entry(EntryId(7, 7), [Part(5 * DAY_MS, REFS, np.ones(3))])
+    assert await pair.write([one]) == (3, 0, [])
+    assert await everything(empty) == await everything(full) == await everything(pair)
+    assert await pair.write([one]) == (0, 1, [])
+    assert (await pair.status()).kind == "embedded and embedded"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("series,at_ms,value\ncomsrv:1:T:1,5,1\nnonsense,6,1\ncomsrv:1:T:1,-7,1\n", ["line 3", "nonsense", "line 4"]),
+        ("series,value\ncomsrv:1:T:1,5\n", ["at_ms or time"]),
+        ("series,at_ms,value,colour\ncomsrv:1:T:1,5,1,red\n", ["unknown columns colour"]),
+        ("series,at_ms,value\ncomsrv:1:T:1,soon,1\n", ["soon"]),
+        ("series,at_ms,value\ncomsrv:1:T:1,5,inf\n", ["line 2", "infinite"]),
+    ],
+)
+async def test_a_wrong_file_changes_nothing(
+    stores: tuple[EmbeddedStore, EmbeddedStore], tmp_path: Path, text: str, said: list[str]
+) -> None:
+    """Every wrong line is named, and not one sample is written."""
+    _, empty = stores
+    (tmp_path / "imports").mkdir()
+    (tmp_path / "imports" / "a.csv").write_text(text)
+    progress: Any = told
+    with pytest.raises(InvalidError) as caught:
+        await Transfer(lambda: {"main": empty}, tmp_path).import_({"file": "a.csv"}, progress)
+    assert all(one in str(caught.value) for one in said), caught.value
+    assert not any((await everything(empty)).values())
+
+
+async def test_other_columns(stores: tuple[EmbeddedStore, EmbeddedStore], tmp_path: Path) -> None:
+    """Times as RFC 3339, a quality number without a text, an empty value; names of files stay in their folder."""
+    _, empty = stores
+    (tmp_path / "imports").mkdir()
+    rows = "comsrv:1:T:1,1970-01-01T00:00:05Z,1.5,192\ncomsrv:1:T:1,1970-01-01T00:00:06.5+00:00,,0\n"
+    (tmp_path / "imports" / "a.csv").write_text(f"series,time,value,quality\n{rows}")
+    transfer = Transfer(lambda: {"main": empty}, tmp_path)
+    progress: Any = told
+    await transfer.import_({"file": "a.csv"}, progress)
+    assert (await everything(empty))["comsrv:1:T:1"] == [(5000, 1.5, ""), (6500, None, "bad:imported")]
+    for name in ("../a.csv", "/etc/passwd", "a.txt", ""):
+        with pytest.raises(InvalidError):
+            transfer.file(transfer.imports, name)
+    with pytest.raises(NotFoundError):
+        transfer.file(transfer.imports, "b.csv")
+
+
+async def test_jobs(functions: Functions) -> None:
+    """A job is worked off with progress and a result; one that fails says why; a cancelled one stops."""
+    asked: list[dict[str, Any]] = []
+
+    async def good(body: dict[str, Any], progress: Progress) -> dict[str, Any]:
+        progress._told_ms = 0
+        await progress(0.5, "half")
+        asked.append(await functions.read_json("job_get", body["job"]))
+        return {"rows": 7}
+
+    async def bad(body: dict[str, Any], _: Progress) -> dict[str, Any]:
+        raise InvalidError(f"line 3 of {body['file']}")
+
+    async def long(body: dict[str, Any], progress: Progress) -> dict[str, Any]:
+        await functions.call("job_cancel", body["job"], {"by": "ann"})
+        progress._told_ms = 0
+        with pytest.raises(Cancelled):
+            await progress(0.1)
+        raise Cancelled("it is")
+
+    jobs = Jobs(functions, "me", {"good": good, "bad": bad, "long": long})
+    for kind in ("good", "bad", "long", "other"):
+        await jobs.submit(kind, {"file": "a.csv"})
+    assert b'"duplicate":true' in await jobs.submit("other", {"file": "a.csv"})
+    for _ in range(4):
+        await jobs._work(await functions.json("job_claim", "history", {"owner": "me"}))
+    assert [(job["progress"], job["message"], job["state"]) for job in asked] == [(0.5, "half", "running")]
+
+    async def page() -> Any:
+        return [
+            (job["kind"], job["state"], job["error"], job["result"])
+            for job in (await functions.read_json("job_list", "history", {}))["items"]
+        ]
+
+    assert await page() == [
+        ("other", "failed", "this hissrv has no jobs of kind other", None),
+        ("long", "failed", "cancelled by ann", None),
+        ("bad", "failed", "line 3 of a.csv", None),
+        ("good", "done", None, {"rows": 7}),
+    ]
+
+
+async def test_over_http(api: Api) -> None:
+    """An export is asked for, watched, downloaded; ranges and names are checked before a job is made."""
+    status, job = await api.call("POST", "export", {"format": "csv"})
+    assert (status, job["state"]) == (202, "waiting")
+
+    async def done() -> Any:
+        found = await api.call("GET", f"../jobs/{job['id']}")
+        return found[1]["state"] == "done" and found[1]
+
+    finished = await wait_until(done, "the export is done")
+    assert finished["result"]["samples"] == 0
+    status, text = await api.call("GET", f"exports/{finished['result']['file']}", raw=True)
+    assert (status, text.split("\n")[0].replace('"', "")) == (200, "series,at_ms,value,quality,reason")
+    _, listed = await api.call("GET", "../jobs")
+    assert [one["id"] for one in listed["items"]] == [job["id"]]
+    assert (await api.call("POST", f"../jobs/{job['id']}/cancel"))[0] == 409
+    assert (await api.call("GET", "exports/none.csv"))[0] == 404
+    for path, body in (
+        ("export", {"start": 5, "end": 5}), ("export", {"format": "xml"}), ("import", {"file": "../x.csv"}),
+        ("copy", {"from": "embedded", "to": "embedded"}),
+    ):  # fmt: skip
+        assert (await api.call("POST", path, body))[0] == 422, (path, body)
+    assert (await api.call("POST", "import", {"file": "none.csv"}))[0] == 404
