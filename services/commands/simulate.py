@@ -88,13 +88,16 @@ def simulate(
 
 def run_twins(from_points: Path, faults: Path | None, seed: int | None, first_port: int | None, log: Log) -> None:
     """Make the devices and run them until a signal."""
-    from services.commands.twins import links_of, read_channels
+    from services.commands.twins import SIMULATED, links_of, read_channels
 
     settings = load_twins(faults)
     if seed is not None:
         settings = settings.model_copy(update={"seed": seed})
     channels, port_base = read_channels(from_points)
     fleet = Fleet(links_of(channels, port_base, first_port), settings, log)
+    for channel in channels:
+        if channel.protocol not in SIMULATED:
+            click.echo(f"left out: channel {channel.id}, {channel.protocol}")
     if not fleet.units:
         raise UnavailableError(f"{from_points}: no Modbus channel with points")
     show(fleet.endpoints)

@@ -27,7 +27,7 @@ from services.simulator.twins.run import Described, Link
 _TABLES: Final = {1: Table.COIL, 2: Table.DISCRETE, 3: Table.HOLDING, 4: Table.INPUT}
 SERIAL: Final = "modbus_rtu"
 FRAMED_AS_RTU: Final = frozenset((SERIAL, "modbus_rtu_over_tcp"))
-PLAIN_TCP: Final = frozenset(("modbus_tcp", "modbus_rtu_over_tcp"))
+SIMULATED: Final = FRAMED_AS_RTU | {"modbus_tcp"}
 HOST: Final = "127.0.0.1"
 
 
@@ -82,7 +82,7 @@ def links_of(channels: Iterable[Channel], port_base: int = PORT_BASE, first_port
     points: dict[Any, dict[int, list[Described]]] = defaultdict(lambda: defaultdict(list))
     names: dict[Any, dict[int, str]] = defaultdict(dict)
     for channel in channels:
-        if channel.protocol not in PLAIN_TCP | FRAMED_AS_RTU:
+        if channel.protocol not in SIMULATED:
             continue
         key = _key(channel, port_base)
         places.setdefault(key, (channel, channel.protocol in FRAMED_AS_RTU))
