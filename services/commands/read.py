@@ -79,6 +79,9 @@ def channels(
     items = pages(f"/api/channels/{channel}/points", {"type": kind}, limit)
     if not as_json:
         items = timed(items, age, "changed_at_ms", "seen_at_ms")
+        items = [
+            item | {"value": f"{item['value']:g} {item['label']}"} if item.get("label") else item for item in items
+        ]
     columns = {
         "type": "type", "id": "id", "name": "name", "value": "value", "unit": "unit",
         "quality": "quality", "changed": "changed_at_ms", "seen": "seen_at_ms",

@@ -129,15 +129,18 @@ function Row({ point, interval }: { point: Point; interval: number }) {
   return (
     <tr class={`${grade} ${chosen ? "chosen" : ""}`} data-ref={point.ref}>
       <th scope="row">
-        <button
-          class="name"
-          title={`${point.ref}${point.definition.description ? `: ${point.definition.description}` : ""}`}
-          aria-pressed={chosen}
-          disabled={isText}
-          onClick={() => (store.selected.value = chosen ? null : point)}
-        >
-          {point.name}
-        </button>
+        {isText ? (
+          <span title={point.ref}>{point.name}</span>
+        ) : (
+          <button
+            class="name"
+            title={`${point.ref}${point.definition.description ? `: ${point.definition.description}` : ""}`}
+            aria-pressed={chosen}
+            onClick={() => (store.selected.value = chosen ? null : point)}
+          >
+            {point.name}
+          </button>
+        )}
       </th>
       <td class="value" title={at === null ? "" : `changed ${formatInstant(at, store.now.peek())}`}>
         {showValue(point, value)}
