@@ -89,6 +89,11 @@ def channels(
     show(items, columns, as_json=as_json, empty=f"channel {channel} has no points")
 
 
+def _with_label(point: dict[str, Any]) -> dict[str, Any]:
+    """Put what a value means beside it, where the point says so."""
+    return point | {"value": f"{point['value']:g} {point['label']}"} if point.get("label") else point
+
+
 @click.command()
 @click.argument("model", required=False)
 @limited
