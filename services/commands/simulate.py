@@ -100,6 +100,7 @@ def run_twins(from_points: Path, faults: Path | None, seed: int | None, first_po
             click.echo(f"left out: channel {channel.id}, {channel.protocol}")
     if not fleet.units:
         raise UnavailableError(f"{from_points}: no Modbus channel with points")
+    fleet.check(str(faults))
     show(fleet.endpoints)
     asyncio.run(until_signal(fleet))
 

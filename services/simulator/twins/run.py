@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fnmatch
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from libs.clock import monotonic_ms
+from libs.errors import ConfigurationError, Problem
+from libs.validation import nearest
 from services.simulator.twins.cells import Cell
 from services.simulator.twins.endpoint import Endpoint, log_step
 from services.simulator.twins.frames import RtuFraming, TcpFraming
@@ -63,6 +65,32 @@ class Fleet:
     def units(self) -> list[Unit]:
         """Every device."""
         return [unit for endpoint in self.endpoints for unit in endpoint.units.values()]
+
+    def check(self, file: str) -> None:
+        """Refuse settings that fit no device, or no point: a slip would show as a calm run.
+
+        Raises:
+            ConfigurationError: every such line of the file.
+        """
+        devices = [unit.name for unit in self.units]
+        points = [cell.name for unit in self.units for cell in unit.cells]
+        wanted = [(f"faults[{number}].device", fault.device) for number, fault in enumerate(self.settings.faults)]
+        if self.settings.random is not None:
+            wanted.append(("random.device", self.settings.random.device))
+        problems = [
+            Problem(file, f"{name}: no device is named {pattern!r}{nearest(pattern, devices)}")
+            for name, pattern in wanted
+            if not fnmatch.filter(devices, pattern)
+        ]
+        problems += [
+            Problem(
+                file, f"values[{number}].points: no point is named {values.points!r}{nearest(values.points, points)}"
+            )
+            for number, values in enumerate(self.settings.values)
+            if not fnmatch.filter(points, values.points)
+        ]
+        if problems:
+            raise ConfigurationError(problems)
 
     async def run(self) -> None:
         """Listen and live until cancelled.
@@ -119,7 +147,7 @@ def make_unit(name: str, number: int, points: Sequence[Described], settings: Twi
             fixed = Values(generator="constant", value=point.fixed)
             unit.generators.append((cell, generator(fixed, cell, "", seed=0, step_ms=settings.step_ms)))
         elif not cell.writable and not any(span in written for span in spans):
-            values = next((each for each in settings.values if fnmatchcase(cell.name, each.points)), Values())
+            values = next((each for each in settings.values if fnmatch.fnmatchcase(cell.name, each.points)), Values())
             made = generator(values, cell, point.unit_of_measure, seed=settings.seed, step_ms=settings.step_ms)
             unit.generators.append((cell, made))
     return unit

@@ -244,6 +244,19 @@ def test_a_folder_without_tables_and_a_bad_file_are_told(tmp_path: Path):
     assert [problem.where.rpartition(":")[2] for problem in refused.value.problems] == ["1", "3"]
 
 
+def test_a_fault_for_nobody_is_told(tmp_path: Path):
+    meter(tmp_path)
+    channels, _ = read_channels(tmp_path)
+    settings = {"faults": [{"kind": "silence", "device": "1/2", "at_s": 1}], "values": [{"points": "2:T:*"}]}
+    fleet = Fleet(links_of(channels), TwinSettings.model_validate(settings), Log(None))
+    with pytest.raises(ConfigurationError) as refused:
+        fleet.check("faults.yaml")
+    assert [str(problem) for problem in refused.value.problems] == [
+        "faults.yaml: faults[0].device: no device is named '1/2'; did you mean '1/1'?",
+        "faults.yaml: values[0].points: no point is named '2:T:*'; did you mean '1:T:1'?",
+    ]
+
+
 async def test_a_taken_port_is_told(tmp_path: Path):
     meter(tmp_path)
     async with running(tmp_path) as fleet:
