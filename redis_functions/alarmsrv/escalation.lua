@@ -1,4 +1,5 @@
 -- A step of escalation is due: nobody acknowledged within its time.
+local alarms = require("alarmsrv.alarms")
 local journal = require("alarmsrv.journal")
 local keys = require("lib.keys")
 local outbox = require("alarmsrv.outbox")
@@ -19,8 +20,9 @@ function M.over(ctx, id, due)
   for i = 1, #wanted do
     if wanted[i] == tonumber(after) then
       local comment = string.format("not acknowledged for %g s", after / 1000)
-      local number = journal.append(ctx, due, alarm, "escalated", "timer", comment)
-      outbox.escalated(ctx.ns, number, due, alarm, wanted[i])
+      local seen = alarms.seen(ctx, alarm) or { text = alarm.value, quality = alarm.quality }
+      local number = journal.append(ctx, due, alarm, "escalated", "timer", comment, seen)
+      outbox.escalated(ctx.ns, number, due, alarm, wanted[i], seen)
       return
     end
   end

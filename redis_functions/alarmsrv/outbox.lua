@@ -94,9 +94,9 @@ function M.transition(ns, at, alarm, what, wants, escalate, moment)
   end
 end
 
---- Nobody acknowledged in time: tell those whom the step names.
-function M.escalated(ns, number, at, alarm, after_ms)
-  local fields = entry_of(at, alarm, "escalated", { number = number, value = alarm.value, quality = alarm.quality })
+--- Nobody acknowledged in time: tell those whom the step names. `seen` is the value and quality of the moment.
+function M.escalated(ns, number, at, alarm, after_ms, seen)
+  local fields = entry_of(at, alarm, "escalated", { number = number, value = seen.text, quality = seen.quality })
   fields[#fields + 1], fields[#fields + 2] = "after_ms", string.format("%.0f", after_ms)
   M.put(ns, "escalation", fields)
 end

@@ -18,6 +18,8 @@ local TYPES = {
   hash = "string", created_at_ms = "number", updated_at_ms = "number",
 }
 local EVENTS = { "raised", "recurred", "realarmed" }
+-- An Info is an event: a route that wants it names it.
+local LEVELS = { "Critical", "Major", "Minor", "Warning" }
 
 local function check_texts(document, name, problems)
   for i, item in ipairs(document[name] or {}) do
@@ -73,7 +75,7 @@ local function gather(ns)
     if route.enabled ~= false then
       any = true
       local tags = type(route.tags) == "table" and route.tags or {}
-      local levels = type(route.levels) == "table" and #route.levels > 0 and route.levels or compile.LEVELS
+      local levels = type(route.levels) == "table" and #route.levels > 0 and route.levels or LEVELS
       for _, level in ipairs(levels) do
         wants[level], steps[level] = wants[level] or {}, steps[level] or {}
         for _, event in ipairs(type(route.events) == "table" and #route.events > 0 and route.events or EVENTS) do
@@ -118,7 +120,7 @@ end
 --- Create or change a route of notification.
 --
 -- Transitions of its levels and tags go to the outbox; alarmsrv sends them to whom the route names.
--- Without levels it is for all, without tags for every alarm, without events for raised, recurred and realarmed.
+-- Without levels it is for all but Info, without tags for every alarm, without events for raised, recurred and realarmed.
 --
 -- KEYS[1]  route
 -- ARGV[1]  {to: [target], levels?, tags?, events?, schedule?, escalation? [{after_s, to}], enabled?, name?}

@@ -27,6 +27,7 @@ RUN = [
         "production",
         "backup",
         "modbus-server",
+        "alarms",
     )
 ]
 _BLOCK = re.compile(r"^```(sh|sh before)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -113,7 +113,7 @@ class AlarmRoute(Definition):
 
     name: str | None = Field(None, max_length=256)
     enabled: bool = True
-    levels: tuple[Level, ...] = Field((), description="without any: all")
+    levels: tuple[Level, ...] = Field((), description="without any: all but Info")
     tags: tuple[str, ...] = Field((), max_length=100, description="one of an alarm's tags, its area or equipment")
     events: tuple[Event, ...] = Field(DEFAULT_EVENTS, min_length=1)
     to: tuple[TargetText, ...] = Field(min_length=1, max_length=50)
@@ -124,7 +124,7 @@ class AlarmRoute(Definition):
         """Say whether it is for such an alarm at that instant."""
         return (
             self.enabled
-            and (not self.levels or level in self.levels)
+            and (level in self.levels if self.levels else level != "Info")
             and (not self.tags or not tags.isdisjoint(self.tags))
             and (self.schedule is None or self.schedule.covers(at_ms))
         )
