@@ -259,6 +259,28 @@ async def test_a_return_in_vain_goes_on_with_the_fallback(device: Device, plugin
     assert device.most_connections == 1
 
 
+async def test_a_first_endpoint_that_takes_connections_and_says_nothing_is_left(device: Device, plugins: Plugins):
+    other = Device()
+    other.set_registers(0, 99)
+    await other.start()
+    device.silent_units = {1}
+    fallback = {"host": "127.0.0.1", "port": other.port}
+    plugin = await plugins(channel(1, device.port, fallback=fallback, timeout_ms=50))
+
+    async def answered() -> bool:
+        try:
+            return await value(plugin) == 99.0
+        except NotConnectedError:
+            await plugin.connect()
+        except NoAnswerError:
+            pass
+        return False
+
+    await wait_until(answered, "the fallback answers")
+    assert device.open == 0
+    await other.stop()
+
+
 # Answers that are none.
 
 

@@ -14,8 +14,9 @@ from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from libs.services import resolve_port
+from services.comsrv.plugins.modbus.dialer import Settings
 from services.comsrv.plugins.modbus.endpoints import Endpoint, SerialEndpoint, TcpEndpoint
-from services.comsrv.plugins.modbus.link import Link, Settings
+from services.comsrv.plugins.modbus.link import Link
 from services.comsrv.plugins.modbus.parameters import (
     RtuOverTcpParameters,
     RtuParameters,
