@@ -252,8 +252,8 @@ def test_a_fault_for_nobody_is_told(tmp_path: Path):
     with pytest.raises(ConfigurationError) as refused:
         fleet.check("faults.yaml")
     assert [str(problem) for problem in refused.value.problems] == [
-        "faults.yaml: faults[0].device: no device is named '1/2'; did you mean '1/1'?",
-        "faults.yaml: values[0].points: no point is named '2:T:*'; did you mean '1:T:1'?",
+        "faults.yaml: faults[0].device: no device is named '1/2'; did you mean 1/1?",
+        "faults.yaml: values[0].points: no point is named '2:T:*'; did you mean 1:T:3?",
     ]
 
 
