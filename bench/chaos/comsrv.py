@@ -48,7 +48,7 @@ from services.comsrv.ledger import balance
 from services.simulator.twins.log import Log
 from services.simulator.twins.run import Fleet
 from services.simulator.twins.settings import load_settings
-from services.supervisor.resp import Connection
+from services.supervisor.resp import Connection, information
 from tests.support.processes import ROOT
 from tests.support.servers import RedisServer
 
@@ -264,6 +264,7 @@ def judge(
     print("faults:", ", ".join(f"{kind} {number}" for kind, number in kinds.most_common()))
     print("late by kind:", dict(Counter(each.fault.kind for each in late)))
     print("commands:", dict(states))
+    held_up = float(information(connection, "persistence")["aof_delayed_fsync"])
     judged = [
         Judged("faults that happened", f"{len(devices.faults):,}", len(devices.faults) >= wanted and not devices.cut),
         Judged("values stored that no device held", f"{len(wrong):,} of {compared:,}", not wrong and compared > 0),
@@ -288,6 +289,7 @@ def judge(
         Row("poll period p99", "undisturbed devices, before", before, "ms", INTERVAL_MS),
         Row("poll period p99", "undisturbed devices, under chaos", during, "ms", INTERVAL_MS),
         Row("poll period p99", "well units behind a gateway with faults", beside, "ms", INTERVAL_MS),
+        Row("redis", "writes held up by the disk", held_up, "times"),
         Row("comsrv", "memory at the end", run.memory[-1][1], "MB"),
         Row("comsrv", "growth", growth, "kB/min"),
         Row("comsrv", "cpu", run.comsrv_cores, "cores"),
