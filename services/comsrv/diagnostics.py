@@ -32,7 +32,7 @@ def _polling(poller: Poller, seen: dict[str, int]) -> dict[str, Any]:
         "groups": _groups(poller),
         "link": None if traffic is None else traffic.statistics(),
         "units": {name: unit.diagnostics() for name, unit in poller.units.items()},
-        "blocks": [_block(task, seen.get(task.name)) for task in poller.tasks],
+        "blocks": [_block(task, seen.get(task.slices[0].block.name)) for task in poller.tasks],
         "quarantine": quarantined(poller),
         "learned": _learned(poller),
     }

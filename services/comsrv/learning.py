@@ -84,7 +84,8 @@ class Learning:
             return False
         poller.quarantine.costs = costs
         blocks = poller.plugin.replan(poller.quarantine.knowledge)
-        before, after = self._load(poller.blocks, costs), self._load(blocks, costs)
+        before = self._load([task.block for task in poller.tasks], costs)
+        after = self._load(blocks, costs)
         if after < (1 - WORTH) * before:
             log.info(
                 "channel %s: planned with learned costs: %.1f ms of requests a second instead of %.1f",

@@ -277,6 +277,7 @@ class Poller:
         if unit.health is not Health.RUNNING or task.search is not None:
             self._leave(task)
             return
+        task.asked = self.statistics.requests
         try:
             try:
                 reading = await self.ask(task.block, unit, task.length, self._hurry(unit))

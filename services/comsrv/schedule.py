@@ -125,7 +125,10 @@ class Schedule:
 
     def _begin(self, group: Group, now_ms: float) -> None:
         """Begin a poll and set the next. Instants that are past already are late polls, left out."""
+        group.pending.extend(group.tasks)
         if group.fresh:
+            # What was asked last may be what ended the connection: it comes last, and the others get their turn.
+            group.pending = deque(sorted(group.tasks, key=lambda task: task.asked))
             group.fresh = False
             group.due_ms = self._on_grid(group, now_ms)
         else:
@@ -140,7 +143,6 @@ class Schedule:
                     group.due_ms = wanted
         group.polls += 1
         group.began_ms = now_ms
-        group.pending.extend(group.tasks)
         self._active.append(group)
 
     def _on_grid(self, group: Group, now_ms: float) -> float:

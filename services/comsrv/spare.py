@@ -20,7 +20,7 @@ from services.comsrv.isolation import Finding
 from services.comsrv.learning import Learning
 from services.comsrv.quarantine import Entry
 from services.comsrv.schedule import monotonic_now
-from services.comsrv.units import PATIENCE, Health, Task, Unit
+from services.comsrv.units import Health, Task, Unit
 
 if TYPE_CHECKING:
     from services.comsrv.poller import Poller
@@ -29,8 +29,6 @@ log = logging.getLogger(__name__)
 
 # Nothing is asked in less time than this, and at least so long before a poll is due nothing is begun.
 LEAST_MS: Final = 5.0
-# An answer is expected within so many times the slowest one.
-EXPECTED: Final = 1.3
 # A request for one value is taken for so much shorter than the longest.
 SHORT: Final = 0.25
 # What waited longer than this for spare time is asked without.
@@ -154,10 +152,8 @@ class Spare:
         if room >= longest or alone:
             self._waiting_since.pop(what, None)
             return longest
-        enough = room >= max(EXPECTED * share * unit.slowest_ms, LEAST_MS)
-        # A unit in doubt has points that are taken for good: it is asked at once.
-        doubted_ms = 0.0 if unit.health is Health.DOUBTED else OVERDUE_MS
-        overdue_ms = SLOWER_MS if enough and unit.answers else doubted_ms
+        enough = room >= max(share * unit.pace_ms, LEAST_MS)
+        overdue_ms = SLOWER_MS if enough and unit.answers else OVERDUE_MS
         if now - self._waiting_since.setdefault(what, now) >= overdue_ms and now >= self._forced_ms:
             del self._waiting_since[what]
             return longest
@@ -219,7 +215,7 @@ class Spare:
             return
         poller.quarantine.add(task.span, 0, monotonic_now())
         poller.fail(task, NoAnswerError.quality)
-        poller.arrange(poller.blocks)
+        poller.arrange([task.block for task in poller.tasks])
 
     async def _step(self, now: float, until: float) -> bool:
         """Make one request of a search."""
@@ -331,8 +327,8 @@ class Spare:
         tasks = [task for task in poller.of(unit) if task.entry is None] or list(poller.of(unit))
         task = tasks[unit.failures % len(tasks)]
         if poller.crowded and unit.failures % LONG_PROBE:
-            slowest = max(other.slowest_ms for other in poller.units.values())
-            timeout_ms = min(timeout_ms, int(max(PATIENCE * slowest, SHORT_PROBE_MS)))
+            pace_ms = max(other.pace_ms for other in poller.units.values())
+            timeout_ms = min(timeout_ms, int(max(pace_ms, SHORT_PROBE_MS)))
         try:
             reading = await poller.ask(task.block, unit, task.length, timeout_ms)
         except NotConnectedError:

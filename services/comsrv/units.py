@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from services.comsrv.contract import Block, Cost, Span
+from services.comsrv.contract import Block, Cost, Reading, Section, Span
 from services.comsrv.costs import CostModel
 from services.comsrv.isolation import Search
 from services.comsrv.quarantine import Entry
 
+# One comsrv_ingest carries at most so many points (DESIGN, Budget).
+MAX_POINTS: Final = 500
 # Answers after which a unit's pace is known.
 KNOWN: Final = 10
-# The slowest answer counts less with each quicker one: by half in 700.
-FADING: Final = 0.999
-# A unit that has neighbors is waited for so many times its slowest answer before it is their turn again.
+# How fast the mean of the round trips follows, and their mean deviation; and how many deviations above the
+# mean an answer is expected within (RFC 6298, 2: what TCP waits for an acknowledgment).
+MEAN: Final = 1 / 8
+DEVIATION: Final = 1 / 4
 PATIENCE: Final = 4.0
 
 
@@ -45,7 +48,8 @@ class Unit:
         self.timeouts = 0
         self.exceptions: Counter[int] = Counter()
         self.answers = 0
-        self.slowest_ms = 0.0
+        self.mean_ms = 0.0
+        self.deviation_ms = 0.0
         self.last_error = ""
         self.last_error_at_ms = 0
         self.cost = CostModel(learned)
@@ -60,15 +64,22 @@ class Unit:
         """Count a good answer; say whether the unit's pace may be another by now."""
         self.answers += 1
         self.cost.add(length, milliseconds)
-        if milliseconds > self.slowest_ms:
-            self.slowest_ms = milliseconds
+        if self.answers == 1:
+            self.mean_ms, self.deviation_ms = milliseconds, milliseconds / 2
             return True
-        self.slowest_ms *= FADING
-        return not self.answers & 63
+        off_ms = milliseconds - self.mean_ms
+        self.mean_ms += MEAN * off_ms
+        self.deviation_ms += DEVIATION * (abs(off_ms) - self.deviation_ms)
+        return not self.answers & 7 or off_ms > self.deviation_ms
+
+    @property
+    def pace_ms(self) -> float:
+        """Within what time an answer is expected."""
+        return max(self.mean_ms + PATIENCE * self.deviation_ms, 2 * self.mean_ms)
 
     def hurried(self, floor_ms: float, longest_ms: float) -> None:
         """Set how long the unit is waited for while others wait for their turn."""
-        wait_ms = max(PATIENCE * self.slowest_ms, floor_ms)
+        wait_ms = max(self.pace_ms, floor_ms)
         self.timeout_ms = int(wait_ms) + 1 if self.answers >= KNOWN and wait_ms < longest_ms else None
 
     def doubted(self, task: Task, now: float) -> None:
@@ -91,12 +102,55 @@ class Unit:
             "requests": self.requests,
             "timeouts": self.timeouts,
             "exceptions": {str(code): number for code, number in sorted(self.exceptions.items())},
-            "slowest_ms": round(self.slowest_ms, 3),
+            "round_trip_ms": round(self.mean_ms, 3),
+            "pace_ms": round(self.pace_ms, 3),
             "timeout_ms": self.timeout_ms,
             "cost": self.cost.document(),
             "last_error": self.last_error,
             "last_error_at_ms": self.last_error_at_ms,
         }
+
+
+class Slice(NamedTuple):
+    """Points of a block that one call takes to Redis: from `start` to before `stop`."""
+
+    block: Block
+    start: int
+    stop: int
+
+    def of(self, reading: Reading) -> Reading:
+        """Return what a reading of the whole block says about these points."""
+        texts = reading.texts
+        if texts:
+            first = reading.values.size - len(texts)
+            texts = texts[max(self.start - first, 0) : max(self.stop - first, 0)]
+        values, quality = reading.values[self.start : self.stop], reading.quality[self.start : self.stop]
+        return Reading(reading.at_ms, values, quality, texts)
+
+
+def sliced(block: Block, most: int = MAX_POINTS) -> tuple[Slice, ...]:
+    """Return the slices of a block; one request may read more points than one call takes."""
+    if block.size <= most:
+        return (Slice(block, 0, block.size),)
+    found = []
+    for number, start in enumerate(range(0, block.size, most)):
+        stop = min(start + most, block.size)
+        sections = tuple(
+            Section(
+                section.kind,
+                max(section.start, start) - start,
+                min(section.stop, stop) - start,
+                section.ids[max(start - section.start, 0) : stop - section.start],
+                section.text,
+            )
+            for section in block.sections
+            if section.start < stop and section.stop > start
+        )
+        part = replace(
+            block, name=f"{block.name}.{number + 1}", sections=sections, thresholds=block.thresholds[start:stop]
+        )
+        found.append(Slice(part, start, stop))
+    return tuple(found)
 
 
 @dataclass(eq=False, slots=True)
@@ -107,6 +161,8 @@ class Task:
     unit: Unit
     length: float
     span: Span | None
+    # Counts up with each request of the channel: when it was asked last.
+    asked: int = 0
     # True once it was answered as it is.
     answered: bool = False
     # The quality of its points while it can't be read; empty while it can.
@@ -120,6 +176,11 @@ class Task:
     code: int = 0
     searches: int = 0
     search_at_ms: float = 0.0
+    slices: tuple[Slice, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Cut what is too much for one call."""
+        self.slices = sliced(self.block)
 
     @property
     def group(self) -> str:

@@ -212,6 +212,33 @@ async def test_a_device_slow_by_the_register_is_read_without_its_holes(site: Sit
     assert await _changes(site) == changed
 
 
+async def test_two_thousand_coils_are_one_request(site: Site):
+    """One call takes 500 points: what one request reads goes to Redis in four, and one refused coil is found."""
+    site.device.set_bits(0, *(number % 3 == 0 for number in range(1200)))
+    points = [
+        {
+            "id": number + 1,
+            "name": f"c{number}",
+            "data_type": "bool",
+            "mapping": {"slave_id": 1, "function_code": 1, "register_address": number, "data_type": "bool"},
+        }
+        for number in range(1200)
+    ]
+    channel = table(site.device.port, 1).model_dump() | {"points": {"S": points}}
+    runner = await site.run(Channel.model_validate(channel))
+
+    async def good(count: int, bad: dict[str, str]) -> bool:
+        found = await site.functions.image(1001, PointKind.SIGNAL)
+        right = all(float(text) == ((int(point) - 1) % 3 == 0) for point, text in found.values.items())
+        return len(found.values) == count and found.quality == bad and right
+
+    await wait_until(lambda: good(1200, {}), "all are good")
+    assert {request[2:] for request in site.device.requests} == {(0, 1200)}
+    assert blocks(runner) == ["1-coils-0-1200.1", "1-coils-0-1200.2", "1-coils-0-1200.3"]
+    del site.device.bits[1, 1, 777]
+    await wait_until(lambda: good(1200, {"778": ILLEGAL}), "all but one are good")
+
+
 async def _changes(site: Site) -> dict[str, int]:
     """Return when each point changed, once all 80 have a value."""
     image = await site.functions.image(1001, PointKind.TELEMETRY)

@@ -36,9 +36,9 @@ def test_holes_wider_than_the_gap_separate():
     assert spans(plan(wires, Polling())) == [(1, 3, 0, 12)]
 
 
-def test_2000_coils_and_at_most_500_points_a_block():
-    blocks = plan([wire(n + 1, n, "bool", 1, kind=PointKind.SIGNAL) for n in range(2000)], Polling())
-    assert spans(blocks) == [(1, 1, first, 500) for first in (0, 500, 1000, 1500)]
+def test_2000_coils_are_one_request():
+    blocks = plan([wire(n + 1, n, "bool", 1, kind=PointKind.SIGNAL) for n in range(2001)], Polling())
+    assert spans(blocks) == [(1, 1, 0, 2000), (1, 1, 2000, 1)]
     sparse = [wire(1, 0, "bool", 1, kind=PointKind.SIGNAL), wire(2, 1999, "bool", 1, kind=PointKind.SIGNAL)]
     assert spans(plan(sparse, Polling())) == [(1, 1, 0, 2000)]
 

@@ -27,8 +27,6 @@ from services.comsrv.contract import Block, Cost, Knowledge, Span, sections_of
 from services.comsrv.plugins.modbus.codec import Decoder
 from services.comsrv.plugins.modbus.mapping import Wire
 
-# One comsrv_ingest carries at most so many points (DESIGN, Budget).
-MAX_POINTS: Final = 500
 _KIND_ORDER: Final = {kind: index for index, kind in enumerate(PointKind)}
 TABLES: Final = {1: "coils", 2: "inputs", 3: "holding", 4: "input"}
 # Fewest requests, then fewest registers: no plan reads a million registers.
@@ -196,14 +194,11 @@ def _cheapest(pieces: list[_Piece], limits: _Limits) -> Iterable[list[Wire]]:
     of j is all that depends on j, and what is out of reach only grows, so the best j is the
     front of a queue that is kept ascending: linear in the number of pieces.
     """
-    if any(piece.end - piece.start > limits.longest or len(piece.wires) > MAX_POINTS for piece in pieces):
+    if any(piece.end - piece.start > limits.longest for piece in pieces):
         # Values that overlap in a chain longer than a request: they can't stay together.
         yield from _greedy(sorted((wire for piece in pieces for wire in piece.wires), key=_place), limits.longest)
         return
     request, register = limits.cost
-    counted = [0]
-    for piece in pieces:
-        counted.append(counted[-1] + len(piece.wires))
     least = [0.0]
     begins: list[int] = []
     queue: deque[tuple[float, int]] = deque()
@@ -213,10 +208,7 @@ def _cheapest(pieces: list[_Piece], limits: _Limits) -> Iterable[list[Wire]]:
         while queue and queue[-1][0] >= offer:
             queue.pop()
         queue.append((offer, index))
-        while (
-            piece.end - pieces[queue[0][1]].start > limits.longest
-            or counted[index + 1] - counted[queue[0][1]] > MAX_POINTS
-        ):
+        while piece.end - pieces[queue[0][1]].start > limits.longest:
             queue.popleft()
         offer, begin = queue[0]
         least.append(offer + request + register * piece.end)
@@ -235,7 +227,7 @@ def _greedy(wires: list[Wire], longest: int) -> Iterable[list[Wire]]:
     run: list[Wire] = []
     end = 0
     for wire in wires:
-        if run and (max(end, wire.end) - run[0].start > longest or len(run) >= MAX_POINTS):
+        if run and max(end, wire.end) - run[0].start > longest:
             yield run
             run = []
         end = max(end, wire.end) if run else wire.end
@@ -294,7 +286,7 @@ def _block(wires: list[Wire], window: tuple[int, int] | None = None) -> Block:
 
 
 def _uniquely_named(blocks: list[Block]) -> tuple[Block, ...]:
-    """Return the blocks, each with a name of its own: more points than a call takes may share an address."""
+    """Return the blocks, each with a name of its own: values that overlap may be read by equal requests."""
     seen: dict[str, int] = {}
     found = []
     for block in blocks:
