@@ -129,7 +129,7 @@ async def test_a_name_gives_a_connection_of_ones_own(device: Device, plugins: Pl
 async def test_channels_that_do_not_agree_on_their_link_are_told(device: Device, plugins: Plugins):
     one = await plugins(channel(1, device.port))
     two = await plugins(channel(2, device.port, unit=2, pause_ms=5), connect=False)
-    with pytest.raises(NotConnectedError, match="shared with channel 1, which has parameters.pause_ms 0, not 5"):
+    with pytest.raises(NotConnectedError, match=r"shared with channel 1, which has parameters\.pause_ms 0, not 5"):
         await two.connect()
     await one.close()
     await two.connect()

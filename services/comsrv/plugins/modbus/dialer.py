@@ -19,7 +19,9 @@ from services.comsrv.contract import NotConnectedError
 from services.comsrv.plugins.modbus import meaning
 from services.comsrv.plugins.modbus.connection import Connection, LostError
 from services.comsrv.plugins.modbus.endpoints import Endpoint
-from services.comsrv.plugins.modbus.frames import Receiver, RtuReceiver, TcpReceiver
+from services.comsrv.plugins.modbus.frames import Receiver
+from services.comsrv.plugins.modbus.rtu_receiver import RtuReceiver
+from services.comsrv.plugins.modbus.tcp_receiver import TcpReceiver
 from services.comsrv.traffic import Traffic
 
 FIRST_PAUSE_MS: Final = 250

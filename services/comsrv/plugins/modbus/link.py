@@ -23,7 +23,8 @@ from services.comsrv.plugins.modbus import frames, meaning
 from services.comsrv.plugins.modbus.connection import Connection, LostError, SilentError
 from services.comsrv.plugins.modbus.dialer import Dialer, Settings
 from services.comsrv.plugins.modbus.endpoints import Endpoint
-from services.comsrv.plugins.modbus.frames import EXCEPTION, Fault, Query, RtuReceiver
+from services.comsrv.plugins.modbus.frames import EXCEPTION, Fault, Query
+from services.comsrv.plugins.modbus.rtu_receiver import RtuReceiver
 
 # A connection counts as dead after so many time-outs in a row, if units that had answered are among them.
 SILENCES: Final = 3
