@@ -18,17 +18,7 @@ M.load = records.load
 
 local NO_FACTS = {}
 
--- The watcher an alarm comes from (a definition, or a rule), or nil.
-local function watcher_of(ctx, alarm)
-  return alarm.origin and ctx.graph.watchers[string.match(alarm.origin, "^[^#]*")]
-end
-
---- The value and quality at this moment of the point an alarm is about; nil where nothing watches it.
-function M.seen(ctx, alarm)
-  local watcher = watcher_of(ctx, alarm)
-  local slot = watcher and watcher.leaves[1].slot
-  return slot and slot.ref and { text = slot.text, quality = slot.quality or (slot.text and "good" or "missing") } or nil
-end
+M.seen = marks.seen
 
 -- ---------------------------------------------------------------- beginning
 
@@ -127,10 +117,12 @@ function M.raise_definition(ctx, watcher, seen)
   }, seen.at)
 end
 
-local function swap_group(ctx, alarm, group)
-  if alarm.group ~= group then
-    if alarm.group then
-      redis.call("SREM", keys.alarm_group(ctx.ns, alarm.group), alarm.id)
+-- Events are of no group's first-out.
+local function swap_group(ctx, alarm, kept)
+  local was, group = alarm.level ~= "Info" and alarm.group or nil, kept.level ~= "Info" and kept.group or nil
+  if was ~= group then
+    if was then
+      redis.call("SREM", keys.alarm_group(ctx.ns, was), alarm.id)
     end
     if group then
       redis.call("SADD", keys.alarm_group(ctx.ns, group), alarm.id)
@@ -145,7 +137,7 @@ function M.redefine(ctx, watcher)
     return
   end
   local kept, stays = watcher.kept, {}
-  swap_group(ctx, alarm, kept.level ~= "Info" and kept.group or nil)
+  swap_group(ctx, alarm, kept)
   if alarm.realarm_ms ~= kept.realarm_ms then
     timers.cancel(ctx.ns, "realarm", alarm.id)
   end
@@ -194,14 +186,14 @@ local function close(ctx, alarm, at, done, changes)
 end
 
 -- One shot is over when its condition ends.
-local function end_one_shot(ctx, alarm, at)
+local function end_one_shot(ctx, alarm, at, seen)
   if alarm.shelved_one_shot ~= "1" then
     return
   end
   local row = states.shelving("one_shot", "end", NO_FACTS)
   marks.unshelve(ctx, marks.origin_name(alarm))
   records.change(ctx, alarm, { shelved_by = false, shelved_until_ms = false, shelved_one_shot = false }, at)
-  journal.append(ctx, at, alarm, row[5], "condition")
+  journal.append(ctx, at, alarm, row[5], "condition", nil, seen)
 end
 
 --- The condition of an origin ended: Returned, Resolved, or latched where the definition says so.
@@ -212,7 +204,7 @@ function M.condition_ended(ctx, origin, at, seen)
     return
   end
   local watcher = ctx.graph.watchers[origin]
-  end_one_shot(ctx, alarm, at)
+  end_one_shot(ctx, alarm, at, seen)
   local row = states.life(states.of(alarm), "end", {
     latching = watcher and watcher.document.latching == true, ack_required = alarm.ack_required == "1",
   })
@@ -248,7 +240,7 @@ local function stands(ctx, alarm)
   if alarm.active ~= "1" or not alarm.origin then
     return false
   end
-  local watcher = watcher_of(ctx, alarm)
+  local watcher = marks.watcher_of(ctx, alarm)
   return watcher ~= nil and watcher.active == true
 end
 
@@ -319,8 +311,8 @@ function M.realarm_over(ctx, id, due)
   journal.append(ctx, due, alarm, row[5], nil, nil, M.seen(ctx, alarm))
 end
 
---- The shelving of a name ran out.
-function M.shelve_over(ctx, name, due)
+--- End the shelving of a name: its time is over, or its definition is gone. `user` is what the journal says.
+function M.unshelve(ctx, name, at, user)
   local mark = marks.unshelve(ctx, name)
   local row = mark and states.shelving(mark.one_shot and "one_shot" or "timed", "expire", NO_FACTS)
   if not row then
@@ -332,11 +324,26 @@ function M.shelve_over(ctx, name, due)
     alarm = hand and records.load(ctx.ns, hand)
   end
   if alarm then
-    records.change(ctx, alarm, { shelved_by = false, shelved_until_ms = false, shelved_one_shot = false }, due)
-    journal.append(ctx, due, alarm, row[5], "timer", nil, M.seen(ctx, alarm))
+    records.change(ctx, alarm, { shelved_by = false, shelved_until_ms = false, shelved_one_shot = false }, at)
+    journal.append(ctx, at, alarm, row[5], user, nil, M.seen(ctx, alarm))
   else
-    journal.append(ctx, due, M.nobody(name), row[5], "timer")
+    journal.append(ctx, at, M.nobody(name), row[5], user)
   end
+end
+
+--- The timer of a shelving.
+function M.shelve_over(ctx, name, due)
+  M.unshelve(ctx, name, due, "timer")
+end
+
+--- A definition is gone, and with it why its alarm asked for no attention.
+function M.forget(ctx, name)
+  M.unshelve(ctx, name, ctx.now, "definition")
+  for _, kind in ipairs({ "suppressed", "out_of_service" }) do
+    marks.release(ctx, kind, name, marks.HAND, "definition", ctx.now)
+    marks.release(ctx, kind, name, "condition", "definition", ctx.now)
+  end
+  marks.forget(ctx, name)
 end
 
 --- What the journal says of a name without an open alarm.

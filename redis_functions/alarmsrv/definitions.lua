@@ -218,7 +218,7 @@ function M.delete(ns, id, argv)
     watchers.retire(ctx, suppression)
     graphs.drop_watcher(ctx.graph, "suppress", id)
   end
-  marks.forget(ctx, "alarm:" .. id)
+  alarms.forget(ctx, "alarm:" .. id)
   redis.call("DEL", keys.definition(ns, id), keys.definition_state(ns, id), keys.suppression_state(ns, id))
   redis.call("SREM", keys.definitions(ns), id)
   graphs.changed(ctx.graph)

@@ -57,6 +57,18 @@ local function drop(ctx, kind, name, holder)
   return mark
 end
 
+--- The watcher an alarm comes from (a definition, or a rule), or nil.
+function M.watcher_of(ctx, alarm)
+  return alarm.origin and ctx.graph.watchers[string.match(alarm.origin, "^[^#]*")]
+end
+
+--- The value and quality at this moment of the point an alarm is about; nil where nothing watches it.
+function M.seen(ctx, alarm)
+  local watcher = M.watcher_of(ctx, alarm)
+  local slot = watcher and watcher.leaves[1].slot
+  return slot and slot.ref and { text = slot.text, quality = slot.quality or (slot.text and "good" or "missing") } or nil
+end
+
 -- ---------------------------------------------------------------- names
 
 local function origin_name(alarm)
@@ -183,7 +195,7 @@ function M.refresh(ctx, alarm, kind, at, user, comment)
   end
   records.change(ctx, alarm, { [field] = now or false, comment = comment }, at)
   if row[5] then
-    journal.append(ctx, at, alarm, row[5], user or now or was, comment)
+    journal.append(ctx, at, alarm, row[5], user or now or was, comment, M.seen(ctx, alarm))
   end
 end
 
@@ -231,6 +243,12 @@ local function origins_of(ctx, name)
     add(name)
     for watcher in pairs(ctx.graph.members[name] or {}) do
       add_watcher(watcher)
+    end
+  end
+  -- The alarm of a definition that is gone has its names still; a look at it does no harm where it has not this one.
+  for origin in pairs(ctx.graph.open) do
+    if not M.watcher_of(ctx, { origin = origin }) and string.find(origin, "^system:") == nil then
+      add(origin)
     end
   end
   table.sort(found)
