@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from libs.redis import keys
+from scripts import alarm_states
 from services.commands import reference, settings_reference
 
 ROOT = Path(__file__).parent.parent
@@ -14,6 +15,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "redis_functions/lib/keys.lua": keys.lua_source,
     "redis_functions/README.md": reference.readme,
     "config/SETTINGS.md": settings_reference.markdown,
+    "docs/alarm-states.md": alarm_states.markdown,
 }
 
 
