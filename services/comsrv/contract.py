@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from libs.errors import InvalidError, LimitError, StateError, VoltageError
 from libs.points import PointKind
 from libs.validation import Model
-from services.comsrv.channel import Channel, Point
+from services.comsrv.channel import Channel, Point, Polling
 from services.comsrv.line import Line
 from services.comsrv.traffic import Traffic
 
@@ -301,6 +301,14 @@ class ComBase(ABC):
         """
         _ = parameters, port_base
         return None
+
+    @classmethod
+    def check_length(
+        cls, kind: PointKind, point: Point, mapping: Model, parameters: Model, polling: Polling
+    ) -> list[str]:
+        """Return what is wrong with a checked point that the limits of a request do not allow."""
+        _ = kind, point, mapping, parameters, polling
+        return []
 
     @classmethod
     def computed(cls, point: Point) -> bool:

@@ -89,7 +89,10 @@ def check_channel(
                 problems.append(Problem(at(kind, point.id, "point"), f"point {point.id} stands twice"))
             seen.add(point.id)
             problems += [Problem(at(kind, point.id, "point"), text) for text in _check_point(kind, point, plugin)]
-            found = [*_check_mapping(kind, point, plugin, parameters), *_check_group(point, plugin, channel.polling)]
+            found = [
+                *_check_mapping(kind, point, plugin, parameters, channel.polling),
+                *_check_group(point, plugin, channel.polling),
+            ]
             problems += [Problem(at(kind, point.id, "mapping"), text) for text in found]
     return problems
 
@@ -242,7 +245,9 @@ def _check_group(point: Point, plugin: type[ComBase], polling: Polling) -> list[
     return [f"poll_group: {group!r} is no group of polling.groups{nearest(str(group), polling.groups)}{there}"]
 
 
-def _check_mapping(kind: PointKind, point: Point, plugin: type[ComBase], parameters: Model | None) -> Sequence[str]:
+def _check_mapping(
+    kind: PointKind, point: Point, plugin: type[ComBase], parameters: Model | None, polling: Polling
+) -> Sequence[str]:
     if plugin.mapping is None:
         if point.mapping is not None:
             return ["this protocol has no mappings"]
@@ -253,4 +258,7 @@ def _check_mapping(kind: PointKind, point: Point, plugin: type[ComBase], paramet
         mapping = plugin.mapping.model_validate(point.mapping)
     except ValidationError as error:
         return [f"{problem.where}: {problem.message}" for problem in problems_of(error, plugin.mapping)]
-    return plugin.check(kind, point, mapping, parameters) if parameters else []
+    if parameters is None:
+        return []
+    found = plugin.check(kind, point, mapping, parameters)
+    return found or plugin.check_length(kind, point, mapping, parameters, polling)

@@ -200,3 +200,20 @@ async def test_a_dead_unit_does_not_slow_the_others(site: Site):
     site.device.set_registers(0, 4, unit=2)
     site.device.silent_units = set()
     await site.becomes("T:3", "4.000000")
+
+
+async def test_a_heartbeat_of_the_channel_reaches_history_and_is_no_change(site: Site):
+    """An unchanged value is recorded again and again; when it changed stays."""
+    await site.run(meter(site.device.port, reporting={"heartbeat_s": 0.2}))
+    await site.becomes("T:1", "12.300000")
+    before = await site.functions.image(1001, "T")
+    recorded = await site.redis.client.xlen("hissrv:queue")
+
+    async def again() -> bool:
+        return bool(await site.redis.client.xlen("hissrv:queue") >= recorded + 3)
+
+    await wait_until(again, "three more entries of the history queue")
+    assert await site.functions.image(1001, "T") == before
+    counters, _ = await site.functions.ledger()
+    rejected = sum(value for name, value in counters.items() if name.startswith("rejected"))
+    assert counters["polled"] == counters["stored"] + counters["unchanged"] + rejected

@@ -168,3 +168,52 @@ def test_protocol_and_parameters_are_checked_too(tmp_path: Path):
     assert "did you mean modbus_tcp?" in problems(tmp_path, GOOD, {**MODBUS, "protocol": "modbus_tpc"})[0]
     found = problems(tmp_path, GOOD, {**MODBUS, "parameters": {"hots": "x", "port": "base+x"}})
     assert any("parameters.hots: unknown key; did you mean host?" in line for line in found)
+
+
+def test_a_value_longer_than_a_request_of_its_unit_is_refused(tmp_path: Path):
+    """A string, and a value with the register of its scale; what is written is not read in blocks."""
+    files = {
+        **GOOD,
+        "telemetry.csv": POINTS + "1,Name,string,,,,,\n2,U,float32,,,,,\n",
+        "mapping/telemetry_mapping.csv": (
+            "point_id,slave_id,function_code,register_address,data_type,register_count,scale_register\n"
+            "1,1,3,0,string,60,\n2,2,3,0,int16,,30\n"
+        ),
+    }
+    channel = {**MODBUS, "polling": {"max_registers": 50, "units": {2: {"max_registers": 10}}}}
+    found = problems(tmp_path, files, channel)
+    assert [problem.partition(": ")[2] for problem in found] == [
+        "register_count: 60 registers are read at once, and max_registers of unit 1 is 50",
+        "scale_register: 31 registers are read at once, and max_registers of unit 2 is 10",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "data_type", "row", "expected"),
+    [
+        ("telemetry", "string", "3,string,,,,", "register_count: a string needs the number of its registers"),
+        ("telemetry", "string", "3,string,AB,,,126", "register_count: at most 125, not 126"),
+        ("telemetry", "float32", "3,uint16,,12,5,", "bit_position: uint16 has bits 0 to 15"),
+        ("telemetry", "float32", "3,float32,,0,5,", "bit_position: float32 has no bits; bool, int16, uint16"),
+        ("telemetry", "float32", "3,int8,AB,,,", "byte_order: int8 takes 0A, A0, not AB"),
+        ("telemetry", "float32", "3,int64,ABDC,,,", "byte_order: int64 takes ABCDEFGH, GHEFCDAB"),
+        ("telemetry", "float32", "3,string,,,,4", "data_type: string on the wire does not agree with float32"),
+        ("signal", "double_point", "3,double_point,,15,,", "bit_position: double_point has bits 0 to 15"),
+        ("adjustment", "float32", "16,uint8,A0,,,", "use function code 22 (mask write) or read_modify_write"),
+        ("adjustment", "float32", "22,uint32,,4,4,", "function_code: 22 writes one register, uint32 needs 2"),
+        ("control", "double_point", "5,double_point,,,,", "function_code: 5 writes one bit, a double point has two"),
+    ],
+)
+def test_what_a_type_can_not_be_is_said(tmp_path: Path, kind: str, data_type: str, row: str, expected: str):
+    """Of the newer types; each names its column."""
+    header = (
+        "point_id,slave_id,register_address,function_code,data_type,byte_order,bit_position,bit_count,register_count\n"
+    )
+    files = {
+        f"{kind}.csv": f"point_id,signal_name,data_type\n1,x,{data_type}\n",
+        f"mapping/{kind}_mapping.csv": f"{header}1,1,0,{row}\n",
+    }
+    found = problems(tmp_path, files)
+    assert len(found) == 1
+    assert found[0].startswith(f"mapping/{kind}_mapping.csv:2: ")
+    assert expected in found[0]

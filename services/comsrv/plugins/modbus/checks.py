@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from libs.points import PointKind
-from services.comsrv.channel import Point, family
+from services.comsrv.channel import Point, Polling, family
 from services.comsrv.plugins.modbus import sentinels
 from services.comsrv.plugins.modbus.mapping import (
     BIT_CODES,
@@ -53,6 +53,21 @@ def check(kind: PointKind, point: Point, mapping: Mapping, addressing: Addressin
                 f"scale_register: {apart} registers from end to end; one request reads both, at most {MAX_READ}"
             )
     return found
+
+
+def check_length(
+    kind: PointKind, point: Point, mapping: Mapping, addressing: Addressing, polling: Polling
+) -> list[str]:
+    """Return what is wrong with a checked mapping whose value is longer than a request of its unit may be."""
+    if not kind.readable or mapping.is_bit:
+        return []
+    wire = resolve(kind, point, mapping, addressing)
+    most = polling.of(wire.unit).max_registers
+    if wire.end - wire.start <= most:
+        return []
+    column = "scale_register" if wire.scale is not None else "register_count" if wire.is_text else "data_type"
+    limit = f"max_registers of unit {wire.unit} is {most}"
+    return [f"{column}: {wire.end - wire.start} registers are read at once, and {limit}"]
 
 
 def _check_code(kind: PointKind, mapping: Mapping) -> list[str]:

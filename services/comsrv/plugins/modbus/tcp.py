@@ -10,7 +10,7 @@ from libs.errors import InternalError
 from libs.points import PointKind
 from libs.validation import Model
 from services.comsrv.capacity import TURNAROUND_MS
-from services.comsrv.channel import Channel, Point
+from services.comsrv.channel import Channel, Point, Polling
 from services.comsrv.contract import (
     Block,
     Capabilities,
@@ -24,7 +24,7 @@ from services.comsrv.contract import (
     Write,
 )
 from services.comsrv.plugins.modbus import joining, planner, trying, writing
-from services.comsrv.plugins.modbus.checks import check
+from services.comsrv.plugins.modbus.checks import check, check_length
 from services.comsrv.plugins.modbus.client import Client
 from services.comsrv.plugins.modbus.links import place_of
 from services.comsrv.plugins.modbus.mapping import READS, Mapping, Wire, resolve
@@ -55,6 +55,15 @@ class ModbusTcp(ComBase):
         assert isinstance(parameters, cls.parameters)  # noqa: S101 - the caller validated them as these
         place = place_of(parameters, port_base)
         return ":".join(place.key[1:]).rstrip(":"), place.settings.declared
+
+    @classmethod
+    def check_length(
+        cls, kind: PointKind, point: Point, mapping: Model, parameters: Model, polling: Polling
+    ) -> list[str]:
+        """Return what is wrong with a value longer than a request of its unit may be."""
+        assert isinstance(mapping, Mapping)  # noqa: S101 - as in check
+        assert isinstance(parameters, cls.parameters)  # noqa: S101 - as in check
+        return check_length(kind, point, mapping, parameters.addressing, polling)
 
     async def initialize(self, channel: Channel, *, port_base: int) -> None:
         """Plan the blocks."""
