@@ -67,7 +67,9 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     KeySpec("selected", "comsrv:{ch}:selected", "hash", "comsrv", "point -> who selected it until when"),
     KeySpec("held", "comsrv:{ch}:held", "hash", "comsrv", "point -> who holds it, and the fall-back"),
     KeySpec("wear", "comsrv:{ch}:wear", "hash", "comsrv", "point -> last write, day, writes that day"),
-    KeySpec("latest", "comsrv:{ch}:latest", "hash", "comsrv", "point -> its queued command, where only the latest counts"),
+    KeySpec(
+        "latest", "comsrv:{ch}:latest", "hash", "comsrv", "point -> its queued command, where only the latest counts"
+    ),
     KeySpec("tags", "comsrv:{ch}:tags", "hash", "comsrv", "point -> lock-out or maintenance tag"),
     KeySpec("substituted", "comsrv:{ch}:substituted", "hash", "comsrv", "point -> substitution by hand"),
     KeySpec("operations", "comsrv:journal", "stream", "comsrv", "what operators did to points"),
@@ -78,6 +80,13 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     KeySpec("models", "modsrv:models", "set", "modsrv", "model ids"),
     KeySpec("models_by_template", "modsrv:models:by_template:{id}", "set", "modsrv", "models of a template"),
     KeySpec("model_expansion", "modsrv:{id}:expanded", "string", "modsrv", "name -> reference of a model, JSON"),
+    KeySpec(
+        "model_sources",
+        "modsrv:{id}:sources",
+        "list",
+        "modsrv",
+        "what the model's points were before, and until when, JSON",
+    ),
     KeySpec("model_values", "modsrv:{id}:measurement", "hash", "modsrv", "point name -> value"),
     KeySpec("model_values_at", "modsrv:{id}:measurement:ts", "hash", "modsrv", "point name -> instant"),
     KeySpec("model_values_quality", "modsrv:{id}:measurement:q", "hash", "modsrv", "point name -> quality, not good"),
@@ -89,9 +98,7 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     KeySpec("alarms_by_level", "alarmsrv:alarms:by_level:{level}", "set", "alarmsrv", "alarm ids of a level"),
     KeySpec("alarms_in", "alarmsrv:alarms:in:{status}", "zset", "alarmsrv", "alarm ids of a status by creation"),
     KeySpec("alarm_group", "alarmsrv:alarms:by_group:{group}", "set", "alarmsrv", "open alarms of a group"),
-    KeySpec(
-        "alarm_marks", "alarmsrv:marks", "hash", "alarmsrv", "kind, name, holder -> who marked what, JSON"
-    ),
+    KeySpec("alarm_marks", "alarmsrv:marks", "hash", "alarmsrv", "kind, name, holder -> who marked what, JSON"),
     KeySpec("alarms_by_source", "alarmsrv:alarms:by_source:{source}", "set", "alarmsrv", "alarm ids of a source"),
     KeySpec(
         "alarms_resolved", "alarmsrv:alarms:resolved", "zset", "alarmsrv", "Resolved alarms by instant, for retention"

@@ -243,6 +243,11 @@ function M.model_expansion(ns, id)
   return ns .. "modsrv:" .. id .. ":expanded"
 end
 
+-- list: what the model's points were before, and until when, JSON.
+function M.model_sources(ns, id)
+  return ns .. "modsrv:" .. id .. ":sources"
+end
+
 -- hash: point name -> value.
 function M.model_values(ns, id)
   return ns .. "modsrv:" .. id .. ":measurement"

@@ -12,6 +12,7 @@ return {
   { name = "model_expand", run = models.expand, reads = true },
   { name = "model_reverse_lookup", run = models.reverse_lookup, reads = true },
   { name = "model_delete", run = models.delete },
+  { name = "model_sources", run = models.sources, reads = true },
   { name = "model_list", run = models.list, reads = true },
   { name = "model_get_values", run = models.get_values, reads = true },
   { name = "model_set_value", run = models.set_value },

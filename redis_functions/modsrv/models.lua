@@ -141,12 +141,24 @@ function M.delete(ns, id, argv)
     redis.call("SREM", keys.models_by_template(ns, template), id)
   end
   expansions.index(ns, id, expansions.load(ns, id), nil)
-  redis.call("DEL", keys.model(ns, id), keys.model_expansion(ns, id))
+  redis.call("DEL", keys.model(ns, id), keys.model_expansion(ns, id), keys.model_sources(ns, id))
   redis.call("SREM", keys.models(ns), id)
   store.forget_values(ns, id)
   graphs.drop_model(ctx.graph, id)
   store.follow(ctx, { [id] = true })
   return call.finish(ctx, json.object({ "deleted", json.text(id) }))
+end
+
+--- What a model's points were before, oldest first: a query over the past follows it across a change of device.
+--
+-- KEYS[1]  model
+-- Returns  [{until_ms, points: as model_expand gave them until then}, ...]
+-- Errors   NOTFOUND  no such model
+-- Example  FCALL model_sources 1 model_001
+function M.sources(ns, id)
+  id = args.id(id, "model")
+  stored(ns, id)
+  return json.list(redis.call("LRANGE", keys.model_sources(ns, id), 0, -1))
 end
 
 --- Models by id.

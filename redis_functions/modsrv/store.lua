@@ -8,6 +8,8 @@ local transitions = require("core.transitions")
 local M = {}
 
 local CHUNK = 1000
+-- Changes of a model's points that are remembered, for queries over the past.
+local MAX_SOURCES = 200
 
 local function hset(key, flat)
   for start = 1, #flat, CHUNK do
@@ -55,8 +57,14 @@ end
 -- False where it has that expansion already, as when only a description changed: nothing is to follow.
 function M.put(ctx, id, template, before, expansion)
   local key, text = keys.model_expansion(ctx.ns, id), expansions.encode(id, template, expansion)
-  if redis.call("GET", key) == text then
+  local was = redis.call("GET", key)
+  if was == text then
     return false
+  end
+  if was then
+    local sources = keys.model_sources(ctx.ns, id)
+    redis.call("RPUSH", sources, '{"until_ms":' .. string.format("%.0f", ctx.now) .. ',"points":' .. was .. "}")
+    redis.call("LTRIM", sources, -MAX_SOURCES, -1)
   end
   redis.call("SET", key, text)
   expansions.index(ctx.ns, id, before, expansion)

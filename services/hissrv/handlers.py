@@ -12,6 +12,7 @@ from aiohttp import web
 from libs import clock
 from libs.errors import InvalidError
 from libs.http import USER, Json, Page, PageQuery, Reply, Role, Routes
+from services.hissrv import aliases
 from services.hissrv.consumer import Consumer, Maintenance
 from services.hissrv.functions import MAX_LETTERS, DeadLetter, HistoryFunctions
 from services.hissrv.jobs import Jobs
@@ -51,14 +52,14 @@ async def query(request: web.Request, body: HistoryQuery) -> Reply:
     now_ms = clock.now_ms()
     sources = [await request.app[REFERENCES].resolve(ref) for ref in body.series]
     asked = _query(body, sources, now_ms)
-    found = await request.app[STORE].query(asked)
-    if sum(len(points) for points in found.values()) > LARGE:
+    found = await aliases.ask(request.app[STORE], asked, [one.pieces for one in sources])
+    if sum(len(points) for points in found) > LARGE:
         return Json(await asyncio.to_thread(_encoded, sources, found, asked))
     return Json(_encoded(sources, found, asked))
 
 
-def _encoded(sources: list[Source], found: dict[str, Points], asked: Query) -> bytes:
-    return orjson.dumps({"series": [_series(one, found[one.source], asked) for one in sources]})
+def _encoded(sources: list[Source], found: list[Points], asked: Query) -> bytes:
+    return orjson.dumps({"series": [_series(*one, asked) for one in zip(sources, found, strict=True)]})
 
 
 def _query(body: HistoryQuery, sources: list[Source], now_ms: int) -> Query:

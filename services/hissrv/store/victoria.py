@@ -23,6 +23,7 @@ from services.hissrv.store import influx_read
 from services.hissrv.store.answer import Samples, of_samples, reason_of
 from services.hissrv.store.contract import GOOD, Aggregate, Latest, Point, Points, Query
 from services.hissrv.store.influx import InfluxStore
+from services.hissrv.store.stats import Floats, Integers
 
 # How far back what held before a range is looked for: an hour first, then a day, then for ever.
 _BACK_MS: Final = (3_600_000, 86_400_000, 40 * 86_400_000, 2**42)
@@ -56,22 +57,19 @@ class VictoriaStore(InfluxStore):
         where = _selector(label, tags_of(ref, label))
         low, high = max(0, low), min(high, _LAST_MS)
         text = await self._post("/api/v1/export", {"match[]": where, "start": _seconds(low), "end": _seconds(high - 1)})
-        found: dict[str, dict[int, float]] = {}
+        found: dict[str, list[tuple[Integers, Floats]]] = {}
         for line in text.splitlines():
             one = orjson.loads(line)
-            values = found.setdefault(one["metric"]["__name__"], {})
-            values |= {
-                at: value
-                for at, value in zip(one["timestamps"], one["values"], strict=True)
-                if value is not None and low <= at < high
-            }
-            if len(values) > influx_read.MAX_SAMPLES:
-                raise LimitError(
-                    f"{ref} has more than {influx_read.MAX_SAMPLES} samples there; ask for a shorter range"
-                )
-        value, quality = _metric(label, label.field), _metric(label, "quality")
-        values, numbers = found.get(value, {}), found.get(quality, {})
-        return Samples.of([[at, values.get(at), numbers.get(at)] for at in sorted(values.keys() | numbers.keys())])
+            at_ms = np.array(one["timestamps"], np.int64)
+            values = np.array(one["values"], np.float64)
+            keep = (at_ms >= low) & (at_ms < high)
+            found.setdefault(one["metric"]["__name__"], []).append((at_ms[keep], values[keep]))
+        parts = [_sorted(found.get(_metric(label, name), [])) for name in (label.field, "quality")]
+        instants = np.union1d(parts[0][0], parts[1][0])
+        if len(instants) > influx_read.MAX_SAMPLES:
+            raise LimitError(f"{ref} has more than {influx_read.MAX_SAMPLES} samples there; ask for a shorter range")
+        value, quality = (_at(instants, *part) for part in parts)
+        return Samples(instants, value, np.where(np.isnan(quality), GOOD, quality).astype(np.uint8))
 
     async def _post(self, path: str, params: dict[str, str]) -> str:
         async with self._requests:
@@ -117,6 +115,24 @@ class VictoriaStore(InfluxStore):
             raise UnavailableError(f"{self._influx.server.url}: unreadable answer") from error
         named = ((influx_read.reference(one["metric"]), float(one["value"][1])) for one in results)
         return {ref: value for ref, value in named if ref is not None}
+
+
+def _sorted(parts: list[tuple[Integers, Floats]]) -> tuple[Integers, Floats]:
+    """Return samples in time order, one an instant."""
+    if not parts:
+        return np.zeros(0, np.int64), np.zeros(0)
+    at_ms, value = np.concatenate([one for one, _ in parts]), np.concatenate([one for _, one in parts])
+    order = np.argsort(at_ms, kind="stable")
+    at_ms, value = at_ms[order], value[order]
+    last = np.append(at_ms[1:] != at_ms[:-1], [True])
+    return at_ms[last], value[last]
+
+
+def _at(instants: Integers, at_ms: Integers, value: Floats) -> Floats:
+    """Return the values at some instants, NaN where there is none."""
+    found = np.full(len(instants), math.nan)
+    found[np.searchsorted(instants, at_ms)] = value
+    return found
 
 
 def _seconds(at_ms: int) -> str:

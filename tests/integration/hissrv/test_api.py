@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from libs import clock
 from libs.errors import ConfigurationError
 from libs.http import Role
 from libs.redis.client import execute
@@ -98,6 +99,21 @@ async def test_models_points(api: Api, channel: Channel, functions: Functions) -
     for ref in ("modsrv:m1:nothing", "modsrv:m2:power"):
         status, problem = await api.call("POST", "query", {"series": [ref], "start": "-5m"})
         assert (status, problem["code"]) == (404, "NOTFOUND")
+
+
+async def test_a_model_across_a_change_of_device(api: Api, channel: Channel, functions: Functions) -> None:
+    """What the model's point was until the change is read from the old point, what it is since from the new one."""
+    for number, points in ((1, {"power": 1}), (2, {"power": 2})):
+        await functions.call("model_upsert", "m1", {"name": "meter", "mapping": {"channel": 1001, "data": points}})
+        changed_ms = clock.now_ms() - (10 if number == 1 else 0)
+        await channel.send(changed_ms, section("T", {"1": number, "2": 10 * number}))
+        await channel.send(changed_ms + 1, section("T", {"1": number + 0.5, "2": 10 * number + 5}))
+    await wait_until(api.written(8), "all samples are in the store")
+    (found,) = await api.query("modsrv:m1:power", end="+1m")
+    assert [point[1] for point in found["points"]] == [1.0, 1.5, 20.0, 25.0]
+    (found,) = await api.query("modsrv:m1:power", end="+1m", aggregate="delta")
+    assert [point[1] for point in found["points"]] == [pytest.approx(0.5 + (25 - 15))]
+    assert found["source"] == "comsrv:1001:T:2"
 
 
 async def test_mappings(api: Api) -> None:
