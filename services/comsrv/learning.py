@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 FIRST_LOOK_MS: Final = 5_000.0
 # ... and again after this time, when short requests were made first.
 SAMPLING_MS: Final = 2_000.0
+SETTLED_S: Final = 0.3
 LONGEST_LOOK_MS: Final = 3_600_000.0
 # A plan that saves less of the cycle is not worth the change.
 WORTH: Final = 0.03
@@ -46,6 +48,7 @@ class Learning:
     async def plan(self) -> None:
         """Plan anew."""
         self.plan_ms = inf
+        await self._settled()
         self._adopt(self._poller.plugin.replan(self._poller.quarantine.knowledge))
         await self._save()
 
@@ -59,8 +62,15 @@ class Learning:
             return
         self._pause_ms = min(2 * self._pause_ms, LONGEST_LOOK_MS)
         self.look_ms = now + self._pause_ms
+        await self._settled()
         if self._learn_costs():
             await self._save()
+
+    async def _settled(self) -> None:
+        """Wait, shortly, until Redis has all that was read: then it need not be told again by a new plan."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLED_S):
+                await self._poller.uplink.drained()
 
     def _samples_missing(self) -> bool:
         """Have short requests made where all are alike, once a unit: one length says nothing about a register."""

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from time import perf_counter
 from typing import Any, Final
 
 from libs.clock import now_ms
@@ -24,19 +21,20 @@ from services.comsrv.contract import (
     Block,
     ComBase,
     DeviceError,
-    MalformedError,
     NoAnswerError,
     NotConnectedError,
     Reading,
     RefusedError,
     UnreachableError,
 )
+from services.comsrv.figures import Statistics
 from services.comsrv.isolation import isolate
 from services.comsrv.line import Line
 from services.comsrv.quarantine import Quarantine
+from services.comsrv.reader import Reader
 from services.comsrv.schedule import Schedule, monotonic_now
 from services.comsrv.spare import Spare
-from services.comsrv.units import KNOWN, Health, Task, Unit
+from services.comsrv.units import Health, Task, Unit
 from services.comsrv.uplink import Uplink
 
 log = logging.getLogger(__name__)
@@ -46,37 +44,6 @@ SPLITTABLE: Final = frozenset((2, 3))
 FIRST_RECONNECT_MS: Final = 250
 # Searches in vain after which every value of a block that is refused whole is tried.
 THOROUGH: Final = 2
-# A unit among others is waited for at least so long, in parts of the shortest interval and in milliseconds.
-FLOOR: Final = 0.03
-MIN_FLOOR_MS: Final = 10.0
-# ... and so many times longer for each request before it that had no answer.
-LONGER: Final = 4
-ERRORS: Final = 20
-
-
-@dataclass
-class Statistics:
-    """What the diagnostics show."""
-
-    polls: int = 0
-    late: int = 0
-    requests: int = 0
-    failures: int = 0
-    timeouts: int = 0
-    malformed: int = 0
-    connections: int = 0
-    searches: int = 0
-    plans: int = 0
-    last_error: str = ""
-    last_error_at_ms: int = 0
-    last_poll_ms: int = 0
-    exceptions: Counter[int] = field(default_factory=Counter)
-    errors: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=ERRORS))
-
-    def document(self) -> dict[str, Any]:
-        """Return the counters and the last errors."""
-        exceptions = {str(code): number for code, number in sorted(self.exceptions.items())}
-        return vars(self) | {"exceptions": exceptions, "errors": list(self.errors)}
 
 
 class Poller:
@@ -103,13 +70,11 @@ class Poller:
         self.line = line
         self.plugin = plugin
         self.uplink = uplink
+        self.reader = Reader(plugin, line, self.statistics, polling, self.units)
         self.spare = Spare(self)
         self._backoff = Backoff(FIRST_RECONNECT_MS, reconnect_max_ms)
         self._waited: set[str] = set()
         self._late_told = 0
-        # Requests without an answer since the last one of any unit; whether the last one was waited for less long.
-        self._unanswered = 0
-        self._hurried = False
         self._lost = asyncio.Event()
         # True once a good answer came over the present connection.
         self._proven = False
@@ -122,14 +87,9 @@ class Poller:
         """What is read, as Redis knows it, what is in quarantine included."""
         return [part.block for task in self.tasks for part in task.slices]
 
-    @property
-    def crowded(self) -> bool:
-        """True where others wait while a unit is waited for."""
-        return len(self.units) > 1 or len(self.line.dues) > 1
-
     def adopt(self, changed: frozenset[tuple[PointKind, str]]) -> None:
         """Read what the plugin plans now; blocks without a point that changed go on as they were."""
-        self.arrange(self.plugin.replan(self.quarantine.knowledge), changed)
+        self.spare.catch_up(self.arrange(self.plugin.replan(self.quarantine.knowledge), changed))
 
     def arrange(self, blocks: Sequence[Block], changed: frozenset[tuple[PointKind, str]] = frozenset()) -> list[Task]:
         """Take these blocks; those that were there before go on as they were. Returns the new ones."""
@@ -278,60 +238,22 @@ class Poller:
             self._leave(task)
             return
         task.asked = self.statistics.requests
+        reader = self.reader
         try:
             try:
-                reading = await self.ask(task.block, unit, task.length, self._hurry(unit))
+                reading = await reader.ask(task.block, unit, task.length, reader.patience(unit))
             except RefusedError as error:
                 if not task.answered or error.exception_code not in SPLITTABLE or task.problem:
                     raise
                 # It was answered before: once more, before it is taken apart.
                 self.note(error, unit)
-                reading = await self.ask(task.block, unit, task.length, self._hurry(unit))
+                reading = await reader.ask(task.block, unit, task.length, reader.patience(unit))
         except NotConnectedError:
             raise
         except DeviceError as error:
-            self.failed(task, error, hurried=self._hurried)
+            self.failed(task, error, hurried=reader.hurried)
         else:
             self.good(task, reading)
-
-    async def ask(self, block: Block, unit: Unit, length: float, timeout_ms: int | None) -> Reading:
-        """Read a block now and measure it. Raises DeviceError."""
-        self.statistics.requests += 1
-        unit.requests += 1
-        async with self.line.for_poll():
-            began = perf_counter()
-            try:
-                if timeout_ms is None:
-                    reading = await self.plugin.read_batch(block)
-                else:
-                    reading = await self.plugin.read_within(block, timeout_ms)
-            except DeviceError as error:
-                self._unanswered = self._unanswered + 1 if isinstance(error, NoAnswerError) else 0
-                raise
-            self._unanswered = 0
-            if unit.answered(length, (perf_counter() - began) * 1000) or unit.answers == KNOWN:
-                self._pace(unit)
-        return reading
-
-    def _hurry(self, unit: Unit) -> int | None:
-        """Return how long to wait for a unit in its turn; None for as long as the plugin does.
-
-        After a request without an answer it is longer: what is between us and the units may still
-        be busy with that one, as a gateway is that asks them one by one.
-        """
-        timeout_ms = unit.timeout_ms
-        if timeout_ms is not None and self._unanswered:
-            timeout_ms *= LONGER**self._unanswered
-            if timeout_ms >= self.plugin.timeout_ms:
-                timeout_ms = None
-        self._hurried = timeout_ms is not None
-        return timeout_ms
-
-    def _pace(self, unit: Unit) -> None:
-        if self.crowded:
-            unit.hurried(max(FLOOR * self.polling.shortest_ms, MIN_FLOOR_MS), self.plugin.timeout_ms)
-        else:
-            unit.timeout_ms = None
 
     def good(self, task: Task, reading: Reading) -> None:
         """Hand a reading on."""
@@ -465,23 +387,10 @@ class Poller:
 
     def note(self, error: DeviceError, unit: Unit | None = None) -> None:
         """Keep an error for the diagnostics; log it when it is another than the last."""
-        statistics = self.statistics
-        statistics.failures += 1
-        code = getattr(error, "exception_code", None)
-        if code is not None:
-            statistics.exceptions[code] += 1
-        statistics.timeouts += isinstance(error, NoAnswerError) and code is None
-        statistics.malformed += isinstance(error, MalformedError)
-        text, at_ms = str(error), now_ms()
-        if text != statistics.last_error:
+        text = str(error)
+        if text != self.statistics.last_error:
             log.warning("channel %s: %s", self.uplink.channel, text)
-        statistics.last_error, statistics.last_error_at_ms = text, at_ms
-        statistics.errors.append({"at_ms": at_ms, "unit": unit.name if unit else "", "text": text})
-        if unit is not None:
-            unit.last_error, unit.last_error_at_ms = text, at_ms
-            if code is not None:
-                unit.exceptions[code] += 1
-            unit.timeouts += isinstance(error, NoAnswerError) and code is None
+        self.statistics.note(error, unit)
 
     def report(self) -> None:
         """Say how the channel is."""

@@ -148,7 +148,7 @@ class Spare:
         poller = self._poller
         longest = poller.plugin.timeout_ms
         room = until - now - LEAST_MS
-        alone = isinstance(what, Unit) and not poller.crowded
+        alone = isinstance(what, Unit) and not poller.reader.crowded
         if room >= longest or alone:
             self._waiting_since.pop(what, None)
             return longest
@@ -181,7 +181,7 @@ class Spare:
         self._doubted.popleft()
         chosen = other or task
         try:
-            reading = await self._poller.ask(chosen.block, unit, chosen.length, timeout_ms)
+            reading = await self._poller.reader.ask(chosen.block, unit, chosen.length, timeout_ms)
         except NotConnectedError:
             raise
         except NoAnswerError as error:
@@ -226,7 +226,7 @@ class Spare:
         block = self._poller.part(task, *task.asks)
         answered = True
         try:
-            await self._poller.ask(block, task.unit, self._poller.plugin.length(block), timeout_ms)
+            await self._poller.reader.ask(block, task.unit, self._poller.plugin.length(block), timeout_ms)
         except RefusedError as error:
             self._poller.note(error, task.unit)
             answered = False
@@ -287,7 +287,7 @@ class Spare:
         self._samples.popleft()
         block = poller.plugin.part(task.block, 0, 1)
         try:
-            await poller.ask(block, task.unit, poller.plugin.length(block), timeout_ms)
+            await poller.reader.ask(block, task.unit, poller.plugin.length(block), timeout_ms)
         except NotConnectedError:
             raise
         except DeviceError as error:
@@ -326,11 +326,11 @@ class Spare:
         poller = self._poller
         tasks = [task for task in poller.of(unit) if task.entry is None] or list(poller.of(unit))
         task = tasks[unit.failures % len(tasks)]
-        if poller.crowded and unit.failures % LONG_PROBE:
+        if poller.reader.crowded and unit.failures % LONG_PROBE:
             pace_ms = max(other.pace_ms for other in poller.units.values())
             timeout_ms = min(timeout_ms, int(max(pace_ms, SHORT_PROBE_MS)))
         try:
-            reading = await poller.ask(task.block, unit, task.length, timeout_ms)
+            reading = await poller.reader.ask(task.block, unit, task.length, timeout_ms)
         except NotConnectedError:
             raise
         except NoAnswerError as error:
@@ -346,7 +346,7 @@ class Spare:
         poller = self._poller
         now = monotonic_now()
         try:
-            reading = await poller.ask(task.block, task.unit, task.length, timeout_ms)
+            reading = await poller.reader.ask(task.block, task.unit, task.length, timeout_ms)
         except NotConnectedError:
             raise
         except DeviceError as error:
