@@ -116,3 +116,30 @@ async def test_pymodbustcp():
         await check("modbus_tcp", host="127.0.0.1", port=port)
     finally:
         server.stop()
+
+
+async def test_libmodbus_changes_bits_by_mask(libmodbus: Path, tmp_path: Path):
+    """Function code 22 on TCP and on a serial line: a bit and a field of 1007 (0x03EF), the others as they were."""
+    line = SerialLine(tmp_path)
+    line.open()
+    port = free_port()
+    points = {
+        "T": [point(1, row(3, 7, "uint16"))],
+        "A": [point(1, row(22, 7, "uint16", bit_position=8, bit_count=4))],
+        "C": [point(1, row(22, 7, "bool", bit_position=0))],
+    }
+    servers = {"modbus_tcp": ("tcp", str(port)), "modbus_rtu": ("rtu", line.right, "115200", "1")}
+    places: dict[str, dict[str, Any]] = {
+        "modbus_tcp": {"host": "127.0.0.1", "port": port},
+        "modbus_rtu": {"port": line.left, "baud_rate": 115200},
+    }
+    for protocol, words in servers.items():
+        with running(libmodbus, *words):
+            async with plugin_of(protocol, points, **places[protocol]) as (plugin, declared):
+                for kind, value in ((PointKind.ADJUSTMENT, 10.0), (PointKind.CONTROL, 0.0)):
+                    write = plugin.prepare_write(kind, declared.points.of(kind)[0], value)
+                    await plugin.write_point(write)
+                    assert await plugin.read_back(write) == (value, True)
+                reading = await plugin.read_batch(plugin.blocks[0])
+                assert reading.values.tolist() == [float(0x0AEE)]
+    line.close()
