@@ -18,7 +18,7 @@ from libs.http import BACKGROUND, Routes, service_app
 from libs.http.health import Check
 from libs.redis import library
 from libs.redis.client import connect, execute
-from libs.redis.definitions import Definitions, apply_desired
+from libs.redis.definitions import Definitions, apply_desired, plan_desired, remove_gone
 from libs.redis.functions import Functions
 from libs.redis.reports import check_persistence
 
@@ -48,18 +48,37 @@ class Startup:
     namespace: str
     kinds: Mapping[str, Definitions]
     """The kinds of definitions that the service's files hold, by section."""
-    desired: list[Entry]
-    """What the files say."""
+    read: Callable[[], list[Entry]]
+    """Reads what the files say; asked again when files are planned or applied."""
     work: Mapping[str, Work] = field(default_factory=dict)
     """Background work that starts when the service is ready, by name."""
     checks: Mapping[str, Check] = field(default_factory=dict)
     """What else must be well for the service to be healthy, by name."""
     problem: str = "starting"
+    desired: list[Entry] = field(init=False)
+    """What the files said at the start."""
+
+    def __post_init__(self) -> None:
+        """Read the files; raises ConfigurationError for every problem in them."""
+        self.desired = self.read()
+
+    async def plan(self) -> list[dict[str, Any]]:
+        """Return what the files would change now."""
+        return await plan_desired(self.functions, self.kinds, await asyncio.to_thread(self.read))
+
+    async def apply(self, author: str, reason: str | None) -> list[dict[str, Any]]:
+        """Bring Redis in line with the files, and return what that changed."""
+        entries = await asyncio.to_thread(self.read)
+        changes = await plan_desired(self.functions, self.kinds, entries)
+        await apply_desired(self.functions, self.kinds, entries)
+        await remove_gone(self.functions, self.kinds, entries)
+        logger.info("files applied by %s (%s): %d changes", author, reason or "no reason", len(changes))
+        return changes
 
     def app(self, settings: Settings, name: str, routes: Routes) -> web.Application:
         """Return the service's application."""
         checks = {"redis": self.check_redis, "functions": self.check_functions, "configuration": self.check_applied}
-        app = service_app(settings, name, routes, checks={**checks, **self.checks})
+        app = service_app(settings, name, routes, checks={**checks, **self.checks}, configuration=self)
         app.cleanup_ctx.append(self._context)
         return app
 

@@ -31,7 +31,7 @@ COMMANDS: Final = {
     "up": Entry("services.commands.up:up", "Start everything of this site; Ctrl-C stops it."),
     "serve": Entry("services.commands.serve:serve", "Run one service, or several in one process."),
     "functions": Entry("services.commands.functions:functions", "Load, check, list, bundle or call the functions."),
-    "config": Entry("services.commands.config:config", "Show settings with their source, or check them all."),
+    "config": Entry("services.commands.config:config", "Show, check, plan, apply or roll back the configuration."),
     "points": Entry("services.commands.points:points", "Check the point tables, or show how they are polled."),
     "modbus": Entry("services.commands.modbus:modbus", "Look into a Modbus device: read, write, scan."),
     "simulate": Entry("services.commands.simulate:simulate", "Run simulated devices: a site, or any point tables."),

@@ -16,6 +16,7 @@ from libs.config.settings import Settings
 from libs.http import problems
 from libs.http.background import background_context
 from libs.http.bodies import MAX_BYTES
+from libs.http.configuration import Configuration, configuration_routes
 from libs.http.health import CHECKS, NAME, Check, health, health_detailed
 from libs.http.metrics import METRICS, HttpMetrics, metrics
 from libs.http.openapi import openapi
@@ -35,6 +36,7 @@ def service_app(
     *,
     checks: Mapping[str, Check],
     body_limit: int = MAX_BYTES,
+    configuration: Configuration | None = None,
 ) -> web.Application:
     """Return an application with the routes, the shell's own routes, and the middleware.
 
@@ -44,6 +46,7 @@ def service_app(
         routes: what it serves.
         checks: what must be well for /health to say 200, by name.
         body_limit: the largest body in bytes; beyond it 413.
+        configuration: what its files say, for a service that has some.
     """
     app = web.Application(middlewares=[_answers], client_max_size=body_limit)
     app[NAME] = name
@@ -51,7 +54,8 @@ def service_app(
     app[CHECKS] = checks
     app[METRICS] = HttpMetrics(name)
     app.cleanup_ctx.append(background_context)
-    everything = [*_shell_routes(name, routes), *routes.routes]
+    files = configuration_routes(configuration).routes if configuration is not None else []
+    everything = [*_shell_routes(name, routes), *files, *routes.routes]
     for route in everything:
         if route.method == "GET":
             app.router.add_get(route.path, route.handle)

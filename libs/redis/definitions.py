@@ -9,6 +9,7 @@ import orjson
 
 from libs.clock import now_ms
 from libs.config.desired import Entry
+from libs.config.differences import differences
 from libs.definitions import Definition, digest, new_id, said_of, stamp
 from libs.errors import (
     ConfigurationError,
@@ -105,6 +106,20 @@ class Definitions:
         document = stamp(said, before, author=author, reason=reason, now_ms=now_ms())
         return await self.functions.call(self.names.upsert, definition_id, document)
 
+    async def difference(self, entry: Entry) -> dict[str, Any] | None:
+        """Return what an entry of a file would change; None for nothing."""
+        before, said = await self._find(entry.id), entry.definition.said()
+        if before is None:
+            return _change(self, entry.id, "create", {}, said)
+        if digest(said_of(before)) == digest(said):
+            return None
+        return _change(self, entry.id, "change", said_of(before), said)
+
+    async def from_file(self, definition_id: str) -> dict[str, Any] | None:
+        """Return the stored definition, where its last change came from a file."""
+        found = await self._find(definition_id)
+        return found if found is not None and found.get("author") == FROM_FILE else None
+
     async def apply(self, entry: Entry) -> bool:
         """Bring one entry of a file to Redis; return whether that changed anything."""
         before = await self._find(entry.id)
@@ -112,6 +127,54 @@ class Definitions:
             return False
         await self._put(entry.id, entry.definition, before, FROM_FILE, entry.definition.reason or entry.where)
         return True
+
+
+async def plan_desired(
+    functions: Functions, kinds: Mapping[str, Definitions], entries: Iterable[Entry]
+) -> list[dict[str, Any]]:
+    """Return what applying files would change: {kind, id, action, changes}.
+
+    A definition that left the files goes, unless the API changed it since.
+    """
+    applied = await execute(functions.client, "HGETALL", functions.key(key("applied")))
+    listed = list(entries)
+    waiting = [entry for entry in listed if applied.get(_field(kinds, entry).encode()) != _said(entry).encode()]
+    changes = [await kinds[entry.section].difference(entry) for entry in waiting]
+    for kind, definition_id in _gone(kinds, applied, listed):
+        before = await kind.from_file(definition_id)
+        if before is not None:
+            changes.append(_change(kind, definition_id, "delete", said_of(before), {}))
+    return [change for change in changes if change is not None]
+
+
+async def remove_gone(functions: Functions, kinds: Mapping[str, Definitions], entries: Iterable[Entry]) -> int:
+    """Delete the definitions that left the files, unless the API changed them since; return how many."""
+    applied_key = functions.key(key("applied"))
+    applied = await execute(functions.client, "HGETALL", applied_key)
+    removed = 0
+    for kind, definition_id in _gone(kinds, applied, list(entries)):
+        if await kind.from_file(definition_id) is not None:
+            await kind.delete(definition_id)
+            removed += 1
+        await execute(functions.client, "HDEL", applied_key, f"{kind.names.noun}:{definition_id}")
+    return removed
+
+
+def _gone(
+    kinds: Mapping[str, Definitions], applied: Mapping[bytes, bytes], entries: list[Entry]
+) -> list[tuple[Definitions, str]]:
+    """Return what was applied from files that say nothing of it any more; dependents come before what they need."""
+    present = {_field(kinds, entry) for entry in entries}
+    by_noun = {kind.names.noun: kind for kind in kinds.values()}
+    order = list(by_noun)
+    found = [name.decode().partition(":") for name in sorted(applied) if name.decode() not in present]
+    gone = [(by_noun[noun], definition_id) for noun, _, definition_id in found if noun in by_noun]
+    return sorted(gone, key=lambda one: -order.index(one[0].names.noun))
+
+
+def _change(kind: Definitions, definition_id: str, action: str, old: Any, new: Any) -> dict[str, Any]:
+    changes = [] if action == "delete" else [difference.document() for difference in differences(old, new)]
+    return {"kind": kind.names.noun, "id": definition_id, "action": action, "changes": changes}
 
 
 async def apply_desired(functions: Functions, kinds: Mapping[str, Definitions], entries: Iterable[Entry]) -> int:

@@ -87,7 +87,7 @@ def create_app(settings: AlarmsrvSettings) -> web.Application:
         functions,
         settings.namespace,
         kinds={"definitions": alarms.definitions, "routes": alarms.routes},
-        desired=desired(settings),
+        read=lambda: desired(settings),
         work={
             "retention": Retention(alarms, journal.archive, settings.retention, settings.journal.keep_days).run,
             "journal": archiver.run,

@@ -14,13 +14,18 @@ from libs.config.load import examine
 from libs.errors import ConfigurationError, Problem
 from libs.services import SERVICES
 from libs.validation import examined
+from services.commands import config_files
 from services.commands.settings_models import settings_model
 from services.supervisor.site import load_site
 
 
 @click.group()
 def config() -> None:
-    """Show the settings of a service with their source, or check them all."""
+    """Show settings with their source, check all files, or plan and apply what they change."""
+
+
+for command in (config_files.plan, config_files.apply, config_files.rollback, config_files.versions):
+    config.add_command(command)
 
 
 @config.command()

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from libs import logs
 from libs.config import Settings, load
+from libs.config.versions import Versions
 from libs.errors import ConfigurationError, Problem, StateError
 from libs.http import run
 from libs.http.run import serve as serve_one
@@ -47,6 +48,8 @@ def serve(services: tuple[str, ...]) -> None:
     # a variable or in the file that it names; never both.
     if not os.environ.get("VOLTAGE_REDIS_URL_FILE"):
         os.environ.setdefault("VOLTAGE_REDIS_URL", load_site().redis_url())
+    site = load_site()
+    Versions(site.config_dir, site.data_dir).finish()
     built = [build(name) for name in services]
     built[0].app.cleanup_ctx.append(watched)
     if len(built) == 1:

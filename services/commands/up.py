@@ -6,6 +6,7 @@ import asyncio
 
 import click
 
+from libs.config.versions import Versions
 from services.supervisor.console import View
 from services.supervisor.site import Site, load_site
 from services.supervisor.supervisor import Options, Supervisor, check_names
@@ -26,7 +27,9 @@ def up(single_process: bool, no_restart: bool, without: tuple[str, ...]) -> None
     """
     check_names(without)
     options = Options(single_process=single_process, restart=not no_restart, without=without)
-    asyncio.run(Supervisor(load_site(), options, View(), page_link).run())
+    site = load_site()
+    Versions(site.config_dir, site.data_dir).finish()
+    asyncio.run(Supervisor(site, options, View(), page_link).run())
 
 
 def page_link(site: Site) -> str:

@@ -21,6 +21,7 @@ from services.comsrv.functions import ComsrvFunctions
 from services.comsrv.handlers import routes
 from services.comsrv.identity import Identity
 from services.comsrv.metrics import ChannelCollector
+from services.comsrv.planning import Files
 from services.comsrv.serving.check import load_served
 from services.comsrv.serving.server import build
 from services.comsrv.serving.table import Served
@@ -51,7 +52,8 @@ def create_app(settings: ComsrvSettings) -> web.Application:
         if waiting := app[CHANNELS].waiting():
             raise UnavailableError(f"channels {waiting} have blocks without a first attempt")
 
-    app = service_app(settings, NAME, routes, checks={"redis": redis, "functions": functions, "channels": channels})
+    checks = {"redis": redis, "functions": functions, "channels": channels}
+    app = service_app(settings, NAME, routes, checks=checks, configuration=Files(lambda: app, settings))
     app[SETTINGS] = settings
     declared = load_site(settings.config_dir, settings)
     served = load_served(settings, declared)

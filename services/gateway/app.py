@@ -8,6 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
+from libs.config.versions import Versions
 from libs.errors import UnavailableError
 from libs.http import BACKGROUND, service_app
 from libs.http.health import Check
@@ -16,8 +17,21 @@ from libs.redis import client
 from libs.redis.functions import Functions
 from libs.services import SERVICES
 from services.gateway.accounts import Accounts
+from services.gateway.configuration import Configuration
 from services.gateway.functions import GatewayFunctions
-from services.gateway.handlers import AUDIT, FUNCTIONS, HUB, PROXY, ROUTES, SESSION, SESSIONS, SETTINGS, STREAMS
+from services.gateway.handlers import (
+    AUDIT,
+    CONFIGURATION,
+    FUNCTIONS,
+    HUB,
+    PROXY,
+    ROUTES,
+    SESSION,
+    SESSIONS,
+    SETTINGS,
+    STREAMS,
+    VERSIONS,
+)
 from services.gateway.hub import Hub
 from services.gateway.merged import health_check
 from services.gateway.proxy import Proxy, make_session
@@ -75,6 +89,9 @@ async def _resources(app: web.Application) -> AsyncIterator[None]:
     async with make_session(settings.proxy) as session:
         app[SESSION] = session
         app[PROXY] = Proxy(session, settings.proxy)
+        app[CONFIGURATION] = Configuration(session, settings)
+        app[VERSIONS] = Versions(settings.config_dir, settings.data_dir)
+        await asyncio.to_thread(app[VERSIONS].save, "gateway", "found at the start")
         app[BACKGROUND].start(app[HUB].run(), "stream")
         try:
             yield

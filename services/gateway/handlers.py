@@ -10,6 +10,7 @@ import aiohttp
 from aiohttp import hdrs, web
 
 from libs.clock import now_ms
+from libs.config.versions import Versions
 from libs.errors import ForbiddenError, UnauthorizedError, VoltageError
 from libs.http import USER, Page, PageQuery, Reply, Role, Routes
 from libs.http.health import CHECKS, run_checks
@@ -17,6 +18,7 @@ from libs.http.openapi import openapi
 from libs.http.routes import TOKEN_KEY, authorize
 from libs.services import BY_NAME
 from services.gateway import page
+from services.gateway.configuration import Configuration, chosen
 from services.gateway.functions import GatewayFunctions
 from services.gateway.hub import Hub
 from services.gateway.links import TTL_S
@@ -24,12 +26,14 @@ from services.gateway.merged import Document, fetch_all, merge_openapi
 from services.gateway.proxy import Proxy
 from services.gateway.routing import OWNERS
 from services.gateway.schemas import (
+    ApplyFiles,
     Link,
     Login,
     Me,
     NewPassword,
     NewUser,
     Refresh,
+    Rollback,
     Session,
     System,
     UserChange,
@@ -48,7 +52,52 @@ FUNCTIONS: Final = web.AppKey("functions", GatewayFunctions)
 SESSIONS: Final = web.AppKey("sessions", Sessions)
 AUDIT: Final = web.AppKey("audit", Audit)
 HUB: Final = web.AppKey("hub", Hub)
+CONFIGURATION: Final = web.AppKey("configuration", Configuration)
+VERSIONS: Final = web.AppKey("versions", Versions)
 STREAMS: Final[web.AppKey[set[Stream]]] = web.AppKey("streams", set)
+
+
+# ---------------------------------------------------------------- files
+
+
+@ROUTES.post("/api/config/plan", role=Role.ENGINEER)
+async def plan_files(request: web.Request) -> Reply:
+    """Show what the configuration files would change, in every service."""
+    return {"changes": await request.app[CONFIGURATION].plan(request.headers[hdrs.AUTHORIZATION])}
+
+
+@ROUTES.post("/api/config/apply", role=Role.ENGINEER, body=ApplyFiles)
+async def apply_files(request: web.Request, body: ApplyFiles) -> Reply:
+    """Bring every service in line with its files; what did not change is not touched."""
+    changes = await request.app[CONFIGURATION].apply(request.headers[hdrs.AUTHORIZATION], body.reason)
+    return await _kept(request, changes, body.reason or "applied")
+
+
+@ROUTES.post("/api/config/rollback", role=Role.ENGINEER, body=Rollback)
+async def roll_back(request: web.Request, body: Rollback) -> Reply:
+    """Bring a version of the files back and apply it."""
+    versions = request.app[VERSIONS]
+    number = chosen(await asyncio.to_thread(versions.all), body.version)
+    await asyncio.to_thread(versions.restore, number)
+    changes = await request.app[CONFIGURATION].apply(request.headers[hdrs.AUTHORIZATION], body.reason)
+    return await _kept(request, changes, body.reason or f"back to version {number}")
+
+
+@ROUTES.get("/api/config/versions", role=Role.ENGINEER)
+async def list_versions(request: web.Request) -> Reply:
+    """List the kept versions of the files, newest first."""
+    versions = await asyncio.to_thread(request.app[VERSIONS].all)
+    return {"items": [version.document() for version in reversed(versions)], "cursor": None}
+
+
+async def _kept(request: web.Request, changes: list[Document], reason: str) -> Document:
+    """Keep the files as a version and note who applied them."""
+    user = request[USER].name
+    version = await asyncio.to_thread(request.app[VERSIONS].save, user, reason)
+    await request.app[AUDIT].write(
+        "config_applied", user, version=str(version.number), changes=str(len(changes)), reason=reason
+    )
+    return {"version": version.number, "changes": changes}
 
 
 # ---------------------------------------------------------------- log-in

@@ -54,6 +54,19 @@ class Session(Model):
     user: Me
 
 
+class ApplyFiles(Model):
+    """Why the files are applied."""
+
+    reason: str | None = Field(None, max_length=500)
+
+
+class Rollback(Model):
+    """Which version to go back to, and why."""
+
+    version: int | None = Field(None, ge=1, description="without it the one before the last")
+    reason: str | None = Field(None, max_length=500)
+
+
 class NewPassword(Model):
     """One's own new password; the present one proves that it is not somebody at an unlocked screen."""
 

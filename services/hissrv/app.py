@@ -84,7 +84,7 @@ def create_app(settings: HissrvSettings) -> web.Application:
         functions,
         settings.namespace,
         kinds={"mappings": history.mappings},
-        desired=desired(settings),
+        read=lambda: desired(settings),
         work={"record": record, "report": Reporter(functions, NAME, troubles.look).run},
         checks={"store": check_store, "queue": check_queue},
     )

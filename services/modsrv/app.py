@@ -29,7 +29,7 @@ def create_app(settings: ModsrvSettings) -> web.Application:
         functions,
         settings.namespace,
         kinds={"templates": models.templates, "models": models.models},
-        desired=desired(settings),
+        read=lambda: desired(settings),
     )
     app = startup.app(settings, NAME, ROUTES)
     app[MODELS] = models

@@ -90,7 +90,7 @@ def create_app(settings: NetsrvSettings) -> web.Application:
         gate,
         settings.namespace,
         kinds={"networks": functions.networks, "routes": functions.routes},
-        desired=desired(settings),
+        read=lambda: desired(settings),
         work={
             "forward": forwarder.run,
             "intervals": intervals.run,

@@ -30,7 +30,7 @@ def create_app(settings: RulesrvSettings) -> web.Application:
         functions,
         settings.namespace,
         kinds={"rules": rules.definitions},
-        desired=desired(settings),
+        read=lambda: desired(settings),
         work={"tick": Ticker(rules, settings.tick_ms).run},
     )
     app = startup.app(settings, NAME, ROUTES)

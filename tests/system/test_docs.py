@@ -27,6 +27,7 @@ RUN = [
         "production",
         "backup",
         "modbus-server",
+        "configuration",
         "alarms",
     )
 ]

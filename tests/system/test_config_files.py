@@ -1,0 +1,125 @@
+"""`voltage config plan|apply|rollback` on a running site: only what differs from the files is touched."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.support.processes import Api, Site
+from tests.support.wait import wait_until
+
+Maker = Callable[..., Site]
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert text.count(old) == 1, path
+    path.write_text(text.replace(old, new))
+
+
+def lines(site: Site, *arguments: str) -> list[dict[str, Any]]:
+    done = site.voltage("config", *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+async def test_plan_apply_and_roll_back(own_site: Maker):
+    site = own_site()
+    assert site.voltage("config", "plan").stdout.strip() == "The files say what runs."
+    telemetry = site.config / "channels" / "1001" / "telemetry.csv"
+    edit(
+        telemetry, "1,Active power,float32,1,0,,kW,import positive", "1,Active power,float32,1,1000,,kW,import positive"
+    )
+    rule = site.config / "rules" / "extra.yaml"
+    rule.write_text(
+        "rules:\n  - id: extra\n    name: Extra\n"
+        '    conditions: [{source: "comsrv:1001:T:1", operator: ">", value: 5000}]\n'
+        "    actions: [{type: publish, params: {topic: extra}}]\n"
+    )
+    planned = lines(site, "plan")
+    assert [(one["service"], one["kind"], one["id"], one["action"]) for one in planned] == [
+        ("comsrv", "channel", 1001, "change"),
+        ("rulesrv", "rule", "extra", "create"),
+    ]
+    assert planned[0]["changes"] == [{"path": "points.T.1.offset", "old": None, "new": 1000.0}]
+
+    async with aiohttp.ClientSession() as session:
+        api = Api(site, session, site.token())
+        before = (await api("GET", "/api/channels/1001/diagnostics")).body["link"]["connections"]
+        applied = site.voltage("config", "apply", "--reason", "a test")
+        assert applied.returncode == 0, applied.stderr
+        assert "kept as version 2" in applied.stdout
+
+        async def shifted() -> bool:
+            return (await api("GET", "/api/channels/1001/points/T/1")).body["value"] > 500
+
+        await wait_until(shifted, "the new offset counts")
+        assert (await api("GET", "/api/channels/1001/diagnostics")).body["link"]["connections"] == before, (
+            "no reconnect"
+        )
+        assert (await api("GET", "/api/rules/extra")).body["author"] == "file"
+
+        back = site.voltage("config", "rollback")
+        assert back.returncode == 0, back.stderr
+        assert not rule.exists()
+
+        async def as_before() -> bool:
+            return (await api("GET", "/api/channels/1001/points/T/1")).body["value"] < 500
+
+        await wait_until(as_before, "the old offset counts")
+        assert (await api("GET", "/api/rules/extra")).status == 404
+    assert [version["number"] for version in lines(site, "versions")] == [3, 2, 1]
+    assert lines(site, "plan") == []
+
+
+async def test_files_with_problems_are_refused_whole(own_site: Maker):
+    site = own_site("--without", "simulator")
+    edit(site.config / "channels" / "1001" / "telemetry.csv", "1,Active power,float32", "1,Active power,flota32")
+    (site.config / "rules" / "bad.yaml").write_text("rules:\n  - id: bad\n    nmae: Bad\n")
+    (site.config / "rules" / "good.yaml").write_text(
+        'rules:\n  - {id: good, name: Good, conditions: [{source: "comsrv:1001:T:1", operator: ">", value: 1}], '
+        "actions: [{type: publish, params: {topic: good}}]}\n"
+    )
+    done = site.voltage("config", "apply")
+    assert done.returncode != 0
+    async with aiohttp.ClientSession() as session:
+        api = Api(site, session, site.token())
+        assert (await api("GET", "/api/rules/good")).status == 404
+        answer = await api("POST", "/api/config/plan", {})
+    assert answer.status == 422
+    text = " ".join(f"{one['field']}: {one['message']}" for one in answer.body["errors"])
+    assert "telemetry.csv:2" in text
+    assert "bad.yaml" in text
+    assert "nmae" in text
+
+
+async def test_a_kill_while_files_are_applied_leaves_the_new_ones(own_site: Maker):
+    """Never a mixture: what the kill interrupted is finished by the next start."""
+    site = own_site()
+    for channel in (1001, 1002):
+        table = site.config / "channels" / str(channel) / "telemetry.csv"
+        first = table.read_text().splitlines()[1]
+        edit(
+            table, first, first.replace("Active power", "Power changed", 1) if "Active power" in first else f"{first} x"
+        )
+    names = ("comsrv", "gateway")
+    victims = [site.pid(name) for name in names]
+    command = (sys.executable, "-m", "services.cli", "config", "apply")
+    quiet = {"stdout": asyncio.subprocess.DEVNULL, "stderr": asyncio.subprocess.DEVNULL}
+    applying = await asyncio.create_subprocess_exec(*command, env=site.environ, cwd=site.folder, **quiet)
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+    await applying.wait()
+
+    async def settled() -> bool:
+        return site.voltage("config", "plan").stdout.strip() == "The files say what runs."
+
+    await wait_until(settled, "the new files run", 60)
