@@ -21,6 +21,7 @@ KNOWN: Final = 10
 MEAN: Final = 1 / 8
 DEVIATION: Final = 1 / 4
 PATIENCE: Final = 4.0
+OUTLIER_MS: Final = 10.0
 
 
 class Health(Enum):
@@ -67,7 +68,8 @@ class Unit:
         if self.answers == 1:
             self.mean_ms, self.deviation_ms = milliseconds, milliseconds / 2
             return True
-        off_ms = milliseconds - self.mean_ms
+        # One answer that took very long says little; several in a row raise the pace soon enough.
+        off_ms = min(milliseconds, 2 * self.pace_ms + OUTLIER_MS) - self.mean_ms
         self.mean_ms += MEAN * off_ms
         self.deviation_ms += DEVIATION * (abs(off_ms) - self.deviation_ms)
         return not self.answers & 7 or off_ms > self.deviation_ms

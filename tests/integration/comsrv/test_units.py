@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from libs.redis.functions import Functions
 from services.comsrv.channel import Channel
 from services.comsrv.runner import Runner
+from tests.integration.comsrv.device import Device
 from tests.integration.comsrv.site import NUMBER, Site
 from tests.support.wait import wait_until
 
@@ -121,3 +125,76 @@ async def test_half_of_the_units_dead_come_back_too(site: Site, running: Runner)
         site.device.set_registers(0, 100 + unit, unit=unit)
     for unit in dead:
         await site.becomes(f"T:{unit}", f"{100 + unit}.000000")
+
+
+async def test_channels_that_share_a_link_feel_no_dead_unit_of_each_other(site: Site):
+    """Units 1 to 8 are one channel's, 9 to 16 another's; one dead unit, one connection."""
+    for unit in range(1, UNITS + 1):
+        site.device.set_registers(0, unit, unit=unit)
+    whole = line(site.device.port)
+    first, second = whole.points.T[:8], whole.points.T[8:]
+    runners = [
+        await site.run(whole.model_copy(update={"id": number, "points": whole.points.model_copy(update={"T": points})}))
+        for number, points in ((1001, first), (1002, second))
+    ]
+    await site.becomes("T:8", "8.000000")
+    await polls(site, 12)
+    since = len(site.device.requests)
+    site.device.silent_units = {3}
+    await polls(site, 40)
+    assert site.device.connections == 1
+    neighbors = sorted(period for unit in range(9, UNITS + 1) for period in periods(site, unit, since))
+    assert neighbors[len(neighbors) // 2] == pytest.approx(200, abs=5)
+    assert neighbors[-1] < 400
+    assert [runner.state for runner in runners] == ["degraded", "running"]
+
+
+async def test_a_dead_unit_on_a_line_of_rtu_frames(functions: Functions, tmp_path: Path):
+    """No transaction ids there: what comes late is told apart, and the neighbors go on all the same."""
+    site = Site(functions, tmp_path)
+    site.device = Device(rtu=True)
+    await site.start()
+    try:
+        for unit in range(1, UNITS + 1):
+            site.device.set_registers(0, unit, unit=unit)
+        runner = await site.run(line(site.device.port, protocol="modbus_rtu_over_tcp"))
+        await site.becomes("T:16", "16.000000")
+        await polls(site, 12)
+        since = len(site.device.requests)
+        site.device.silent_units = {7}
+        await polls(site, 40)
+        await site.becomes("T:7", "bad:timeout")
+        neighbors = sorted(period for unit in range(1, UNITS + 1) if unit != 7 for period in periods(site, unit, since))
+        assert neighbors[len(neighbors) // 2] == pytest.approx(200, abs=5)
+        assert neighbors[-1] < 450
+        site.device.silent_units = set()
+        site.device.set_registers(0, 77, unit=7)
+        await site.becomes("T:7", "77.000000")
+        assert runner.state in {"running", "degraded"}
+    finally:
+        await site.stack.aclose()
+
+
+async def test_synchronized_channels_ask_at_the_same_instant(site: Site):
+    """What flows in and what flows out are read within milliseconds of one another, poll after poll."""
+    for unit in (1, 2):
+        site.device.set_registers(0, unit, unit=unit)
+    whole = line(site.device.port, polling={"interval_ms": 200, "synchronized": True})
+    for number, point in ((1001, whole.points.T[0]), (1002, whole.points.T[1])):
+        points = whole.points.model_copy(update={"T": (point,)})
+        parameters = whole.parameters | {"connection": str(number)}
+        await site.run(whole.model_copy(update={"id": number, "points": points, "parameters": parameters}))
+    await polls(site, 20)
+    ahead = time.time() - time.monotonic()
+    first, second = (
+        [
+            moment
+            for request, moment in zip(site.device.requests, site.device.moments, strict=True)
+            if request[0] == unit
+        ]
+        for unit in (1, 2)
+    )
+    apart = sorted(min(abs(one - other) for other in second) for one in first[2:-1])
+    assert apart[len(apart) // 2] < 0.02
+    off = sorted((moment + ahead) % 0.2 for moment in first[2:])
+    assert off[len(off) // 2] < 0.02
