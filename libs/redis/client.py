@@ -7,6 +7,7 @@ a client from here never retries. Reads retry in `libs.redis.functions`.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -21,18 +22,45 @@ from libs.errors import CODES, InternalError, InvalidError, UnavailableError, Vo
 Client = redis.asyncio.Redis
 
 TIMEOUT_S: Final = 5.0
+_RUN_ID: Final = re.compile(rb"run_id:(\w+)")
 CONNECTIONS: Final = 32
 
 
-def connect(url: str, *, blocking: bool = False, connections: int = CONNECTIONS) -> Client:
+class _Pool(redis.asyncio.BlockingConnectionPool):
+    """A pool that notices when the server behind it was started anew.
+
+    redis-py makes a connection that broke anew without a word. Whoever must know what a
+    crash of the server took would not learn of a quick one: so the first connection to
+    a new server process fails once, and `run_id` says which process it is.
+    """
+
+    run_id = ""
+
+    async def greet(self, connection: Any) -> None:
+        """Begin a connection as redis-py does, and look whom it is to."""
+        await connection.on_connect()
+        await connection.send_command("INFO", "server")
+        found = _RUN_ID.search(await connection.read_response())
+        known, self.run_id = self.run_id, found[1].decode() if found else ""
+        if known not in {"", self.run_id}:
+            raise redis.exceptions.ConnectionError("it was started anew")
+
+
+def run_id(client: Client) -> str:
+    """Return which process of a server a client was connected to last, where it notices restarts."""
+    return str(getattr(client.connection_pool, "run_id", ""))
+
+
+def connect(url: str, *, blocking: bool = False, connections: int = CONNECTIONS, restarts: bool = False) -> Client:
     """Return a client: bytes out, RESP3, no retry, a pool that waits instead of failing.
 
     Args:
         url: `redis://user:password@host:port`, or `unix:///path`.
         blocking: for calls that wait on the server (XREAD BLOCK, subscriptions); no read time-out.
         connections: size of the pool.
+        restarts: notice when the server was started anew; the call that meets it is UnavailableError.
     """
-    pool = redis.asyncio.BlockingConnectionPool.from_url(
+    pool = _Pool.from_url(
         url,
         max_connections=connections,
         timeout=TIMEOUT_S,
@@ -43,6 +71,8 @@ def connect(url: str, *, blocking: bool = False, connections: int = CONNECTIONS)
         retry=Retry(NoBackoff(), 0),
         retry_on_timeout=False,
     )
+    if restarts:
+        pool.connection_kwargs["redis_connect_func"] = pool.greet
     return redis.asyncio.Redis.from_pool(pool)
 
 

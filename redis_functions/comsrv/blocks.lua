@@ -216,15 +216,15 @@ function M.check_counters(counters)
   for name, value in pairs(counters) do
     if name == "polled" or name == "unchanged" or name == "late" then
       check_delta(value, "counters." .. name)
-    elseif name == "rejected" and type(value) == "table" then
+    elseif (name == "rejected" or name == "lost") and type(value) == "table" then
       for reason, delta in pairs(value) do
         if not args.valid_id(reason) then
-          invalid("counters.rejected has a reason that is no word")
+          invalid("counters." .. name .. " has a reason that is no word")
         end
-        check_delta(delta, "counters.rejected." .. reason)
+        check_delta(delta, "counters." .. name .. "." .. reason)
       end
     else
-      invalid("counters." .. tostring(name) .. " is unknown; there are polled, unchanged, rejected, late")
+      invalid("counters." .. tostring(name) .. " is unknown; there are polled, unchanged, rejected, late, lost")
     end
   end
 end

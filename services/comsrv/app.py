@@ -72,7 +72,7 @@ async def _resources(
 ) -> AsyncIterator[None]:
     """Hold the connections and the channels; the channels stop before their connections close."""
     settings = app[SETTINGS]
-    app[REDIS] = client.connect(settings.redis_url)
+    app[REDIS] = client.connect(settings.redis_url, restarts=True)
     blocking = client.connect(settings.redis_url, blocking=True, connections=2)
     identity = Identity(settings.data_dir / "comsrv")
     try:

@@ -16,6 +16,7 @@ class Counters:
     polled: int = 0
     unchanged: int = 0
     late: int = 0
+    lost: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
 
     def add(self, other: Counters) -> None:
@@ -23,6 +24,7 @@ class Counters:
         self.polled += other.polled
         self.unchanged += other.unchanged
         self.late += other.late
+        self.lost += other.lost
         for reason, number in other.rejected.items():
             self.reject(reason, number)
 
@@ -31,6 +33,7 @@ class Counters:
         self.polled -= other.polled
         self.unchanged -= other.unchanged
         self.late -= other.late
+        self.lost -= other.lost
         for reason, number in other.rejected.items():
             self.reject(reason, -number)
 
@@ -44,11 +47,12 @@ class Counters:
 
     def copy(self) -> Counters:
         """Return the deltas as they are now."""
-        return Counters(self.polled, self.unchanged, self.late, dict(self.rejected))
+        return Counters(self.polled, self.unchanged, self.late, self.lost, dict(self.rejected))
 
     def document(self) -> dict[str, Any]:
         """Return the deltas as the functions take them: only what is not zero."""
         found: dict[str, Any] = {name: getattr(self, name) for name in ("polled", "unchanged", "late")}
         return {name: value for name, value in found.items() if value} | (
-            {"rejected": dict(self.rejected)} if self.rejected else {}
+            ({"rejected": dict(self.rejected)} if self.rejected else {})
+            | ({"lost": {"redis_restart": self.lost}} if self.lost else {})
         )

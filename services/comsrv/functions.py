@@ -9,9 +9,10 @@ import msgpack
 import orjson
 
 from libs.points import PointKind
-from libs.redis.client import execute, translated
+from libs.redis.client import execute, run_id, translated
 from libs.redis.functions import Functions
 from libs.redis.keys import key
+from services.comsrv.reckoning import Survived
 
 
 class Claim(NamedTuple):
@@ -35,6 +36,11 @@ class ComsrvFunctions:
     def __init__(self, functions: Functions) -> None:
         """Keep the gate to Redis."""
         self.functions = functions
+
+    @property
+    def redis_run(self) -> str:
+        """Which process of Redis the last connection was to."""
+        return run_id(self.functions.client)
 
     async def upsert(self, document: dict[str, Any]) -> dict[str, Any]:
         """Store a channel's definition."""
@@ -158,6 +164,13 @@ class ComsrvFunctions:
         names = [key(name, ch=channel, type=kind) for name in ("values", "values_at", "values_quality")]
         values, changed, quality = await self._hashes(*names)
         return Image(values, {name: int(at) for name, at in changed.items()}, quality)
+
+    async def survived(self, channel: int) -> Survived:
+        """Return what Redis knows of a channel's lease and of the calls it took."""
+        names = [key(name, ch=channel) for name in ("status", "sequence", "seen")]
+        status, sequences, seen = await self._hashes(*names)
+        last = max(map(int, sequences.values()), default=0)
+        return Survived(int(status.get("epoch", 0)), last, {block: int(at_ms) for block, at_ms in seen.items()})
 
     async def ledger(self) -> tuple[dict[str, int], int]:
         """Return the counters of samples, and how many samples wait in the history queue at that instant."""

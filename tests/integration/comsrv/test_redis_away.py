@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from libs.errors import UnavailableError
 from libs.redis import client, library
 from libs.redis.functions import Functions
 from services.comsrv import ledger
@@ -26,13 +28,26 @@ async def durable(tmp_path: Path) -> AsyncIterator[RedisServer]:
 
 async def running(url: str, folder: Path) -> Site:
     """Return a site whose calls go through a client of its own."""
-    connection = client.connect(url)
+    connection = client.connect(url, restarts=True)
     if await library.version(connection) is None:
         await library.load(connection)
     site = Site(Functions(connection), folder)
     site.stack.push_async_callback(connection.aclose)
     await site.start()
     return site
+
+
+async def start_again(durable: RedisServer, site: Site) -> None:
+    """Start a killed server; the first call that meets it is told."""
+    durable.start()
+
+    async def back() -> bool:
+        try:
+            return bool(await site.functions.ledger())
+        except UnavailableError:
+            return False
+
+    await wait_until(back, "Redis is back")
 
 
 async def test_a_killed_redis_gets_the_whole_image_when_it_is_back(durable: RedisServer, tmp_path: Path):
@@ -49,10 +64,37 @@ async def test_a_killed_redis_gets_the_whole_image_when_it_is_back(durable: Redi
 
     await wait_until(polled_on, "polling goes on without Redis")
     site.device.set_registers(0, 77)
-    durable.start()
+    await start_again(durable, site)
     await site.becomes("T:1", "7.700000")
     await site.becomes("S:1", "1.000000")
     assert ledger.balance(*await site.functions.ledger())["balanced"]
+    await site.stack.aclose()
+
+
+async def test_what_a_power_cut_of_redis_takes_is_booked_as_lost(durable: RedisServer, tmp_path: Path):
+    """Redis comes back with its file as it was a while ago: polled and lost are all that was read."""
+    site = await running(durable.url, tmp_path)
+    runner = await site.run()
+    await site.becomes("T:1", "12.300000")
+    file = durable.folder / "appendonlydir"
+    shutil.copytree(file, tmp_path / "before")
+    for number in range(5):
+        site.device.set_registers(0, number)
+        await site.becomes("T:1", f"{number / 10:.6f}")
+    durable.kill()
+    shutil.rmtree(file)
+    shutil.copytree(tmp_path / "before", file)
+    await start_again(durable, site)
+    site.device.set_registers(0, 77)
+    await site.becomes("T:1", "7.700000")
+    assert runner.poller is not None
+    polls = runner.poller.statistics
+    await runner.stop()
+    found = ledger.balance(*await site.functions.ledger())
+    assert found["balanced"], found
+    assert found["lost"]["redis_restart"] >= 15
+    read = 3 * (polls.requests - polls.failures)
+    assert found["samples"]["polled"] + found["lost"]["redis_restart"] == read
     await site.stack.aclose()
 
 
@@ -105,7 +147,7 @@ async def test_readings_are_bounded_while_redis_is_away_and_the_dropped_are_coun
 
     await wait_until(dropped, "readings are dropped", 20)
     assert len(uplink._queue) <= 64
-    durable.start()
+    await start_again(durable, site)
     await site.becomes("T:1", "12.300000")
     await uplink.drained()
 
