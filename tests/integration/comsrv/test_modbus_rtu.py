@@ -14,7 +14,7 @@ from modbus_tk import defines, modbus_rtu
 
 from libs.points import PointKind
 from services.comsrv.channel import Channel
-from services.comsrv.contract import RefusedError
+from services.comsrv.contract import NotConnectedError, RefusedError
 from services.comsrv.plugins.modbus.rtu import ModbusRtu
 from tests.integration.comsrv.conformance import Conformance
 from tests.integration.comsrv.site import Site
@@ -133,6 +133,27 @@ async def test_units_of_one_line_and_their_exceptions(line: SerialLine, peer: Pe
         assert plugin.traffic.rejected == {}
     finally:
         await plugin.close()
+
+
+async def test_a_port_that_does_not_take_its_settings_says_which(line: SerialLine, peer: Peer):
+    """A pseudo-terminal has no parity."""
+    plugin = ModbusRtu()
+    await plugin.initialize(channel(line.left, {"T": [point(1, row(3, 0, "uint16"))]}, parity="even"), port_base=6000)
+    with pytest.raises(NotConnectedError, match="does not take 115200 baud, parity even, stop bits 1"):
+        await plugin.connect()
+    await plugin.close()
+
+
+async def test_a_port_is_not_shared_with_another_program(line: SerialLine, peer: Peer):
+    other = serial.Serial(line.left, 115200, exclusive=True)
+    plugin = ModbusRtu()
+    await plugin.initialize(channel(line.left, {"T": [point(1, row(3, 0, "uint16"))]}), port_base=6000)
+    with pytest.raises(NotConnectedError, match="lock"):
+        await plugin.connect()
+    other.close()
+    await plugin.connect()
+    assert (await plugin.read_batch(plugin.blocks[0])).values.tolist() == [0.0]
+    await plugin.close()
 
 
 async def test_a_channel_polls_and_commands_over_a_line_with_a_dead_unit(site: Site, line: SerialLine, peer: Peer):

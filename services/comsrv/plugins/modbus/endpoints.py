@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import termios
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
@@ -74,7 +75,7 @@ class SerialEndpoint(Endpoint):
         """Open the port. Raises OSError."""
         _ = timeout_s
         parameters = self._parameters
-        # SerialException is an OSError; ValueError says that the driver does not know a setting.
+        # SerialException is an OSError; the other two say that the driver does not take a setting.
         try:
             transport = SerialTransport(
                 asyncio.get_running_loop(),
@@ -86,8 +87,9 @@ class SerialEndpoint(Endpoint):
                 parameters.stop_bits,
                 0,
             )
-        except ValueError as error:
-            raise OSError(str(error)) from None
+        except (ValueError, termios.error) as error:
+            asked = f"{parameters.baud_rate} baud, parity {parameters.parity}, stop bits {parameters.stop_bits}"
+            raise OSError(f"the port does not take {asked}: {error.args[-1]}") from None
         transport.setup()
 
 
