@@ -7,6 +7,7 @@ aiohttp response. The order of checks is token, role, path, query, body.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -41,6 +42,21 @@ def _check_kind(text: str, what: str) -> None:
         raise InvalidError(f"{what} {text!r} must be T, S, C or A")
 
 
+# An alarm, or what alarms come from and can be marked by (redis_functions/alarmsrv/marks.lua).
+ALARM_PATTERN: Final = (
+    r"^([A-Za-z0-9_-]{1,64}|(alarm|group|equipment):[A-Za-z0-9_-]{1,64}"
+    r"|rule:[A-Za-z0-9_-]{1,64}#[1-9][0-9]*|comsrv:[1-9][0-9]*(:unit:[A-Za-z0-9_-]{1,64})?)$"
+)
+
+
+def _check_alarm(text: str, what: str) -> None:
+    if not re.fullmatch(ALARM_PATTERN, text):
+        raise InvalidError(
+            f"{what} {text!r} must be an alarm's id, or alarm:<definition>, group:<group>, equipment:<equipment>, "
+            "rule:<rule>#<n>, comsrv:<channel> or comsrv:<channel>:unit:<unit>"
+        )
+
+
 # A path's parameters mean the same on every route.
 PATH_CHECKS: Final[dict[str, Callable[[str, str], object]]] = {
     "id": check_id,
@@ -48,8 +64,9 @@ PATH_CHECKS: Final[dict[str, Callable[[str, str], object]]] = {
     "ch": check_number,
     "point": check_number,
     "type": _check_kind,
+    "alarm": _check_alarm,
 }
-PATH_PATTERNS: Final = {"ch": NUMBER_PATTERN, "point": NUMBER_PATTERN, "type": "^[TSCA]$"}
+PATH_PATTERNS: Final = {"ch": NUMBER_PATTERN, "point": NUMBER_PATTERN, "type": "^[TSCA]$", "alarm": ALARM_PATTERN}
 
 
 @dataclass(frozen=True)

@@ -318,11 +318,7 @@ function M.unshelve(ctx, name, at, user)
   if not row then
     return
   end
-  local alarm = records.open(ctx, name)
-  if not alarm then
-    local hand = string.match(name, "^hand:(.*)$")
-    alarm = hand and records.load(ctx.ns, hand)
-  end
+  local alarm = marks.alarm_of(ctx, name)
   if alarm then
     records.change(ctx, alarm, { shelved_by = false, shelved_until_ms = false, shelved_one_shot = false }, at)
     journal.append(ctx, at, alarm, row[5], user, nil, M.seen(ctx, alarm))

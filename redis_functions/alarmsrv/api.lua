@@ -20,6 +20,7 @@ return {
   { name = "alarm_define", run = definitions.define },
   { name = "alarm_definition_get", run = definitions.get, reads = true },
   { name = "alarm_definition_list", run = definitions.list, reads = true },
+  { name = "alarm_definition_warnings", run = definitions.warnings, reads = true },
   { name = "alarm_definition_delete", run = definitions.delete },
   { name = "alarm_shelve", run = shelving.shelve },
   { name = "alarm_unshelve", run = shelving.unshelve },

@@ -15,6 +15,7 @@ local watchers = require("core.watchers")
 local M = {}
 
 local MAX_DEFINITIONS = 20000
+local MAX_ASKED = 1000
 
 local function stored(ns, id)
   return redis.call("GET", keys.definition(ns, id)) or errors.fail("NOTFOUND", "alarm definition " .. id)
@@ -37,7 +38,9 @@ local function check_order(ctx, watcher)
     local its_rank = its and its.set == document.set and compile.RANK[its.detector]
     if its_rank and ((rank < its_rank and document.limit > its.limit) or (rank > its_rank and document.limit < its.limit)) then
       problems[#problems + 1] = string.format(
-        "limit %.14g of %s is %s the limit %.14g of %s in alarm definition %s", document.limit, document.detector,
+        "limit %.14g of %s is %s the limit %.14g of %s in alarm definition %s; "
+          .. "where both are meant, give one another set",
+        document.limit, document.detector,
         rank < its_rank and "above" or "below", its.limit, its.detector, other.name
       )
     end
@@ -77,15 +80,6 @@ local function warnings_of(ctx, watcher)
     look(string.gsub(watcher.also.leaves[i].path, "^conditions", "suppress_when") .. ".source", watcher.also.leaves[i].source)
   end
   return warnings
-end
-
-local function with_warnings(text, warnings)
-  if #warnings == 0 then
-    return text
-  end
-  return (string.gsub(text, "^%s*{", function()
-    return '{"warnings":' .. json.list(warnings) .. ","
-  end, 1))
 end
 
 -- ---------------------------------------------------------------- coming and going
@@ -146,8 +140,9 @@ end
 --          off_delay_ms?, latching?, ack_required?, priority?, message?, tags?, area?, equipment?, group?, set?,
 --          suppress_when?, suppresses?, realarm_ms?, max_shelve_ms?, guidance?, enabled?, ...}: docs/alarms.md
 -- ARGV[2]  now_ms (optional)
--- Returns  the definition, byte for byte as it came (its id is put in front where it is missing; so are `warnings`
---          where a point it names does not exist yet)
+-- A point that does not exist is no error: it counts once it appears (alarm_definition_warnings names it).
+--
+-- Returns  the definition, byte for byte as it came (its id is put in front where it is missing)
 -- Errors   INVALID  every problem, with its field; a limit out of order with another of the point and set
 --          LIMIT    20000 definitions are stored
 -- Writes   alarmsrv:definition:{id} and its state, alarmsrv:definitions, its alarm
@@ -171,7 +166,7 @@ function M.define(ns, id, argv)
   if carried and watcher.active and watcher.truth == nil then
     actions.mark_uncertain(ctx, watcher, true, ctx.now)
   end
-  return call.finish(ctx, with_warnings(text, warnings_of(ctx, watcher)))
+  return call.finish(ctx, text)
 end
 
 --- An alarm definition.
@@ -193,6 +188,30 @@ function M.list(ns, _, argv)
   return pages.sorted(keys.definitions(ns), args.document(argv[1], true), function(id)
     return redis.call("GET", keys.definition(ns, id))
   end)
+end
+
+--- Points that definitions name and that do not exist (yet).
+--
+-- ARGV[1]  {ids (at most 1000)}
+-- Returns  {id: [warning]}, of those that have any
+-- Errors   INVALID  ids is no list of ids
+-- Example  FCALL alarm_definition_warnings 0 '{"ids":["hot"]}'
+function M.warnings(ns, _, argv)
+  local ids = args.document(argv[1]).ids
+  if type(ids) ~= "table" or #ids > MAX_ASKED or (next(ids) ~= nil and #ids == 0) then
+    errors.fail("INVALID", "ids must be a list of at most " .. MAX_ASKED)
+  end
+  local ctx, found = { ns = ns, graph = graphs.open(ns) }, {}
+  for i = 1, #ids do
+    local id = args.id(ids[i], "ids[" .. (i - 1) .. "]")
+    local watcher = ctx.graph.watchers["alarm:" .. id]
+    local warnings = watcher and warnings_of(ctx, watcher) or {}
+    if #warnings > 0 then
+      found[#found + 1] = id
+      found[#found + 1] = json.list(warnings)
+    end
+  end
+  return json.object(found)
 end
 
 --- Delete an alarm definition; its alarm returns.

@@ -76,6 +76,16 @@ local function origin_name(alarm)
 end
 M.origin_name = origin_name
 
+--- The open alarm of an origin, or nil.
+function M.alarm_of(ctx, origin)
+  local hand = string.match(origin, "^hand:(.*)$")
+  if not hand then
+    return records.open(ctx, origin)
+  end
+  local alarm = records.load(ctx.ns, hand)
+  return alarm and alarm.status ~= "Resolved" and alarm or nil
+end
+
 -- The channel of an alarm's source, and the point there.
 local function point_of(graph, source)
   local owner, kind, id = string.match(source, "^(comsrv:%d+):(%u):(%d+)$")
@@ -201,7 +211,7 @@ end
 
 --- Carry out a refresh that waited.
 function M.refresh_origin(ctx, origin, kind, at, user, comment)
-  local alarm = records.open(ctx, origin)
+  local alarm = M.alarm_of(ctx, origin)
   if alarm then
     M.refresh(ctx, alarm, kind, at, user, comment)
   end
@@ -209,6 +219,9 @@ end
 
 -- The open origins that have a name, in order.
 local function origins_of(ctx, name)
+  if string.find(name, "^hand:") then
+    return { name }
+  end
   local found, seen = {}, {}
   local function add(origin)
     if ctx.graph.open[origin] and not seen[origin] then

@@ -34,6 +34,28 @@ class AlarmFunctions:
         """Return an alarm."""
         return await self._functions.read("get_alarm", alarm)
 
+    async def warned(self, definition: bytes) -> bytes:
+        """Return a definition with `warnings` where a point it names does not exist yet."""
+        document = orjson.loads(definition)
+        found = await self._warnings([document["id"]])
+        return orjson.dumps(document | {"warnings": found[document["id"]]}) if found else definition
+
+    async def definition_page(self, filters: dict[str, Any]) -> bytes:
+        """Return a page of definitions, with their warnings."""
+        text = await self.definitions.page(filters)
+        page = orjson.loads(text)
+        found = await self._warnings([item["id"] for item in page["items"]])
+        items = [item | {"warnings": found[item["id"]]} if item["id"] in found else item for item in page["items"]]
+        return orjson.dumps(page | {"items": items}) if found else text
+
+    async def _warnings(self, ids: list[str]) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = await self._functions.read_json("alarm_definition_warnings", None, {"ids": ids})
+        return found
+
+    async def marks(self) -> bytes:
+        """Return what is shelved, suppressed or out of service."""
+        return await self._functions.read("alarm_marks", None)
+
     async def stats(self) -> bytes:
         """Return counts by level and status."""
         return await self._functions.read("get_alarm_stats", None)

@@ -16,6 +16,7 @@ from services.alarmsrv.schemas import (
     Alarm,
     AlarmDefinition,
     AlarmQuery,
+    Marked,
     NewAlarm,
     Service,
     Shelving,
@@ -46,6 +47,12 @@ async def acknowledge_many(request: web.Request, body: Acknowledgements) -> Repl
     return Json(await request.app[ALARMS].acknowledge_many(body.ids, request[USER].name, body.comment))
 
 
+@ROUTES.get("/api/alarms/marks")
+async def list_marks(request: web.Request) -> Reply:
+    """List what is shelved, suppressed or out of service, whether an alarm of it is open or not."""
+    return Json(await request.app[ALARMS].marks())
+
+
 @ROUTES.get("/api/alarms/stats")
 async def alarm_stats(request: web.Request) -> Reply:
     """Count alarms by level and status."""
@@ -70,31 +77,31 @@ async def resolve_alarm(request: web.Request, body: Comment) -> Reply:
     return Json(await request.app[ALARMS].resolve(request.match_info["id"], request[USER].name, body.comment))
 
 
-@ROUTES.post("/api/alarms/{id}/shelve", role=Role.OPERATOR, body=Shelving, reply=Alarm)
+@ROUTES.post("/api/alarms/{alarm}/shelve", role=Role.OPERATOR, body=Shelving, reply=Marked)
 async def shelve_alarm(request: web.Request, body: Shelving) -> Reply:
     """Shelve an alarm: it stands, but asks for no attention until the time is over."""
     return Json(await _operate(request, "alarm_shelve", body))
 
 
-@ROUTES.post("/api/alarms/{id}/unshelve", role=Role.OPERATOR, body=Comment, reply=Alarm)
+@ROUTES.post("/api/alarms/{alarm}/unshelve", role=Role.OPERATOR, body=Comment, reply=Marked)
 async def unshelve_alarm(request: web.Request, body: Comment) -> Reply:
     """End the shelving of an alarm."""
     return Json(await _operate(request, "alarm_unshelve", body))
 
 
-@ROUTES.post("/api/alarms/{id}/suppress", role=Role.ENGINEER, body=Comment, reply=Alarm)
+@ROUTES.post("/api/alarms/{alarm}/suppress", role=Role.ENGINEER, body=Comment, reply=Marked)
 async def suppress_alarm(request: web.Request, body: Comment) -> Reply:
     """Suppress an alarm by design, as while its plant is started up."""
     return Json(await _operate(request, "alarm_suppress", body))
 
 
-@ROUTES.post("/api/alarms/{id}/unsuppress", role=Role.ENGINEER, body=Comment, reply=Alarm)
+@ROUTES.post("/api/alarms/{alarm}/unsuppress", role=Role.ENGINEER, body=Comment, reply=Marked)
 async def unsuppress_alarm(request: web.Request, body: Comment) -> Reply:
     """End the suppression of an alarm."""
     return Json(await _operate(request, "alarm_unsuppress", body))
 
 
-@ROUTES.post("/api/alarms/{id}/out-of-service", role=Role.ENGINEER, body=Service, reply=Alarm)
+@ROUTES.post("/api/alarms/{alarm}/out-of-service", role=Role.ENGINEER, body=Service, reply=Marked)
 async def take_out_of_service(request: web.Request, body: Service) -> Reply:
     """Take an alarm out of service for maintenance, or return it."""
     return Json(await _operate(request, "alarm_out_of_service", body))
@@ -103,25 +110,30 @@ async def take_out_of_service(request: web.Request, body: Service) -> Reply:
 @ROUTES.get("/api/alarm-definitions", query=PageQuery, reply=Page)
 async def list_definitions(request: web.Request, query: PageQuery) -> Reply:
     """List the alarm definitions by id."""
-    return Json(await request.app[ALARMS].definitions.page(query.arguments()))
+    return Json(await request.app[ALARMS].definition_page(query.arguments()))
 
 
 @ROUTES.post("/api/alarm-definitions", role=Role.ENGINEER, body=AlarmDefinition, reply=AlarmDefinition, status=201)
 async def create_definition(request: web.Request, body: AlarmDefinition) -> Reply:
     """Create an alarm definition; it is evaluated at once."""
-    return Json(await request.app[ALARMS].definitions.create(body, request[USER].name))
+    alarms = request.app[ALARMS]
+    return Json(await alarms.warned(await alarms.definitions.create(body, request[USER].name)))
 
 
 @ROUTES.get("/api/alarm-definitions/{id}", reply=AlarmDefinition)
 async def get_definition(request: web.Request) -> Reply:
     """Read an alarm definition."""
-    return Json(await request.app[ALARMS].definitions.get(request.match_info["id"]))
+    alarms = request.app[ALARMS]
+    return Json(await alarms.warned(await alarms.definitions.get(request.match_info["id"])))
 
 
 @ROUTES.put("/api/alarm-definitions/{id}", role=Role.ENGINEER, body=AlarmDefinition, reply=AlarmDefinition)
 async def change_definition(request: web.Request, body: AlarmDefinition) -> Reply:
     """Change an alarm definition; its alarm stands while the new one still applies."""
-    return Json(await request.app[ALARMS].definitions.change(request.match_info["id"], body, request[USER].name))
+    alarms = request.app[ALARMS]
+    return Json(
+        await alarms.warned(await alarms.definitions.change(request.match_info["id"], body, request[USER].name))
+    )
 
 
 @ROUTES.delete("/api/alarm-definitions/{id}", role=Role.ENGINEER)
@@ -133,4 +145,4 @@ async def delete_definition(request: web.Request) -> Reply:
 async def _operate(request: web.Request, function: str, body: Comment) -> bytes:
     """Call one of the functions that take {by, comment?, ...}."""
     document = body.model_dump(exclude_none=True)
-    return await request.app[ALARMS].operate(function, request.match_info["id"], request[USER].name, document)
+    return await request.app[ALARMS].operate(function, request.match_info["alarm"], request[USER].name, document)

@@ -24,6 +24,7 @@ __all__ = [
     "JournalQuery",
     "JournalVerified",
     "Level",
+    "Marked",
     "NewAlarm",
     "Service",
     "Shelving",
@@ -121,6 +122,16 @@ class Acknowledgements(Comment):
     """Several alarms to acknowledge at once."""
 
     ids: list[Id] = Field(min_length=1, max_length=500)
+
+
+class Marked(Model):
+    """The alarm; where none of the name is open, what holds of the name."""
+
+    model_config = ConfigDict(extra="allow")
+
+    shelved: dict[str, Any] | None
+    suppressed: dict[str, Any] | None
+    out_of_service: dict[str, Any] | None
 
 
 class Shelving(Comment):

@@ -13,7 +13,6 @@ from tests.support.site import Site, keyspace
 
 
 async def test_life_of_a_definition(functions: Functions) -> None:
-    await Site(functions).start()
     text = b'{ "source":"comsrv:1001:T:1","detector":"Hi","limit":80.0,"level":"Major","tags":[]}'
     stored = await functions.call("alarm_define", "hot", text)
     assert stored == b'{"id":"hot", ' + text[2:]

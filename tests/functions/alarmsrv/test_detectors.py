@@ -154,11 +154,14 @@ async def test_a_point_that_does_not_exist_counts_once_it_appears(functions: Fun
         "message": "{value} % at {point:comsrv:7:T:1}",
         "suppress_when": [{"source": "comsrv:8:S:1", "operator": "==", "value": 1}],
     }  # fmt: skip
-    reply = await functions.json("alarm_define", "low", definition)
-    assert [warning.split(" is no point")[0] for warning in reply["warnings"]] == [
+    await functions.call("alarm_define", "low", definition)
+    await functions.call("alarm_define", "hot", HOT)
+    asked = {"ids": ["low", "hot", "nobody"]}
+    reply = await functions.read_json("alarm_definition_warnings", None, asked)
+    assert [warning.split(" is no point")[0] for warning in reply.pop("low")] == [
         "source modsrv:bat:soc", "message: comsrv:7:T:1", "suppress_when[0].source comsrv:8:S:1",
     ]  # fmt: skip
-    assert "warnings" not in await functions.read_json("alarm_definition_get", "low")
+    assert reply == {}
     template = {"name": "Battery", "data_points": {"soc": {"base_id": 1, "unit": "%"}}}
     await functions.call("template_upsert", "battery", template)
     await functions.call(
@@ -167,6 +170,7 @@ async def test_a_point_that_does_not_exist_counts_once_it_appears(functions: Fun
     await site.put({1: 12.5})
     (alarm,) = await site.alarms()
     assert (alarm["source"], alarm["title"]) == ("modsrv:bat:soc", "12.5 % at ?")
+    assert len((await functions.read_json("alarm_definition_warnings", None, asked))["low"]) == 2
 
 
 MESSAGES = [

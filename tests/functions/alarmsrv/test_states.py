@@ -209,7 +209,16 @@ async def test_an_alarm_by_hand_resolves_by_hand(functions: Functions) -> None:
     site = await Site(functions).start()
     for before in ((), ("acknowledge",)):
         made = await functions.json("store_alarm", None, {"title": "door", "level": "Major"})
-        for step in (*before, "shelve", "suppress", "out", "resolve"):
+        for step in (*before, "shelve", "suppress", "out"):
+            await do(site, made["id"], step)
+        found = await functions.read_json("get_alarm", made["id"])
+        assert [found[field]["by"] for field in ("shelved", "suppressed", "out_of_service")] == ["anna"] * 3
+        await site.pass_ms(1000)
+        for step in ("unsuppress", "in"):
+            await do(site, made["id"], step)
+        found = await functions.read_json("get_alarm", made["id"])
+        assert [found[field] for field in ("shelved", "suppressed", "out_of_service")] == [None] * 3
+        for step in ("shelve", "suppress", "resolve"):
             await do(site, made["id"], step)
         assert (await functions.read_json("get_alarm", made["id"]))["status"] == "Resolved"
         await check_indexes(site)

@@ -139,3 +139,39 @@ async def test_retention_removes_resolved_alarms_only(functions: Functions, tmp_
     await Retention(AlarmFunctions(functions), Archive(tmp_path), RetentionSettings(days=1), None).clean()
     found = await functions.read_json("query_alarms", None, {})
     assert [item["id"] for item in found["items"]] == ["gate"]
+
+
+async def test_what_alarms_come_from_can_be_marked(service: Service) -> None:
+    """A definition is shelved before its alarm comes; a group is suppressed; all of it is listed."""
+    created = await service.ask("POST", "/api/alarm-definitions", {**DEFINITION, "group": "trip"})
+    assert created.status == 201
+    assert created.body["warnings"] == ["source comsrv:1001:T:1 is no point yet; it counts once it appears"]
+    shelved = await service.ask("POST", "/api/alarms/alarm:hot/shelve", {"duration_ms": 60_000, "comment": "repair"})
+    assert (shelved.status, shelved.body["shelved"]["by"]) == (200, "anna_admin")
+    suppressed = await service.ask("POST", "/api/alarms/group:trip/suppress")
+    assert (suppressed.status, suppressed.body["suppressed"]["by"]) == (200, "anna_admin")
+    marks = (await service.get("/api/alarms/marks")).body["items"]
+    assert [(mark["kind"], mark["name"]) for mark in marks] == [("shelved", "alarm:hot"), ("suppressed", "group:trip")]
+    for name, status in (("alarm:nobody", 404), ("nothing:x", 422), ("nobody", 404)):
+        assert (await service.ask("POST", f"/api/alarms/{name}/suppress")).status == status
+    # What was read may be sent back: its warnings say nothing.
+    again = await service.ask("PUT", "/api/alarm-definitions/hot", created.body)
+    assert (again.status, again.body["version"]) == (200, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"detector": "Magic"}, "detector"),
+        ({"message": "at {colour}"}, "message"),
+        ({"detector": "Lo", "limit": 90, "id": "low"}, "limit 90 of Lo is above the limit 80 of Hi"),
+        ({"suppresses": ["nobody"]}, "suppresses"),
+    ],
+)
+async def test_a_definition_that_can_not_be_names_its_path(
+    service: Service, change: dict[str, Any], field: str
+) -> None:
+    await service.ask("POST", "/api/alarm-definitions", DEFINITION)
+    refused = await service.ask("POST", "/api/alarm-definitions", {**DEFINITION, "id": "other", **change})
+    assert (refused.status, refused.body["code"]) == (422, "INVALID")
+    assert field in str(refused.body)
