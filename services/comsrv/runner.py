@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 # A standby asks for the lease this often.
 STANDBY_S: Final = 1.0
+# Redis keeps lists of allowed values up to so many.
+MAX_ALLOWED: Final = 100
 STOP_S: Final = 2.0
 CANCEL_AGAIN_S: Final = 0.1
 
@@ -55,6 +57,9 @@ def definition(channel: Channel) -> dict[str, Any]:
                 feedback = (point.mapping or {}).get("verify_address") is not None
                 verifiable = point.command.pulse_ms is None or feedback
                 row.setdefault("command", {}).update(point.command.for_redis(verifiable=verifiable))
+            if not kind.readable and point.value_map is not None and len(point.value_map) <= MAX_ALLOWED:
+                # An enumeration is checked when a command is submitted, like any list of allowed values.
+                row.setdefault("command", {}).setdefault("allowed", sorted(map(float, point.value_map)))
             points[kind.value].append(row)
     document["points"] = points
     return document

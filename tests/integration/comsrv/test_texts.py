@@ -73,3 +73,18 @@ async def test_a_text_and_what_values_mean_reach_the_api(api: Api, site: Site): 
     await site.becomes("T:8", "5.000000")
     _, found = await api.call("GET", f"{PATH}/T/7")
     assert found["quality"] == "good"
+
+
+async def test_a_command_outside_an_enumeration_is_refused_when_it_is_submitted(api: Api, site: Site):  # noqa: F811
+    """And one inside is written and read back."""
+    site.device.set_registers(40, 0)
+    mapping = {"slave_id": 1, "function_code": 6, "register_address": 40, "data_type": "uint16"}
+    mode = {"id": 1, "name": "mode", "data_type": "enum", "value_map": "0=Off; 5=Grid forming", "mapping": mapping}
+    status, answer = await api.call("PATCH", "/api/channels/1001", {"points": points() | {"C": [mode]}})
+    assert status == 200, answer
+    status, refused = await api.call("POST", "/api/channels/1001/commands", {"type": "C", "point": 1, "value": 3})
+    assert (status, refused["code"]) == (422, "INVALID")
+    command = {"type": "C", "point": 1, "value": 5}
+    _, done = await api.call("POST", "/api/channels/1001/commands?wait_ms=5000", command)
+    assert (done["state"], site.device.registers[1, 3, 40]) == ("verified", 5)
+    assert (await api.point(f"{PATH}/C/1", 5.0))["label"] == "Grid forming"
