@@ -19,7 +19,7 @@ from services.comsrv.functions import ComsrvFunctions
 from services.comsrv.line import Line
 from services.comsrv.options import FOR_REDIS
 from services.comsrv.outcomes import Outcomes
-from services.comsrv.plugins.registry import protocols
+from services.comsrv.plugins.registry import make, protocols
 from services.comsrv.poller import Poller
 from services.comsrv.pulses import Pulses
 from services.comsrv.quarantine import Quarantine
@@ -237,7 +237,7 @@ class Runner:
     async def _hold(self) -> None:
         """Claim the channel and run it until stopped. Raises LeaseLostError when another takes it."""
         channel = self.channel
-        plugin = protocols()[channel.protocol]()
+        plugin = make(channel.protocol)
         plugin.reconnect_max_ms = self._settings.reconnect_max_ms
         await plugin.initialize(channel, port_base=self._settings.port_base)
         uplink = Uplink(

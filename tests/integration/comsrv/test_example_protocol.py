@@ -13,6 +13,7 @@ import pytest
 
 from services.comsrv.channel import Channel
 from services.comsrv.contract import MalformedError, NoAnswerError, NotConnectedError, RefusedError
+from services.comsrv.plugins import registry
 from services.comsrv.plugins.registry import protocols
 from tests.integration.comsrv.conformance import Conformance
 from tests.support.example import EXAMPLE, install
@@ -21,9 +22,9 @@ from tests.support.example import EXAMPLE, install
 @pytest.fixture(autouse=True)
 def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(install(tmp_path / "site-packages")))
-    protocols.cache_clear()
+    registry.forget()
     yield
-    protocols.cache_clear()
+    registry.forget()
     sys.modules.pop("voltage_textline", None)
 
 
