@@ -306,8 +306,9 @@ def judge(
 @click.option("--faults", default=10_000, show_default=True, help="How many.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--server", "kind", type=click.Choice(["valkey", "redis"]), default="valkey", help="Which server.")
+@click.option("--rtu", is_flag=True, help="RTU frames over TCP, without the faults that RTU can't tell.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Keep logs and tables in this folder.")
-def main(faults: int, seed: int, kind: str, keep: Path | None) -> None:
+def main(faults: int, seed: int, kind: str, *, rtu: bool, keep: Path | None) -> None:
     """Run it and say what was kept."""
     with folder("voltage-chaos-comsrv-") as temporary:
         place = keep or temporary
@@ -315,8 +316,8 @@ def main(faults: int, seed: int, kind: str, keep: Path | None) -> None:
         with redis_server(kind, temporary) as (redis, connection):
             load_functions(connection)
             comsrv = Comsrv(place, redis.url, [])
-            comsrv.configure(write_site(place, free_ports(LINKS)))
-            write_faults(place / "faults.yaml", faults, BASELINE_S + 15, seed)
+            comsrv.configure(write_site(place, free_ports(LINKS), "modbus_rtu_over_tcp" if rtu else "modbus_tcp"))
+            write_faults(place / "faults.yaml", faults, BASELINE_S + 15, seed, rtu=rtu)
             listener = Listener(redis.url, place / "updates.jsonl")
             listener.start()
             with Simulator(place, comsrv) as simulator:
@@ -331,7 +332,7 @@ def main(faults: int, seed: int, kind: str, keep: Path | None) -> None:
     report.table("chaos of the field", ["what", "figure", "value", "unit"], lines)
     for each in judged:
         print(f"{'kept  ' if each.kept else 'BROKEN'} {each.promise}: {each.figure}")
-    print(report.write("chaos-comsrv", rows, seed=seed, server=kind))
+    print(report.write("chaos-comsrv-rtu" if rtu else "chaos-comsrv", rows, seed=seed, server=kind))
     sys.exit(0 if all(each.kept for each in judged) else 1)
 
 

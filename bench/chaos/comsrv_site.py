@@ -8,6 +8,8 @@ from typing import Any, Final
 import orjson
 
 from bench.comsrv_process import write_table
+from services.simulator.twins.faults import Kind
+from services.simulator.twins.settings import RANDOM_KINDS
 
 INTERVAL_MS: Final = 1000
 TIMEOUT_MS: Final = 500
@@ -19,6 +21,8 @@ CLEAN: Final = range(2001, 2009)
 LINKS: Final = len(SINGLE) + len(GATEWAYS) + len(CLEAN)
 # Points of a unit have ids from unit * 100 on.
 STRIDE: Final = 100
+# RTU has no transaction numbers: an answer to somebody else of the same form is no fault that can be seen.
+UNSEEN_ON_RTU: Final = frozenset((Kind.WRONG_TRANSACTION, Kind.STALE))
 # (wire type, byte order, scale) of a unit's telemetry, one after the other.
 LAYOUT: Final = (
     *(("float32", "ABCD", 1),) * 6, *(("float32", "CDAB", 1),) * 4, *(("uint16", "AB", 0.1),) * 4,
@@ -36,7 +40,7 @@ def telemetry_ids(unit: int) -> set[str]:
     return {str(unit * STRIDE + number) for number in range(1, len(LAYOUT) + 1)}
 
 
-def write_site(place: Path, first_port: int) -> list[dict[str, Any]]:
+def write_site(place: Path, first_port: int, protocol: str = "modbus_tcp") -> list[dict[str, Any]]:
     """Write the point tables and return the channels."""
     channels = []
     for number, channel in enumerate([*SINGLE, *GATEWAYS, *CLEAN]):
@@ -44,7 +48,7 @@ def write_site(place: Path, first_port: int) -> list[dict[str, Any]]:
         _write_tables(place / "config" / "channels" / str(channel), units)
         channels.append(
             {
-                "id": channel, "name": f"device {channel}", "protocol": "modbus_tcp",
+                "id": channel, "name": f"device {channel}", "protocol": protocol,
                 "parameters": {"host": "127.0.0.1", "port": first_port + number, "timeout_ms": TIMEOUT_MS},
                 "polling": {"interval_ms": INTERVAL_MS},
             }
@@ -75,15 +79,17 @@ def _write_tables(folder: Path, units: range) -> None:
         write_table(folder / "mapping" / f"{name}_mapping.csv", MAPPING_HEADS, mapping)
 
 
-def write_faults(path: Path, faults: int, after_s: float, seed: int) -> None:
+def write_faults(path: Path, faults: int, after_s: float, seed: int, *, rtu: bool = False) -> None:
     """Write the file of the simulator: values that tell when and where, faults on all but the clean links."""
+    left_out = UNSEEN_ON_RTU if rtu else frozenset()
+    kinds = {str(kind): 1.0 for kind in RANDOM_KINDS if kind not in left_out}
     plan = {
         "seed": seed,
         "step_ms": STEP_MS,
         "values": [{"generator": "pattern"}],
         "random": {
             "device": "1*", "after_s": after_s, "limit": faults, "every_s": [0.8, 2.5], "for_s": [0.2, 3.0],
-            "count": [1, 3], "ms": [50, 1500],
+            "count": [1, 3], "ms": [50, 1500], "kinds": kinds,
         },
     }  # fmt: skip
     path.write_bytes(orjson.dumps(plan))
