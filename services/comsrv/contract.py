@@ -19,12 +19,30 @@ from typing import Any, ClassVar, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.errors import InvalidError, LimitError, StateError, VoltageError
+from libs.errors import InvalidError, LimitError, StateError
 from libs.points import PointKind
 from libs.validation import Model
 from services.comsrv.channel import Channel, Point, Polling
+from services.comsrv.faults import (
+    DeviceError,
+    MalformedError,
+    NoAnswerError,
+    NotConnectedError,
+    RefusedError,
+    UnreachableError,
+)
 from services.comsrv.line import Line
 from services.comsrv.traffic import Traffic
+
+# A plugin finds everything it needs here, the errors it raises too.
+__all__ = [
+    "DeviceError",
+    "MalformedError",
+    "NoAnswerError",
+    "NotConnectedError",
+    "RefusedError",
+    "UnreachableError",
+]
 
 Values = NDArray[np.float64]
 Codes = NDArray[np.uint8]
@@ -193,64 +211,6 @@ class Capabilities(NamedTuple):
     writes: bool = True
     subscribes: bool = False
     settable: bool = False
-
-
-class DeviceError(VoltageError):
-    """A device did not do what was asked. `quality` is what its points become.
-
-    `sent` says that the request's bytes may have left, so nobody knows what the device did.
-    """
-
-    quality: str = "bad:device"
-    sent: bool = True
-
-
-class NotConnectedError(DeviceError):
-    """No connection: refused, unreachable or lost."""
-
-    quality = "bad:not_connected"
-
-    def __init__(self, message: str, *, sent: bool = False, retry_after_ms: int | None = None) -> None:
-        """Keep whether the connection was lost with a request under way.
-
-        `retry_after_ms` is how long to wait before `connect` is worth another try, from
-        a plugin that counts failures itself because several channels share its link.
-        """
-        super().__init__(message)
-        self.sent = sent
-        self.retry_after_ms = retry_after_ms
-
-
-class NoAnswerError(DeviceError):
-    """The device did not answer in time; the connection may be well."""
-
-    quality = "bad:timeout"
-
-
-class UnreachableError(NoAnswerError):
-    """A gateway answered that the unit does not: its exceptions 10 and 11."""
-
-    def __init__(self, exception_code: int, message: str) -> None:
-        """Keep the code; it is part of the quality."""
-        super().__init__(message)
-        self.exception_code = exception_code
-        self.quality = f"bad:exception_{exception_code}"
-
-
-class MalformedError(DeviceError):
-    """The device answered something that is no answer to the request."""
-
-    quality = "bad:malformed"
-
-
-class RefusedError(DeviceError):
-    """The device answered with an exception code: an answer, not a disconnect."""
-
-    def __init__(self, exception_code: int, message: str) -> None:
-        """Keep the code; it is part of the quality."""
-        super().__init__(message)
-        self.exception_code = exception_code
-        self.quality = f"bad:exception_{exception_code}"
 
 
 # What a plugin that subscribes calls with what a device pushed.
