@@ -7,6 +7,8 @@ the request is told apart and counted.
 
 from __future__ import annotations
 
+from typing import Final
+
 from pymodbus.pdu import ModbusPDU
 from pymodbus.pdu.bit_message import WriteMultipleCoilsRequest, WriteSingleCoilRequest
 from pymodbus.pdu.register_message import (
@@ -21,6 +23,9 @@ from services.comsrv.plugins.modbus import frames
 from services.comsrv.plugins.modbus.links import link_of, place_of
 from services.comsrv.plugins.modbus.parameters import TcpParameters, Timing
 from services.comsrv.traffic import Traffic
+
+# A unit of a serial line is waited for at least so long.
+LEAST_RTU_S: Final = 0.2
 
 
 class Client:
@@ -63,19 +68,23 @@ class Client:
         """Leave the link; its last channel closes the connection."""
         await self._link.leave(self)
 
-    async def read(
-        self, unit: int, code: int, address: int, count: int, byte_count: int = 0, timeout_ms: int | None = None
-    ) -> bytes:
+    async def read(self, unit: int, code: int, address: int, count: int, timeout_ms: int | None = None) -> bytes:
         """Return the data bytes of a read answer; with `timeout_ms` wait so long, once.
+
+        On a line of RTU frames the wait has a least: a unit that is given up early may begin
+        to answer into its neighbor's request.
 
         Raises:
             DeviceError: no connection, no answer, an exception code, or an answer that can't be taken.
         """
-        _ = byte_count
+        timeout_s = self._timeout_s
+        if timeout_ms is not None:
+            least_s = LEAST_RTU_S if self._place.settings.rtu else 0.0
+            timeout_s = min(timeout_s, max(timeout_ms / 1000, least_s))
         pdu = await self._link.transact(
             unit,
             frames.read(code, address, count),
-            self._timeout_s if timeout_ms is None else timeout_ms / 1000,
+            timeout_s,
             retries=self._retries if timeout_ms is None else 0,
             any_unit=self._any_unit,
         )

@@ -112,9 +112,7 @@ class ModbusTcp(ComBase):
     async def _read(self, block: Block, timeout_ms: int | None) -> Reading:
         request: planner.Request = block.plan
         decoder = request.decoder
-        data = await self._client.read(
-            request.unit, request.code, request.address, request.count, decoder.byte_count, timeout_ms
-        )
+        data = await self._client.read(request.unit, request.code, request.address, request.count, timeout_ms)
         at_ms = now_ms()
         values, quality = decoder.decode(data)
         return Reading(at_ms, values, quality, decoder.texts)

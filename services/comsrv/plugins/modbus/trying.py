@@ -18,7 +18,7 @@ SINGLE: Final = (5, 6)
 class Reads(Protocol):
     """What a look needs of a connection."""
 
-    async def read(self, unit: int, code: int, address: int, count: int, byte_count: int) -> bytes:
+    async def read(self, unit: int, code: int, address: int, count: int) -> bytes:
         """Return the data bytes of a read answer."""
         ...
 
@@ -27,8 +27,7 @@ async def try_wire(client: Reads, wire: Wire) -> Trial:
     """Read what a point stands for now; of one that is written, what the device holds."""
     place = wire if wire.kind.readable else wire._replace(address=wire.verify_address)
     count = place.end - place.start
-    byte_count = (count + 7) // 8 if place.is_bit else 2 * count
-    data = await client.read(place.unit, place.read_code, place.start, count, byte_count)
+    data = await client.read(place.unit, place.read_code, place.start, count)
     at_ms = now_ms()
     decoder = Decoder([place], place.start, count)
     values, codes = decoder.decode(data)
@@ -58,8 +57,7 @@ async def read_numbers(client: Reads, unit: int, code: int, address: int, count:
     most = 2000 if code in BIT_CODES else 125
     if not 1 <= count <= most:
         raise InvalidError(f"function code {code} reads 1 to {most} at once, not {count}")
-    byte_count = (count + 7) // 8 if code in BIT_CODES else 2 * count
-    return numbers(code, await client.read(unit, code, address, count, byte_count), count)
+    return numbers(code, await client.read(unit, code, address, count), count)
 
 
 async def write_numbers(client: Registers, unit: int, code: int, address: int, values: list[int]) -> None:

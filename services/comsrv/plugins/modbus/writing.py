@@ -22,7 +22,7 @@ from services.comsrv.plugins.modbus.wiretypes import WIDTHS
 class Registers(Protocol):
     """What a write needs of a connection; each raises a DeviceError."""
 
-    async def read(self, unit: int, code: int, address: int, count: int, byte_count: int) -> bytes:
+    async def read(self, unit: int, code: int, address: int, count: int) -> bytes:
         """Return the data bytes of a read answer."""
         ...
 
@@ -90,7 +90,7 @@ async def write(registers: Registers, planned: Planned) -> None:
         keep = ~int.from_bytes(changed, "big") & 0xFFFF
         await registers.mask_write(wire.unit, wire.address, keep, int.from_bytes(data, "big"))
     else:
-        held = await registers.read(wire.unit, wire.read_code, wire.address, wire.width, 2 * wire.width)
+        held = await registers.read(wire.unit, wire.read_code, wire.address, wire.width)
         merged = bytes(old & ~bit | new for old, bit, new in zip(held, changed, data, strict=True))
         await registers.write_registers(wire.unit, wire.code, wire.address, merged)
 
@@ -98,8 +98,7 @@ async def write(registers: Registers, planned: Planned) -> None:
 async def read_back(registers: Registers, planned: Planned) -> ReadBack:
     """Read the written address, or the one declared for it, and compare the bits that were written."""
     wire = planned.wire
-    byte_count = 1 if wire.is_bit else 2 * wire.width
-    found = await registers.read(wire.unit, wire.read_code, wire.verify_address, wire.width, byte_count)
+    found = await registers.read(wire.unit, wire.read_code, wire.verify_address, wire.width)
     data = planned.data or b""
     if wire.is_bit:
         found = bytes((0, found[0] & ((1 << wire.width) - 1)))
@@ -114,7 +113,7 @@ async def _factor(registers: Registers, wire: Wire) -> float:
     scale = wire.scale
     assert scale is not None  # noqa: S101 - asked for scaled points alone
     count = WIDTHS[scale.type]
-    factor = factor_of(scale, await registers.read(wire.unit, wire.read_code, scale.address, count, 2 * count))
+    factor = factor_of(scale, await registers.read(wire.unit, wire.read_code, scale.address, count))
     if factor is None:
         raise InvalidError(f"the device has no scale for it now: register {scale.address} holds none")
     return factor
