@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from services.commands import alarm_quality
-from services.commands.api import pages, request, show
+from services.commands.api import download, pages, request, show
 from services.commands.read import as_json, limited, timed, when
 
 COLUMNS = {
@@ -52,6 +52,7 @@ for _command in (alarm_quality.quality, alarm_quality.recommend, alarm_quality.a
 @click.option("--user", help="Only what this person did.")
 @click.option("--start", help="RFC 3339, Unix milliseconds, now, or -5m.")
 @click.option("--end")
+@click.option("--csv", "as_csv", is_flag=True, help="All of it as CSV, oldest first, for a spreadsheet.")
 @limited
 @as_json
 def journal(
@@ -62,6 +63,7 @@ def journal(
     user: str | None,
     start: str | None,
     end: str | None,
+    as_csv: bool,
     limit: int,
     as_json: bool,
 ) -> None:
@@ -69,6 +71,10 @@ def journal(
     filters = {
         "alarm": alarm, "event": event, "level": level, "source": source, "user": user, "start": start, "end": end,
     }  # fmt: skip
+    if as_csv:
+        for piece in download("/api/alarms/journal/export", filters):
+            click.echo(piece, nl=False)
+        return
     items = pages("/api/alarms/journal", filters, limit)
     if not as_json:
         items = timed(items, when, "at_ms")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http.client import HTTPResponse
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -38,6 +40,14 @@ def request(
         UnavailableError: nothing answers.
         VoltageError: what the gateway answered, as our error.
     """
+    with _open(path, query, body, role, method) as reply:
+        return json.load(reply)
+
+
+@contextmanager
+def _open(
+    path: str, query: Mapping[str, object] | None, body: object, role: str, method: str | None
+) -> Iterator[HTTPResponse]:
     site = load_site()
     url = site.settings.service_url("gateway") + path
     given = {name: value for name, value in (query or {}).items() if value is not None}
@@ -49,12 +59,19 @@ def request(
     asked.add_header("Content-Type", "application/json")
     try:
         with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as reply:  # noqa: S310 - http only
-            return json.load(reply)
+            yield reply
     except urllib.error.HTTPError as error:
         raise _refused(error, site) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise UnavailableError(f"the gateway at {url} does not answer ({reason}); start it: voltage up") from None
+
+
+def download(path: str, query: Mapping[str, object]) -> Iterator[bytes]:
+    """Read an answer that is no JSON, piece by piece; errors as in `request`."""
+    with _open(path, query, None, "viewer", None) as reply:
+        while piece := reply.read(65536):
+            yield piece
 
 
 def _refused(error: urllib.error.HTTPError, site: Site) -> Exception:

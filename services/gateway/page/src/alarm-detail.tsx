@@ -134,7 +134,7 @@ function History({ alarm }: { alarm: Alarm }) {
   const problem = useSignal("");
   useEffect(() => {
     let gone = false;
-    api<Page<Entry>>("GET", `/api/alarms/journal?limit=20&alarm=${encodeURIComponent(alarm.id)}`)
+    read(alarm.id)
       .then((found) => {
         if (gone) return;
         page.value = found;
@@ -152,7 +152,7 @@ function History({ alarm }: { alarm: Alarm }) {
   const now = store.now.peek();
   return (
     <table class="history">
-      <caption>Journal{page.value.cursor ? ", the newest 20 entries" : ""}</caption>
+      <caption>Journal{page.value.cursor ? ", the newest entries" : ""}</caption>
       <tbody>
         {page.value.items.map((one) => (
           <tr key={one.id}>
@@ -165,6 +165,24 @@ function History({ alarm }: { alarm: Alarm }) {
       </tbody>
     </table>
   );
+}
+
+const SHOWN = 20;
+const READS = 10;
+
+/** The newest entries of an alarm. Behind a storm of others the server looks a part at a time. */
+async function read(alarm: string): Promise<Page<Entry>> {
+  const items: Entry[] = [];
+  let cursor = "";
+  for (let turn = 0; turn < READS; turn++) {
+    const after = cursor && `&cursor=${encodeURIComponent(cursor)}`;
+    const path = `/api/alarms/journal?limit=${SHOWN - items.length}&alarm=${encodeURIComponent(alarm)}${after}`;
+    const page = await api<Page<Entry>>("GET", path);
+    items.push(...page.items);
+    cursor = page.cursor ?? "";
+    if (!cursor || items.length === SHOWN) break;
+  }
+  return { items, cursor };
 }
 
 function valueOf(entry: Entry): string {
