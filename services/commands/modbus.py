@@ -19,7 +19,7 @@ from libs.services import PORT_BASE
 from services.commands.api import PIPED_WIDTH
 from services.commands.modbus_access import Access, access
 from services.comsrv.channel import Point
-from services.comsrv.contract import DeviceError
+from services.comsrv.contract import DeviceError, RefusedError
 from services.comsrv.plugins.modbus import scanning
 from services.comsrv.plugins.modbus.encoding import encode
 from services.comsrv.plugins.modbus.guessing import Guess, guesses, layout
@@ -141,7 +141,10 @@ async def _read(reached: Access, unit: int, code: int, address: int, count: int)
     values: list[int] = []
     while len(values) < count:
         part = min(most, count - len(values))
-        values += await reached.read(unit, code, address + len(values), part)
+        try:
+            values += await reached.read(unit, code, address + len(values), part)
+        except RefusedError as error:
+            raise InvalidError(f"{error}; voltage modbus scan finds what can be read") from None
     return values
 
 
