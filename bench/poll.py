@@ -43,6 +43,7 @@ POINTS: Final = 1000
 FIRST_CHANNEL: Final = 1001
 FASTEST_MS: Final = 10
 WARM_UP_S: Final = 2.0
+C_POLLER_S: Final = 1.5
 # What the issue asks for.
 REACH_POINTS_S: Final = 300_000
 REACH_RATIO: Final = 0.6
@@ -152,6 +153,7 @@ def fresh(connection: Connection) -> None:
 
 def measure(devices: Devices, case: Case, redis: RedisServer, connection: Connection, seconds: float) -> Measured:
     """Run the real comsrv for a while; then stop it and reconcile what it counted with what was sent."""
+    fresh(connection)
     with folder("voltage-bench-poll-") as place:
         channels = site(place, case, devices.first_port)
         before_all = devices.sent()
@@ -189,7 +191,8 @@ def measure(devices: Devices, case: Case, redis: RedisServer, connection: Connec
 def limit(
     program: Path, devices: Devices, case: Case, redis: RedisServer, connection: Connection, seconds: float
 ) -> float:
-    """Return the points a second of the C poller."""
+    """Return the points a second of the C poller, into an empty Redis."""
+    fresh(connection)
     epochs = []
     for number in range(case.devices):
         claim = connection.call(
@@ -212,6 +215,8 @@ def rows_of(case: Case, got: Measured, best: float | None) -> list[Row]:
         Row(name, "stored", got.stored_s, "points/s"),
         Row(name, "dropped", got.dropped_s, "points/s"),
         Row(name, "requests", got.requests_s, "requests/s"),
+        Row(name, "points a CPU second of comsrv", got.points_s / max(got.comsrv.cpu_s, 0.01), "points"),
+        Row(name, "points a CPU second of Redis", got.points_s / max(got.redis.cpu_s, 0.01), "points"),
         Row(name, "comsrv cpu", got.comsrv.cpu_s, "cores"),
         Row(name, "comsrv memory", got.comsrv.rss_mb, "MB"),
         Row(name, "comsrv memory, peak", got.comsrv.peak_mb, "MB"),
@@ -228,15 +233,16 @@ def line_of(case: Case, got: Measured, best: float | None) -> list[str]:
     """Return a line of the table."""
     of_limit = (f"{best:,.0f}", f"{got.points_s / best:.2f}") if best else ("", "")
     return [
-        str(case), f"{got.points_s:,.0f}", f"{got.stored_s:,.0f}", f"{got.dropped_s:,.0f}", *of_limit,
-        f"{got.comsrv.cpu_s:.2f}", f"{got.comsrv.rss_mb:.0f}", f"{got.redis.cpu_s:.2f}",
+        str(case), f"{got.points_s:,.0f}", f"{got.dropped_s:,.0f}", *of_limit,
+        f"{got.comsrv.cpu_s:.2f}", f"{got.points_s / max(got.comsrv.cpu_s, 0.01):,.0f}", f"{got.comsrv.rss_mb:.0f}",
+        f"{got.redis.cpu_s:.2f}", f"{got.points_s / max(got.redis.cpu_s, 0.01):,.0f}",
         f"{got.redis_bytes / 2**20:.0f}", f"{got.device_cores:.2f}", f"{got.sent.bytes:,}", f"{got.unaccounted:,}",
     ]  # fmt: skip
 
 
 HEADS: Final = [
-    "case", "points/s", "stored/s", "dropped/s", "C poller", "of it", "comsrv CPU", "MB", "Redis CPU", "MB",
-    "device CPU", "bytes sent", "not in ledger",
+    "case", "points/s", "dropped/s", "C poller", "of it", "comsrv CPU", "points/CPU s", "MB", "Redis CPU",
+    "points/CPU s", "MB", "device CPU", "bytes sent", "not in ledger",
 ]  # fmt: skip
 
 
@@ -293,12 +299,12 @@ def main(
         with redis_server(kind, place) as (redis, connection):
             for case in cases:
                 with running(device, case) as devices:
-                    best = None
-                    if case.interval_ms == FASTEST_MS and c_poller:
-                        fresh(connection)
-                        best = limit(poller, devices, case, redis, connection, min(seconds, 3.0))
-                    fresh(connection)
+                    beside = c_poller and case.interval_ms == FASTEST_MS
+                    limits = [limit(poller, devices, case, redis, connection, C_POLLER_S)] if beside else []
                     got = measure(devices, case, redis, connection, seconds)
+                    # Before and after: a shared machine gives more at one time than at another.
+                    limits += [limit(poller, devices, case, redis, connection, C_POLLER_S)] if beside else []
+                best = sum(limits) / len(limits) if limits else None
                 found[case] = (got, best)
                 rows += rows_of(case, got, best)
                 lines.append(line_of(case, got, best))
