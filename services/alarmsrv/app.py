@@ -10,6 +10,7 @@ from aiohttp import web
 from libs.config.desired import Entry, read_desired
 from libs.errors import ConfigurationError, Problem, UnavailableError
 from libs.http import BACKGROUND
+from libs.http.metrics import METRICS
 from libs.redis import client
 from libs.startup import Startup, functions_of
 from services.alarmsrv.functions import AlarmFunctions
@@ -17,6 +18,7 @@ from services.alarmsrv.handlers import ALARMS, ROUTES
 from services.alarmsrv.journal.archive import Archive
 from services.alarmsrv.journal.handlers import JOURNAL
 from services.alarmsrv.journal.journal import Archiver, Journal
+from services.alarmsrv.metrics import AlarmMetrics
 from services.alarmsrv.notify.dispatcher import Dispatcher
 from services.alarmsrv.notify.handlers import DISPATCHER, FUNCTIONS, problems_of
 from services.alarmsrv.notify.outbox import Outbox
@@ -99,5 +101,6 @@ def create_app(settings: AlarmsrvSettings) -> web.Application:
     app = startup.app(settings, NAME, ROUTES)
     app[ALARMS], app[JOURNAL] = alarms, journal
     app[FUNCTIONS], app[DISPATCHER], app[QUALITY] = alarms, dispatcher, quality
+    app[METRICS].registry.register(AlarmMetrics(dispatcher, journal.archive))
     app.cleanup_ctx.append(resources)
     return app

@@ -47,6 +47,11 @@ class Archive:
             self._looked = True
         return self._last
 
+    @property
+    def known_number(self) -> int:
+        """The number of the newest entry that was read or written; 0 before that."""
+        return self._last.number if self._last else 0
+
     def append(self, entries: list[Entry]) -> None:
         """Write entries that follow the last one; they are on disk when it returns."""
         last = self.last()

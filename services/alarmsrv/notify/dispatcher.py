@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -59,6 +60,8 @@ class Dispatcher:
         self.senders = senders
         self.settings = settings
         self.problem: str | None = None
+        # Messages by way and outcome: sent, failed (an attempt), given_up.
+        self.counted: Counter[tuple[str, str]] = Counter()
         # Set while everything that is in the outbox was read: only then is it known how long nothing came.
         self.caught_up = asyncio.Event()
         self._settling = asyncio.Lock()
@@ -253,8 +256,10 @@ class Mailbox:
             try:
                 await self._dispatcher.send(message)
             except NeverError as error:
+                self._count("failed")
                 return self._give_up(message, str(error), attempts)
             except AgainError as error:
+                self._count("failed")
                 self._last_error = str(error)
                 wait_s = max(pause_s * random.uniform(0.5, 1), error.after_s)  # noqa: S311 - jitter
                 if now_ms() + wait_s * 1000 > began + retry.give_up_after_s * 1000:
@@ -264,10 +269,15 @@ class Mailbox:
                 await asyncio.sleep(wait_s)
                 pause_s = min(2 * pause_s, retry.longest_s)
             else:
+                self._count("sent")
                 self._last_error = self._next_try_ms = None
                 return None
 
+    def _count(self, outcome: str) -> None:
+        self._dispatcher.counted[self.target.partition(":")[0], outcome] += 1
+
     def _give_up(self, message: Message, reason: str, attempts: int) -> dict[str, Any]:
+        self._count("given_up")
         self._last_error, self._next_try_ms = reason, None
         logger.error("notifications: %s was given up after %d attempts: %s", self.target, attempts, reason)
         return {

@@ -28,7 +28,7 @@ from tests.support.service import Service, running
 from tests.support.wait import wait_until
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr"  # noqa: S105 - a key of this test alone
-FAST = {"collect_ms": 50, "quiet_ms": 1000}
+FAST = {"collect_ms": 500, "quiet_ms": 1500}
 
 
 class Hook:
@@ -213,6 +213,9 @@ async def test_what_never_arrives_is_put_aside(
         assert again.body == {"sent": [letter["id"]], "failed": {}}
         assert [message["Message-ID"] for message in mail.of("gone@example.com")]
         assert (await service.get("/api/alarms/outbox")).body["dead_letters"] == 0
+        async with service.client.get("/metrics") as answer:
+            text = await answer.text()
+        assert 'voltage_notifications_total{outcome="given_up",way="email"} 1.0' in text
 
 
 async def test_mail_goes_encrypted_and_logged_in_or_not_at_all(
