@@ -221,6 +221,8 @@ end
 local function origins_of(ctx, name)
   if string.find(name, "^hand:") then
     return { name }
+  elseif not (string.find(name, "^group:") or string.find(name, "^equipment:") or string.find(name, "^comsrv:")) then
+    return ctx.graph.open[name] and { name } or {}
   end
   local found, seen = {}, {}
   local function add(origin)
@@ -253,14 +255,13 @@ local function origins_of(ctx, name)
       end
     end
   else
-    add(name)
     for watcher in pairs(ctx.graph.members[name] or {}) do
       add_watcher(watcher)
     end
   end
   -- The alarm of a definition that is gone has its names still; a look at it does no harm where it has not this one.
   for origin in pairs(ctx.graph.open) do
-    if not M.watcher_of(ctx, { origin = origin }) and string.find(origin, "^system:") == nil then
+    if not ctx.graph.watchers[string.match(origin, "^[^#]*")] and not string.find(origin, "^system:") then
       add(origin)
     end
   end

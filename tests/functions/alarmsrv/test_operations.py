@@ -8,7 +8,7 @@ import pytest
 
 from libs.errors import ConflictError, InvalidError, LimitError, NotFoundError
 from libs.redis.functions import Functions
-from tests.functions.alarmsrv.test_life_cycle import check_indexes, events, standing
+from tests.functions.alarmsrv.test_life_cycle import HOT, check_indexes, events, standing
 from tests.support.site import START, Site, keyspace
 
 DOOR: dict[str, Any] = {
@@ -136,6 +136,22 @@ async def test_all_filters_together(functions: Functions, query: dict[str, Any],
             break
     assert found == expected
     assert site.now == START
+
+
+async def test_lists_by_what_keeps_an_alarm_quiet(functions: Functions) -> None:
+    site = await Site(functions).start()
+    for number, more in enumerate(({"area": "Hall 1"}, {"area": "Hall 2", "group": "g"}, {"equipment": "pump"})):
+        await functions.call("alarm_define", f"d{number}", {**HOT, **more})
+    await site.put({1: 90})
+    await functions.call("alarm_shelve", "alarm:d0", {"duration_ms": 1000, "now_ms": site.now})
+    await functions.call("alarm_suppress", "group:g", {"now_ms": site.now})
+    await functions.call("alarm_out_of_service", "equipment:pump", {"now_ms": site.now})
+    for query, names in (
+        ({"shelved": True}, ["d0"]), ({"shelved": False}, ["d2", "d1"]), ({"suppressed": True}, ["d1"]),
+        ({"out_of_service": True}, ["d2"]), ({"area": "Hall 2"}, ["d1"]), ({"equipment": "pump"}, ["d2"]),
+        ({"group": "g", "suppressed": False}, []), ({"area": "Hall 1", "level": "Major", "open": True}, ["d0"]),
+    ):  # fmt: skip
+        assert [alarm["definition"] for alarm in await site.alarms(**query)] == names, query
 
 
 async def test_active_alarms_and_counts(functions: Functions) -> None:
