@@ -77,15 +77,16 @@ class Connection(asyncio.Protocol):
             self._sending = asyncio.create_task(self._send())
 
     def reset(self) -> None:
-        """Drop the connection with a reset, what is under way with it."""
-        transport, self.transport = self.transport, None
-        if transport is None:
+        """Drop the connection with a reset, what is under way with it. A serial line has none to drop."""
+        self._buffer.clear()
+        if self._endpoint.serial:
             return
-        sock = transport.get_extra_info("socket")
-        if isinstance(sock, socket.socket) or hasattr(sock, "setsockopt"):
+        transport, self.transport = self.transport, None
+        if transport is not None:
             with contextlib.suppress(OSError):
+                sock = transport.get_extra_info("socket")
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        transport.abort()
+            transport.abort()
 
     async def _send(self) -> None:
         while not self._parts.empty():
@@ -120,6 +121,12 @@ class Endpoint:
         self._taken = False
         self._server: asyncio.Server | None = None
         self._line: tuple[int, int] | None = None
+        self._reading: asyncio.ReadTransport | None = None
+
+    @property
+    def serial(self) -> bool:
+        """True for a pseudo-terminal."""
+        return isinstance(self.place, Path)
 
     @property
     def address(self) -> str:
@@ -153,7 +160,12 @@ class Endpoint:
         if server is not None:
             server.close()
         for client in list(self.clients):
+            if self.serial and client.transport is not None:
+                client.transport.abort()
             client.reset()
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.close()
         line, self._line = self._line, None
         if isinstance(self.place, Path) and line is not None:
             _hang_up(self.place, line)
@@ -212,6 +224,8 @@ class Endpoint:
         """Run a fault of the link to its end; return how many clients it hit."""
         hit = len(self.clients)
         match fault.kind:
+            case _ if self.serial:
+                await self._dead_line(fault)
             case Kind.HANG:
                 for client in self.clients:
                     client.hung = True
@@ -224,13 +238,26 @@ class Endpoint:
             case _:
                 await self.close()
                 await asyncio.sleep(fault.for_s)
-                for unit in self.units.values():
-                    unit.restart()
-                    log_step(self._log, unit)
+                self._restart()
                 await self.open()
         for event in self.good.values():
             event.clear()
         return hit
+
+    async def _dead_line(self, fault: Fault) -> None:
+        """Let nobody on a serial line answer for a while: it can neither be refused nor hang for ever."""
+        for client in self.clients:
+            client.hung = True
+        await asyncio.sleep(fault.for_s)
+        if fault.kind is Kind.RESTART:
+            self._restart()
+        for client in self.clients:
+            client.hung = False
+
+    def _restart(self) -> None:
+        for unit in self.units.values():
+            unit.restart()
+            log_step(self._log, unit)
 
     async def _ghost(self, for_s: float) -> None:
         """Hold on to clients that get no answer any more, gone or not, and take no other: half-open."""
@@ -268,7 +295,7 @@ class Endpoint:
         ours, _ = self._line
         loop = asyncio.get_running_loop()
         connection = Connection(self)
-        await loop.connect_read_pipe(lambda: connection, os.fdopen(ours, "rb", 0, closefd=False))
+        self._reading, _ = await loop.connect_read_pipe(lambda: connection, os.fdopen(ours, "rb", 0, closefd=False))
         writing, _ = await loop.connect_write_pipe(asyncio.Protocol, os.fdopen(os.dup(ours), "wb", 0))
         connection.transport = writing  # type: ignore[assignment]  # it writes and aborts; more is not asked of it
         self.connected(connection)

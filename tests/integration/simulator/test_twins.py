@@ -19,6 +19,7 @@ from services.comsrv.contract import DeviceError
 from services.comsrv.plugins.modbus.wiretypes import STRING, WIDTHS, WIRE_TYPES, orders_of
 from services.comsrv.plugins.registry import protocols
 from services.simulator.twins.endpoint import Endpoint
+from services.simulator.twins.faults import Active, Fault, Kind
 from services.simulator.twins.log import Log
 from services.simulator.twins.run import Fleet
 from services.simulator.twins.settings import TwinSettings, load_settings
@@ -225,12 +226,21 @@ async def test_mbpoll_reads_rtu_over_a_pseudo_terminal(tmp_path: Path):
     line = tmp_path / "line"
     channel = {"id": 1, "name": "m", "protocol": "modbus_rtu", "parameters": {"port": str(line), "baud_rate": 19200}}
     (tmp_path / "comsrv.yaml").write_bytes(orjson.dumps({"channels": [channel]}))
-    async with running(tmp_path, values=[{"generator": "constant", "value": 1234}]):
+    async with running(tmp_path, values=[{"generator": "constant", "value": 1234}]) as fleet:
         command = [binary, "-q", "-0", "-1", "-m", "rtu", "-b", "19200", "-P", "none", "-t", "4", "-r", "0", "-c", "2"]
-        for _ in range(2):
+
+        async def values() -> int:
             process = await asyncio.create_subprocess_exec(*command, str(line), stdout=asyncio.subprocess.PIPE)
             output, _ = await process.communicate()
-            assert output.count(b"1234") == 2
+            return output.count(b"1234")
+
+        assert [await values(), await values()] == [2, 2]
+        # A line has no connection to lose: what ends one on TCP is a silence here, and passes.
+        endpoint = fleet.endpoints[0]
+        for kind in ("hang", "one_client", "refuse"):
+            await endpoint.disturb(Fault(kind=Kind(kind), for_s=0.01))
+        endpoint.begin(1, Active(1, Fault(kind=Kind.RESET), 0, 1))
+        assert [await values(), await values()] == [0, 2]
     assert not line.is_symlink()
 
 
