@@ -19,7 +19,7 @@ from libs.http import USER, Role, Routes
 from libs.points import PointKind
 from libs.validation import Model, problems_of
 from services.comsrv.appkeys import CHANNELS
-from services.comsrv.channel import Channel, Point, Points
+from services.comsrv.channel import Channel, ChannelReporting, Point, Points
 from services.comsrv.channels import Channels
 from services.comsrv.contract import ComBase, DeviceError, RefusedError
 from services.comsrv.line import Line
@@ -70,7 +70,8 @@ async def try_point(request: web.Request, body: TryBody) -> dict[str, Any]:
         point = Point.model_validate({"id": 1, "name": "tried", **body.point})
     except ValidationError as error:
         return shown | {"problems": [str(problem) for problem in problems_of(error, Point)]}
-    alone = channel.model_copy(update={"points": Points(**{body.type.value: (point,)})})
+    points = Points(**{body.type.value: (point,)})
+    alone = channel.model_copy(update={"points": points, "reporting": ChannelReporting()})
     place = f"{body.type}:{point.id}"
     found = check_channel(alone, channels.port_base, place, lambda _kind, _id, part: part)
     if found:

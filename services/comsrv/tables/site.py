@@ -94,7 +94,17 @@ def check_channel(
                 *_check_group(point, plugin, channel.polling),
             ]
             problems += [Problem(at(kind, point.id, "mapping"), text) for text in found]
-    return problems
+    return problems + [Problem(place, text) for text in _check_reporting(channel)]
+
+
+def _check_reporting(channel: Channel) -> list[str]:
+    """Return the groups that are reported by exception and that no point is of: a slip, as a rule."""
+    groups = {point.group for kind in PointKind for point in channel.points.of(kind) if point.group}
+    return [
+        f"reporting.groups.{name}: no point has the group {name!r}{nearest(name, groups)}"
+        for name in channel.reporting.groups
+        if name not in groups
+    ]
 
 
 def _check_link(

@@ -27,6 +27,11 @@ async def tried(api: Api, data_type: str, own: dict[str, Any], kind: str = "T", 
 async def test_a_point_is_tried_on_the_channels_own_link(api: Api, site: Site):  # noqa: F811
     """Registers, value and label; the device sees one client, and nothing of it reaches the image."""
     await site.becomes("T:1", "12.300000")
+    points = (await site.functions.get(1001))["points"]
+    points["T"][0]["group"] = "power"
+    change = {"points": points, "reporting": {"groups": {"power": {"heartbeat_s": 60}}}}
+    status, answer = await api.call("PATCH", PATH, change)
+    assert status == 200, answer
     site.device.set_registers(60, *struct.unpack(">HH", struct.pack(">f", 230.5)), 5)
     found = await tried(api, "float32", mapping(60, "float32"))
     assert (found["value"], found["quality"], found["address"]) == (230.5, "good", 60)

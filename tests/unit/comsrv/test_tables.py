@@ -217,3 +217,11 @@ def test_what_a_type_can_not_be_is_said(tmp_path: Path, kind: str, data_type: st
     assert len(found) == 1
     assert found[0].startswith(f"mapping/{kind}_mapping.csv:2: ")
     assert expected in found[0]
+
+
+def test_a_group_that_is_reported_and_has_no_points_is_a_slip(tmp_path: Path):
+    table = "point_id,signal_name,data_type,group\n7,Power,float32,power\n"
+    channel = {**MODBUS, "reporting": {"groups": {"pwoer": {"deadband": 1}}}}
+    assert problems(tmp_path, {**GOOD, "telemetry.csv": table}, channel) == [
+        "comsrv.yaml channels[0]: reporting.groups.pwoer: no point has the group 'pwoer'; did you mean power?"
+    ]
