@@ -27,7 +27,7 @@ def channel(number: int, listening: int, unit: int = 1, **parameters: Any) -> Ch
         "id": number,
         "name": f"channel {number}",
         "protocol": "modbus_tcp",
-        "parameters": {"host": "127.0.0.1", "port": listening, "timeout_ms": 200, **parameters},
+        "parameters": {"host": "127.0.0.1", "port": listening, "timeout_ms": 800, **parameters},
         "points": {"T": [point(1, mapping)], "A": [point(1, {**mapping, "function_code": 6})]},
     }
     return Channel.model_validate(document)
@@ -196,7 +196,7 @@ async def test_attempts_in_vain_are_counted_once_for_all_channels(device: Device
 
 async def test_a_connection_without_any_answer_is_an_attempt_in_vain(device: Device, plugins: Plugins):
     device.silent_units = {1}
-    plugin = await plugins(channel(1, device.port, timeout_ms=20))
+    plugin = await plugins(channel(1, device.port, timeout_ms=150))
     for _ in range(2):
         with pytest.raises(NoAnswerError):
             await value(plugin)
@@ -213,7 +213,7 @@ async def test_dead_units_in_a_row_do_not_cost_a_living_one_its_connection(devic
     well = await plugins(channel(1, device.port))
     assert await value(well) == 10.0
     for unit in (4, 5, 6):
-        dead = await plugins(channel(unit, device.port, unit=unit, timeout_ms=20))
+        dead = await plugins(channel(unit, device.port, unit=unit, timeout_ms=150))
         with pytest.raises(NoAnswerError):
             await value(dead)
     assert await value(well) == 10.0
@@ -265,7 +265,7 @@ async def test_a_first_endpoint_that_takes_connections_and_says_nothing_is_left(
     await other.start()
     device.silent_units = {1}
     fallback = {"host": "127.0.0.1", "port": other.port}
-    plugin = await plugins(channel(1, device.port, fallback=fallback, timeout_ms=50))
+    plugin = await plugins(channel(1, device.port, fallback=fallback, timeout_ms=150))
 
     async def answered() -> bool:
         try:

@@ -72,7 +72,7 @@ def channel(port: str, points: dict[str, list[dict[str, Any]]], **parameters: An
         "id": 1002,
         "name": "line",
         "protocol": "modbus_rtu",
-        "parameters": {"port": port, "baud_rate": 115200, "timeout_ms": 500, **parameters},
+        "parameters": {"port": port, "baud_rate": 115200, "timeout_ms": 1000, **parameters},
         "points": points,
     }
     return Channel.model_validate(document)

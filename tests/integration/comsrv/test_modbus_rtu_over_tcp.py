@@ -24,7 +24,7 @@ def channel(port: int, points: dict[str, list[dict[str, Any]]], **parameters: An
         "id": 1004,
         "name": "serial server",
         "protocol": "modbus_rtu_over_tcp",
-        "parameters": {"host": "127.0.0.1", "port": port, "timeout_ms": 200, "retries": 0, **parameters},
+        "parameters": {"host": "127.0.0.1", "port": port, "timeout_ms": 600, "retries": 0, **parameters},
         "points": points,
     }
     return Channel.model_validate(document)
@@ -167,7 +167,7 @@ async def test_a_broadcast_awaits_no_answer(device: Device, plugin: ComBase):
     device.silent_units = {0}
     declared = channel(device.port, {"A": [point(1, {**row(6, 0, "uint16"), "slave_id": 0})]})
     write = plugin.prepare_write(PointKind.ADJUSTMENT, declared.points.A[0], 42.0)
-    async with asyncio.timeout(0.15):
+    async with asyncio.timeout(0.5):
         await plugin.write_point(write)
     assert await value(plugin, 0) == 7.0
     assert device.registers[0, 3, 0] == 42 or device.requests[0] == (0, 6, 0, 42)

@@ -97,9 +97,10 @@ class Connection(asyncio.Protocol):
         self._closed = True
         self._stop_timer()
         if transport is not None:
+            silent = transport.get_extra_info("socket") is None
             transport.abort()
-            if transport.get_extra_info("socket") is None:
-                # pymodbus' serial transport does not say so itself.
+            if silent:
+                # pymodbus' serial transport does not say itself that it ended.
                 self.ended.set()
         else:
             self.ended.set()
