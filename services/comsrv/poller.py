@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 # Exception codes that a smaller request may not meet: illegal data address, illegal data value.
 SPLITTABLE: Final = frozenset((2, 3))
 FIRST_RECONNECT_MS: Final = 250
+# Polls that leave no time give way once in so long to what else there is to ask.
+UNUSED_MS: Final = 200.0
 # Searches in vain after which every value of a block that is refused whole is tried.
 THOROUGH: Final = 2
 
@@ -149,6 +151,9 @@ class Poller:
             if not group.pending:
                 schedule.done(group)
                 self._done(group.name)
+                now = monotonic_now()
+                if schedule.due_ms <= now and now - self.spare.used_ms >= UNUSED_MS:
+                    await self.spare.steal()
                 # A plugin that never waits must not keep everything else from running.
                 await asyncio.sleep(0)
 

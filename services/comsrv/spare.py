@@ -37,6 +37,8 @@ OVERDUE_MS: Final = 3000.0
 SLOWER_MS: Final = 60_000.0
 # ... and then nothing for so many times as long as it took.
 SELDOM: Final = 200.0
+# A unit that is alone on its line is asked between its own polls this often at least.
+ALONE_MS: Final = 100.0
 # What can't be read is said again so often, for a Redis that forgot it.
 REMIND_MS: Final = 1000.0
 LONGEST_SEARCH_PAUSE_MS: Final = 600_000
@@ -57,8 +59,11 @@ class Spare:
         self._doubted: deque[tuple[Task, bool]] = deque()
         self._searched: deque[Task] = deque()
         self._samples: deque[Task] = deque()
+        # When spare time was used last, by the monotonic clock.
+        self.used_ms = 0.0
         self._remind_ms = 0.0
         self._forced_ms = 0.0
+        self._alone_ms = 0.0
         self._waiting_since: dict[Task | Unit, float] = {}
         self.learning = Learning(poller)
 
@@ -101,9 +106,20 @@ class Spare:
         """True while short requests are still to be made."""
         return bool(self._samples)
 
+    async def steal(self) -> None:
+        """Ask for one thing though polls leave no time, or find that there is none."""
+        now = self.used_ms = monotonic_now()
+        if now >= self._remind_ms:
+            self._remind_ms = now + REMIND_MS
+            self._remind()
+        if self.learning.plan_ms <= now:
+            await self.learning.plan()
+        else:
+            await self._ask(now, now)
+
     async def use(self) -> None:
         """Ask for one thing if there is one and time for it, else wait for the next poll."""
-        now = monotonic_now()
+        now = self.used_ms = monotonic_now()
         if now >= self._remind_ms:
             self._remind_ms = now + REMIND_MS
             self._remind()
@@ -148,12 +164,20 @@ class Spare:
         poller = self._poller
         longest = poller.plugin.timeout_ms
         room = until - now - LEAST_MS
-        alone = isinstance(what, Unit) and not poller.reader.crowded
-        if room >= longest or alone:
+        enough = room >= max(share * unit.pace_ms, LEAST_MS if unit.answers else SHORT_PROBE_MS)
+        if not poller.reader.crowded:
+            # Nobody waits but other blocks of the same unit: they do so for one answer, now and then.
+            if isinstance(what, Unit) or enough or now - self._alone_ms >= ALONE_MS:
+                self._alone_ms = now
+                return longest
+            return None
+        if room >= longest:
             self._waiting_since.pop(what, None)
             return longest
-        enough = room >= max(share * unit.pace_ms, LEAST_MS)
         overdue_ms = SLOWER_MS if enough and unit.answers else OVERDUE_MS
+        if isinstance(what, Task) and until <= now:
+            # There never is any: a unit that answers is asked for little more than its answer takes.
+            overdue_ms, longest = 0.0, min(longest, int(max(2 * unit.pace_ms, SHORT_PROBE_MS)))
         if now - self._waiting_since.setdefault(what, now) >= overdue_ms and now >= self._forced_ms:
             del self._waiting_since[what]
             return longest

@@ -212,6 +212,17 @@ async def test_a_device_slow_by_the_register_is_read_without_its_holes(site: Sit
     assert await _changes(site) == changed
 
 
+async def test_polls_that_leave_no_time_do_not_keep_an_address_from_being_found(site: Site):
+    """The device takes longer than the interval: every poll is late, and still one register is singled out."""
+    site.device.set_registers(0, *range(20))
+    del site.device.registers[1, 3, 7]
+    site.device.delay_s = 0.012
+    runner = await site.run(table(site.device.port, 20, interval_ms=10))
+    await all_but(site, {8: ILLEGAL}, 20)
+    assert runner.poller is not None
+    assert runner.poller.statistics.late > 0
+
+
 async def test_two_thousand_coils_are_one_request(site: Site):
     """One call takes 500 points: what one request reads goes to Redis in four, and one refused coil is found."""
     site.device.set_bits(0, *(number % 3 == 0 for number in range(1200)))
