@@ -3,7 +3,8 @@
 Before anything else can reach the restored keys, on a server of their own:
 leases end at the instant of the backup, so that every point is stale and no
 condition decides on old values; what was due since then fires; every command
-that waits, or that this brings about, expires. A late command never goes out.
+that waits, or that this brings about, expires. A late command never goes out,
+and nobody is told of an alarm of before.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from libs.errors import InternalError, UnavailableError
 from libs.redis import keys
 from libs.redis.client import execute
 from libs.redis.functions import Functions
+from services.alarmsrv.journal import journal
+from services.alarmsrv.journal.archive import Archive
 from services.backup.archive import Manifest
 
 # A tick fires 20 timers: room for 200,000.
@@ -31,6 +34,7 @@ async def settle(functions: Functions, manifest: Manifest, folder: Path) -> int:
     Raises:
         UnavailableError: it does not come to rest.
     """
+    await _continue_journal(functions, folder)
     await _end_leases(functions, manifest.at_ms)
     expired = 0
     for _ in range(TICKS):
@@ -41,12 +45,30 @@ async def settle(functions: Functions, manifest: Manifest, folder: Path) -> int:
             break
     else:
         raise UnavailableError(f"the restored timers do not come to rest in {TICKS} ticks")
+    await _forget_messages(functions)
     await _pass_known_entries(functions, folder)
     await execute(
         functions.client, "XADD", functions.key(keys.key("events")), "*", "at_ms", now_ms(), "what", "restored",
         "detail", f"backup of {manifest.at_ms}, image {manifest.image}, {expired} commands expired",
     )  # fmt: skip
     return expired
+
+
+async def _continue_journal(functions: Functions, folder: Path) -> None:
+    """Let the journal of alarms go on after the newest entry in its files, which were copied after the keys."""
+    last = Archive(folder / "data" / "alarmsrv" / "journal").last()
+    if last is None or not last.number:
+        return
+    document = {"id": last.id, "number": last.number, "hash": last.hash, "keep": journal.MAX_KEPT}
+    await functions.call("alarm_journal_archived", None, document)
+    with suppress(InternalError):  # The stream is past it.
+        await execute(functions.client, "XSETID", functions.key(keys.key("alarm_journal")), last.id)
+
+
+async def _forget_messages(functions: Functions) -> None:
+    """Drop what people were to be told: it is old, and this may be another machine."""
+    for name in ("alarm_outbox", "alarm_outbox_sending", "alarm_outbox_done"):
+        await execute(functions.client, "DEL", functions.key(keys.key(name)))
 
 
 async def _channels(functions: Functions) -> list[str]:

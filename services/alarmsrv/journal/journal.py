@@ -21,6 +21,8 @@ T = TypeVar("T")
 STEP: Final = 500
 # Entries looked at for one page when a filter leaves most of them out.
 LOOK: Final = 20_000
+# The most entries that Redis keeps (redis_functions/alarmsrv/journal.lua).
+MAX_KEPT: Final = 200_000
 NUMBERS: Final = frozenset({"number", "version"})
 
 
