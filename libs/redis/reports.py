@@ -83,7 +83,12 @@ class Reporter:
 
 async def persistence(client: Client) -> dict[str, str]:
     """Return what Redis says about its files."""
-    found: Any = await execute(client, "INFO", "persistence")
+    return await information(client, "persistence")
+
+
+async def information(client: Client, section: str) -> dict[str, str]:
+    """Return a section of what Redis says about itself."""
+    found: Any = await execute(client, "INFO", section)
     if isinstance(found, dict):
         return {str(name): str(value) for name, value in found.items()}
     lines = found.decode(errors="replace").splitlines()

@@ -2,7 +2,7 @@
 
 Redis writes every change to its append-only file, and takes nothing any more once it can't.
 So a file of the site's own holds some room in reserve, which is given up the moment Redis can't
-write or the disk is nearly full; and a file that grew is rewritten to what is in memory, which
+write; and a file that grew is rewritten to what is in memory, which
 is small. History has stopped by then (`max_disk_percent`), so little is written.
 """
 
@@ -20,7 +20,7 @@ from typing import Final
 
 from libs.errors import VoltageError
 from libs.redis.client import Client, execute
-from libs.redis.reports import Reporter, Trouble, persistence
+from libs.redis.reports import Reporter, Trouble, information, persistence
 
 _LOG = logging.getLogger(__name__)
 INTERVAL_S: Final = 1.0
@@ -30,7 +30,6 @@ RESERVE_SHARE: Final = 0.05
 # The reserve is made again once it leaves this much of the disk free.
 ROOM_SHARE: Final = 0.15
 SHORT_PERCENT: Final = 90.0
-FULL_PERCENT: Final = 98.0
 # A file is worth a rewrite when it is this much larger than what is in memory.
 GROWN: Final = 2
 GROWN_BYTES: Final = 1 << 20
@@ -63,7 +62,7 @@ class RedisDisk:
         usage = await asyncio.to_thread(shutil.disk_usage, self._folder)
         percent = 100 * (1 - usage.free / usage.total)
         self._note(failing=found.get("aof_last_write_status", "ok") != "ok")
-        if (self._failing or percent >= FULL_PERCENT) and self._reserve.exists():
+        if self._failing and self._reserve.exists():
             size = self._reserve.stat().st_size
             self._reserve.unlink()
             self._say(f"the disk of Redis is full: the {size >> 20} MB kept in reserve are given up; make room")
@@ -71,7 +70,10 @@ class RedisDisk:
             await asyncio.to_thread(self._put_aside, usage.total, usage.free)
         if percent >= SHORT_PERCENT and _grew(found) and time.monotonic() - self._rewritten_at >= REWRITE_EVERY_S:
             self._rewritten_at = time.monotonic()
-            await execute(self._client, "BGREWRITEAOF")
+            # The new file stands beside the old one for a while; half of one would take the last room.
+            used = int((await information(self._client, "memory")).get("used_memory", 0))
+            if usage.free > used:
+                await execute(self._client, "BGREWRITEAOF")
 
     def _note(self, *, failing: bool) -> None:
         if failing and not self._failing:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Final
-
-from services.hissrv.troubles import used_percent
 
 MOUNT: Final = "this test mounts a tmpfs: run it as root, or with: unshare --user --map-root-user --mount"
 
@@ -29,12 +28,10 @@ class SmallDisk:
     def fill(self, percent: float) -> None:
         """Fill it up to a share of its size; 100 leaves not a page."""
         with self._filler.open("ab") as file:
-            for step in (65_536, 4096):
-                while used_percent(self.folder) < percent:
-                    try:
-                        os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size + step)
-                    except OSError:
-                        break
+            # At once: what is given up meanwhile must not be filled too.
+            usage = shutil.disk_usage(self.folder)
+            wanted = int(usage.total * percent / 100) - (usage.total - usage.free)
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size + max(min(wanted, usage.free), 1))
 
     def empty(self) -> None:
         """Take the filler away."""

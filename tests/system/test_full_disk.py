@@ -59,8 +59,8 @@ class Looks:
             point = (await self.api("GET", "/api/channels/1003/points/T/1")).body
             return bool(point["quality"] == "good" and abs(point["value"] - value) < 1)
 
-        await wait_until(verified, f"a command of {value} is verified", 20)
-        await wait_until(measured, f"the battery's power is {value}", 10)
+        await wait_until(verified, f"a command of {value} is verified", 40)
+        await wait_until(measured, f"the battery's power is {value}", 20)
 
 
 async def test_history_stops_first_control_goes_on_and_it_recovers(small: tuple[Site, SmallDisk]) -> None:
