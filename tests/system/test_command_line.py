@@ -86,6 +86,18 @@ def test_reading_commands_print_a_table_and_json_lines(site: Site, command: list
         assert lines.stdout
 
 
+def test_what_channels_do_is_shown_once_into_a_pipe(site: Site):
+    found = site.voltage("channels", "--watch")
+    assert found.returncode == 0, found.stderr
+    assert all(name in found.stdout for name in ("Grid meter", "running", "requests/s", "quarantine"))
+    found = site.voltage("channels", "1001", "--watch")
+    assert all(name in found.stdout for name in ("round trip ms", "every ms", "register ms"))
+    plan = site.voltage("points", "plan", "1001")
+    assert plan.returncode == 0, plan.stderr
+    assert "1-holding-" in plan.stdout
+    assert "fits" in plan.stdout
+
+
 def test_a_channels_points_come_with_value_and_age_and_as_many_as_asked_for(site: Site):
     lines = [json.loads(line) for line in site.voltage("channels", "1001", "--json").stdout.splitlines()]
     assert {"T", "S"} <= {line["type"] for line in lines}
