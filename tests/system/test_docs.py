@@ -30,6 +30,7 @@ RUN = [
         "configuration",
         "library",
         "alarms",
+        "history",
     )
 ]
 _BLOCK = re.compile(r"^```(sh|sh before)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
