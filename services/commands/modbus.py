@@ -118,20 +118,40 @@ async def read(
     With several --reads the guesses know more: what moves smoothly, what only rises.
     """
     code = TABLES[table]
-    found = []
-    for number in range(reads):
-        await asyncio.sleep(every if number else 0)
-        found.append(await _read(reached, unit, code, address, count))
-    if code in {1, 2}:
-        _show_bits(address, found[-1], as_json=as_json)
-        return
+    for first, last in await _stretches(reached, unit, code, address, count):
+        found = []
+        for number in range(reads):
+            await asyncio.sleep(every if number else 0)
+            found.append(await _read(reached, unit, code, first, last - first + 1))
+        if code in {1, 2}:
+            _show_bits(first, found[-1], as_json=as_json)
+        else:
+            _show_registers(first, found, everything=everything or count <= FEW, as_json=as_json)
+
+
+async def _stretches(reached: Access, unit: int, code: int, address: int, count: int) -> list[scanning.Range]:
+    """Return what can be read of a range: all of it, or the parts that a device with holes answers."""
+    last = address + count - 1
+    try:
+        await _read(reached, unit, code, address, count)
+    except RefusedError as error:
+        found = await scanning.ranges(reached.read, unit, code, address, last, 1)
+        if not found:
+            raise InvalidError(f"{error}; voltage modbus scan finds what can be read") from None
+        shown = ", ".join(f"{one.first}-{one.last}" for one in found)
+        click.echo(f"the device refuses some of {address}-{last}; what can be read: {shown}", err=True)
+        return found
+    return [scanning.Range(address, last)]
+
+
+def _show_registers(address: int, found: list[list[int]], *, everything: bool, as_json: bool) -> None:
     ranked = guesses(address, found)
     if as_json:
         for guess in layout(ranked):
             click.echo(json.dumps(vars(guess), ensure_ascii=False))
         return
     _print(_layout_table(ranked, found[-1], address))
-    if everything or count <= FEW:
+    if everything:
         _print(_matrix(ranked, found[-1], address))
 
 
@@ -141,10 +161,7 @@ async def _read(reached: Access, unit: int, code: int, address: int, count: int)
     values: list[int] = []
     while len(values) < count:
         part = min(most, count - len(values))
-        try:
-            values += await reached.read(unit, code, address + len(values), part)
-        except RefusedError as error:
-            raise InvalidError(f"{error}; voltage modbus scan finds what can be read") from None
+        values += await reached.read(unit, code, address + len(values), part)
     return values
 
 

@@ -48,3 +48,12 @@ def test_sixteen_bits_stay_sixteen_bits():
 def test_a_register_alone_has_guesses_too():
     found = guesses(7, [[0]])
     assert {guess.type for guess in found[0]} == {"int16", "uint16", "float16", "bcd16"}
+
+
+def test_the_filling_of_a_text_belongs_to_it():
+    """A SunSpec string of 16 registers, between two numbers."""
+    data = mb.s16_to_data(120) + mb.str_to_data("SN-0042", 32) + mb.s16_to_data(7)
+    registers = [int.from_bytes(data[at : at + 2], "big") for at in range(0, len(data), 2)]
+    found = layout(guesses(0, [registers]))
+    assert [(guess.type, guess.width) for guess in found][1] == ("string", 16)
+    assert found[1].values == ["SN-0042"]

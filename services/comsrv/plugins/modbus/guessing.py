@@ -21,6 +21,7 @@ from services.comsrv.plugins.modbus.wiretypes import ORDERS, TYPES, WIDTHS, from
 # Numbers that are worth guessing; a byte or a bit of a register says too little.
 NUMBERS: Final = tuple(name for name, kind in TYPES.items() if kind.size > 1 and name not in {"bool", "double_point"})
 MIN_TEXT: Final = 4
+MAX_FILLING: Final = 16
 # How much the order that the registers agree on counts. No number is as sure as a long text.
 AGREED, OTHER, SUREST = 1.15, 0.7, 0.97
 # Of integers: (up to this size, how plausible), by bits.
@@ -163,10 +164,21 @@ def _texts(address: int, parts: list[bytes]) -> list[Guess]:
         shortest = min(map(len, texts))
         if shortest >= MIN_TEXT and any(text.strip() for text in texts):
             width = (shortest + 1) // 2
+            filling = min(_zeros(part[2 * width :]) for part in parts)
             letters = sum(character.isalnum() or character in " -_./" for character in texts[0]) / len(texts[0])
-            score = min(0.5 + shortest / 16, 1.0) * letters
-            found.append(Guess(address, "string", order, width, texts, score, f"{shortest} characters"))
+            score = min(0.5 + shortest / 16 + (0.2 if filling else 0), 1.0) * letters
+            # The NULs that fill up a text belong to it, and say less than its characters.
+            shared = score * (width + 0.4 * filling) / (width + filling)
+            why = f"{shortest} characters" + (", filled up" if filling else "")
+            found.append(Guess(address, "string", order, width + filling, texts, shared, why))
     return found
+
+
+def _zeros(data: bytes) -> int:
+    """Return how many registers of 0 come first, at most as many as fill a text of 32 characters."""
+    registers = [data[at : at + 2] for at in range(0, len(data), 2)]
+    first = next((place for place, register in enumerate(registers) if any(register)), len(registers))
+    return min(first, MAX_FILLING)
 
 
 def _printable(data: bytes) -> str:
