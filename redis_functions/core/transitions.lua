@@ -123,14 +123,14 @@ local function truth_text(truth)
 end
 
 local function keep_state(watcher, at)
-  local truth, active, since = truth_text(watcher.truth), watcher.active and "1" or "0", string.format("%.0f", at)
+  local truth, active = truth_text(watcher.truth), watcher.active and "1" or "0"
   if watcher.kind == "rule" then
     redis.call(
-      "HSET", watcher.state, "truth", truth, "active", active, "since_ms", since,
+      "HSET", watcher.state, "truth", truth, "active", active, "since_ms", string.format("%.0f", at),
       "fired_ms", string.format("%.0f", watcher.fired_ms or 0), "count", watcher.count or 0
     )
   else
-    redis.call("HSET", watcher.state, "truth", truth, "active", active, "since_ms", since)
+    redis.call("HSET", watcher.state, "truth", truth, "active", active)
   end
 end
 
@@ -143,6 +143,24 @@ local function item_of(ctx, watcher, on, at)
     item.title = templates.render(ctx, watcher, item)
   end
   return item
+end
+
+-- What waits of a definition, as JSON: in a storm there are thousands, and joining texts is cheaper than encoding.
+local function waiting(ctx, item)
+  if item.inputs or item.title then
+    return cjson.encode(item)
+  elseif ctx.waits_at ~= item.at then
+    ctx.waits_at, ctx.waits_text = item.at, string.format("%.0f", item.at)
+  end
+  local text = item.text or ""
+  if text ~= "" then
+    -- The value of a text point is JSON itself, and full of what must be escaped.
+    text = ',"text":' .. (string.find(text, '"', 1, true) and cjson.encode(text) or ('"' .. text .. '"'))
+  end
+  -- Ids and qualities are words: they need no escaping.
+  local quality = item.quality and (',"quality":"' .. item.quality .. '"') or ""
+  return '{"watcher":"' .. item.watcher .. '","on":' .. (item.on and "true" or "false")
+    .. ',"at":' .. ctx.waits_text .. text .. quality .. "}"
 end
 
 local function transition(ctx, watcher, on, at)
@@ -159,7 +177,7 @@ local function transition(ctx, watcher, on, at)
   if deferred.admit(ctx) then
     act(ctx, watcher, item)
   else
-    deferred.wait(ctx, cjson.encode(item))
+    deferred.wait(ctx, waiting(ctx, item))
   end
 end
 
