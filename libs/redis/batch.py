@@ -12,7 +12,7 @@ import asyncio
 from collections import deque
 from typing import Any, Final
 
-from libs.errors import UnavailableError
+from libs.errors import VoltageError
 from libs.redis.client import Client, translate, translated
 
 # Calls that travel together; more would make the first wait for the last one's reply.
@@ -67,10 +67,10 @@ class Batches:
         try:
             with translated():
                 replies = await pipeline.execute(raise_on_error=False)
-        except UnavailableError as error:
+        except VoltageError as error:
             for _, answer in batch:
                 if not answer.done():
-                    answer.set_exception(UnavailableError(str(error)))
+                    answer.set_exception(type(error)(str(error)))
             return
         for (_, answer), reply in zip(batch, replies, strict=True):
             if not answer.done():
