@@ -1,5 +1,6 @@
 -- The functions of hissrv. No logic here.
 local batches = require("hissrv.batches")
+local dead_letters = require("hissrv.dead_letters")
 local lines = require("hissrv.lines")
 local mappings = require("hissrv.mappings")
 
@@ -11,6 +12,6 @@ return {
   { name = "batch_collect", run = batches.collect },
   { name = "batch_acknowledge", run = batches.acknowledge },
   { name = "batch_fail", run = batches.fail },
-  { name = "dead_letter_resolve", run = batches.resolve },
+  { name = "dead_letter_resolve", run = dead_letters.resolve },
   { name = "get_batch_status", run = batches.status, reads = true },
 }

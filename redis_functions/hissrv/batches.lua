@@ -4,6 +4,7 @@
 local args = require("lib.args")
 local errors = require("lib.errors")
 local groups = require("hissrv.groups")
+local letters = require("hissrv.dead_letters")
 local json = require("lib.json")
 local keys = require("lib.keys")
 
@@ -14,9 +15,8 @@ M.IDLE_MS = 30000
 -- An unfinished batch is forgotten after a day (its entries come again), a finished one after ten minutes.
 M.OPEN_S = 86400
 M.DONE_S = 600
-M.MAX_DEAD_LETTERS = 1000
-M.MAX_DEAD_BYTES = 16384
-M.MAX_LETTERS = 200
+-- Mappings whose samples one call may count.
+M.MAX_MAPPINGS = 1000
 
 local function read_group(queue, group, consumer, from, count)
   if count <= 0 then
@@ -41,22 +41,12 @@ local function take(queue, group, found, into)
   end
 end
 
-local function field(entry, name)
-  local fields = entry[2]
-  for i = 1, #fields, 2 do
-    if fields[i] == name then
-      return fields[i + 1]
-    end
-  end
-  return "0"
-end
-
 local function record(ns, group, consumer, entries, now)
   local size = keys.history_size(ns)
   local id = string.format("%.0f-%.0f", redis.call("HINCRBY", size, "batches", 1), args.server_ms())
   local samples, bytes, items = 0, 0, {}
   for i = 1, #entries do
-    local n, b = field(entries[i], "n"), field(entries[i], "b")
+    local n, b = letters.field(entries[i], "n"), letters.field(entries[i], "b")
     samples, bytes = samples + tonumber(n), bytes + tonumber(b)
     items[i] = entries[i][1] .. " " .. n .. " " .. b
   end
@@ -204,38 +194,20 @@ local function done(ns, batch, status, now)
   redis.call("EXPIRE", key, M.DONE_S)
 end
 
-local function post(ns, group, entry, reason, now, image, channel, samples, document)
-  redis.call(
-    "XADD", keys.dead_letters(ns), "*", "entry", entry, "group", group, "reason", reason,
-    "at_ms", string.format("%.0f", now), "image", image, "channel", channel,
-    "samples", samples, "document", string.sub(document, 1, M.MAX_DEAD_BYTES)
-  )
-end
-
-local function trim(ns)
-  if redis.call("XLEN", keys.dead_letters(ns)) > M.MAX_DEAD_LETTERS then
-    local gone = redis.call("XTRIM", keys.dead_letters(ns), "MAXLEN", M.MAX_DEAD_LETTERS)
-    redis.call("HINCRBY", keys.history_size(ns), "dead_letters_gone", gone)
+-- Samples by mapping ("*" without any), as counters of the ledger.
+local function recorded_of(document)
+  local found, names = {}, 0
+  if document.recorded ~= nil and type(document.recorded) ~= "table" then
+    errors.fail("INVALID", "recorded must be {mapping: samples}")
   end
-end
-
-local function letters_of(document)
-  local letters = document.letters or {}
-  if type(letters) ~= "table" or #letters > M.MAX_LETTERS then
-    errors.fail("INVALID", "letters must be a list of at most " .. M.MAX_LETTERS)
-  end
-  for i = 1, #letters do
-    local path = "letters[" .. (i - 1) .. "]."
-    if type(letters[i]) ~= "table" then
-      errors.fail("INVALID", path .. " must be an object")
+  for name, samples in pairs(document.recorded or {}) do
+    names = names + 1
+    if type(name) ~= "string" or #name > 64 or names > M.MAX_MAPPINGS then
+      errors.fail("INVALID", "recorded must be {mapping: samples}, of at most " .. M.MAX_MAPPINGS .. " mappings")
     end
-    for name, longest in pairs({ entry = 64, channel = 64, reason = 512, document = M.MAX_DEAD_BYTES }) do
-      if not args.text(letters[i][name], path .. name, longest) then
-        errors.fail("INVALID", path .. name .. " is missing")
-      end
-    end
+    found["recorded:" .. name] = args.integer(samples, "recorded." .. name, 0, 9007199254740991)
   end
-  return letters
+  return found
 end
 
 --- Say that a batch took effect: its entries leave the queue once every group said so.
@@ -245,10 +217,10 @@ end
 -- the rest as written. `letters` are the dead letters of refused samples, at most 200.
 --
 -- KEYS[1]  batch
--- ARGV[1]  {filtered?, refused?, letters?: [{entry, channel, reason, document}], now_ms?}
+-- ARGV[1]  {filtered?, refused?, letters?: [{entry, channel, reason, document}], recorded?: {mapping: samples}, now_ms?}
 -- Returns  the batch
 -- Errors   NOTFOUND  no such batch, or it is older than a day: collect again
---          INVALID   a letter is wrong
+--          INVALID   a letter or a count is wrong
 --          STATE     the whole batch was dead-lettered
 -- Writes   hissrv:batch:{id}, hissrv:queue, hissrv:queue:size, hissrv:dead_letters, voltage:ledger
 -- Example  FCALL batch_acknowledge 1 1-1700000000000
@@ -257,7 +229,7 @@ function M.acknowledge(ns, id, argv)
   local filtered = args.integer(document.filtered, "filtered", 0, 9007199254740991, 0)
   local refused = args.integer(document.refused, "refused", 0, 9007199254740991, 0)
   local now = args.now(document.now_ms)
-  local letters = letters_of(document)
+  local refusals, recorded = letters.of(document), recorded_of(document)
   local batch = load(ns, id)
   if batch.status == "failed" then
     errors.fail("STATE", "batch " .. id .. " was dead-lettered")
@@ -270,23 +242,15 @@ function M.acknowledge(ns, id, argv)
     counts.written = counts.written - refused
     counts.dead_lettered = counts.dead_lettered + refused
     count(ns, counts)
-    for i = 1, #letters do
-      local letter = letters[i]
-      post(ns, batch.group, letter.entry, letter.reason, now, "0", letter.channel, 1, letter.document)
+    for i = 1, #refusals do
+      local letter = refusals[i]
+      letters.post(ns, batch.group, letter.entry, letter.reason, now, "0", letter.channel, 1, letter.document)
     end
-    trim(ns)
+    letters.trim(ns)
+    count(ns, recorded)
     done(ns, batch, "written", now)
   end
   return encode(batch)
-end
-
-local function dead_letter(ns, group, item, reason, now)
-  local found = redis.call("XRANGE", keys.history_queue(ns), item.id, item.id)
-  if found[1] then
-    local entry = found[1]
-    post(ns, group, item.id, reason, now, field(entry, "i"), field(entry, "c"), item.samples, field(entry, "d"))
-    trim(ns)
-  end
 end
 
 --- Give up a batch, or some of its entries: they go to the dead letters with the reason.
@@ -333,7 +297,7 @@ function M.fail(ns, id, argv)
     errors.fail("INVALID", "an entry named is not of batch " .. id .. ", or not any more")
   end
   for i = 1, #gone do
-    dead_letter(ns, batch.group, gone[i], gone[i].reason, now)
+    letters.give_up(ns, batch.group, gone[i], gone[i].reason, now)
   end
   count(ns, settle(ns, batch.group, gone, "dead_lettered"))
   local key = keys.batch(ns, id)
@@ -344,34 +308,6 @@ function M.fail(ns, id, argv)
     redis.call("HSET", key, "items", table.concat(left, "\n"))
   end
   return encode(batch)
-end
-
---- Say that a dead letter is in the store after all: it goes, and its samples count as written.
---
--- `filtered` of them, left out by a mapping, count as dropped:mapping.
---
--- ARGV[1]  {id, filtered?}
--- Returns  {id, samples}
--- Errors   NOTFOUND  no such dead letter: it was resolved before, or newer ones took its place
--- Writes   hissrv:dead_letters, voltage:ledger
--- Example  FCALL dead_letter_resolve 0 '{"id":"1700000000000-0"}'
-function M.resolve(ns, _, argv)
-  local document = args.document(argv[1])
-  local id = args.text(document.id, "id", 64)
-  if not id or not string.find(id, "^%d+%-%d+$") then
-    errors.fail("INVALID", "id must be a dead letter's, as 1700000000000-0")
-  end
-  local filtered = args.integer(document.filtered, "filtered", 0, 9007199254740991, 0)
-  local found = redis.call("XRANGE", keys.dead_letters(ns), id, id)
-  if not found[1] then
-    errors.fail("NOTFOUND", "dead letter " .. id)
-  end
-  local samples = tonumber(field(found[1], "samples"))
-  filtered = math.min(filtered, samples)
-  redis.call("XDEL", keys.dead_letters(ns), id)
-  redis.call("HINCRBY", keys.ledger(ns), "dead_lettered", -samples)
-  count(ns, { written = samples - filtered, ["dropped:mapping"] = filtered })
-  return json.object({ "id", json.text(id), "samples", json.integer(samples) })
 end
 
 --- A batch, or without an id the queue: what waits, for whom, and how much was given up.

@@ -8,7 +8,7 @@ local M = {}
 
 local KNOWN = {
   id = true, source = true, measurement = true, tags = true, fields = true, transform = true, sampling = true,
-  interval_ms = true, retention_days = true, enabled = true, description = true, version = true, author = true,
+  interval_ms = true, deadband = true, retention_days = true, enabled = true, description = true, version = true, author = true,
   reason = true, hash = true, created_at_ms = true, updated_at_ms = true,
 }
 local PLACES = { service = true, owner = true, channel = true, model = true, type = true, point = true }
@@ -75,6 +75,8 @@ local function check(id, document)
   say(document.sampling == nil or document.sampling == "on_change" or document.sampling == "interval",
     "sampling must be on_change or interval")
   say(document.sampling ~= "interval" or document.interval_ms, "sampling by interval needs interval_ms")
+  say(document.deadband == nil or (type(document.deadband) == "number" and document.deadband >= 0),
+    "deadband must be a number of at least 0")
   say(document.enabled == nil or type(document.enabled) == "boolean", "enabled must be true or false")
   table.sort(problems)
   errors.fail_all(problems)
@@ -97,7 +99,7 @@ end
 -- KEYS[1]  mapping
 -- ARGV[1]  {source, measurement? (telemetry), tags? {name: text with {channel}, {point}, ...}, fields?
 --          {point or reference: field name}, transform? {scale, offset}, sampling? (on_change|interval),
---          interval_ms?, retention_days?, enabled?}
+--          interval_ms?, deadband?, retention_days?, enabled?}
 -- Returns  the mapping as stored, with its id
 -- Errors   INVALID  every field that is wrong
 -- Writes   hissrv:mapping:{id}, hissrv:mappings, hissrv:queue:size

@@ -14,7 +14,7 @@ def balance(counters: dict[str, int], pending: int) -> dict[str, Any]:
     polled = stored + unchanged + rejected(reason);
     queued = written + dead_lettered + dropped(reason) + pending.
     """
-    reasons: dict[str, dict[str, int]] = {"rejected": {}, "dropped": {}, "lost": {}}
+    reasons: dict[str, dict[str, int]] = {"rejected": {}, "dropped": {}, "lost": {}, "recorded": {}}
     for name, value in counters.items():
         group, _, reason = name.partition(":")
         if group in reasons and reason not in NOT_SAMPLES:
@@ -41,4 +41,6 @@ def balance(counters: dict[str, int], pending: int) -> dict[str, Any]:
         "history": queued | {"difference": unaccounted},
         "late": counters.get("late", 0),
         "lost": reasons["lost"],
+        # Samples each mapping took to the store; "*" without any mapping.
+        "mappings": reasons["recorded"],
     }

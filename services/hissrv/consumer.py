@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,6 +37,7 @@ class _Work:
     entries: list[Entry]
     refused: dict[str, str]
     filtered: int
+    recorded: Counter[str]
 
 
 class Consumer(QueueReader):
@@ -58,6 +60,7 @@ class Consumer(QueueReader):
         self._work: _Work | None = None
         self._token: str | None = None
         self._recorder = Recorder([])
+        self.recorded: dict[str, int] = {}
         self.samples = 0
         self.repeated = 0
         self.last_write_ms: int | None = None
@@ -87,7 +90,9 @@ class Consumer(QueueReader):
         if work.refused:
             await self._functions.fail(work.batch.id, work.refused)
         if len(work.refused) < len(work.batch.entries):
-            await self._functions.acknowledge(work.batch.id, work.filtered, bad)
+            await self._functions.acknowledge(work.batch.id, work.filtered, bad, work.recorded)
+        for mapping, count in work.recorded.items():
+            self.recorded[mapping] = self.recorded.get(mapping, 0) + count
 
     async def _collect(self) -> _Work:
         batch = await self._functions.collect(
@@ -100,6 +105,7 @@ class Consumer(QueueReader):
         entries: list[Entry] = []
         refused: dict[str, str] = {}
         filtered = 0
+        recorded: Counter[str] = Counter()
         for entry in batch.entries:
             try:
                 decoded = decode(entry, self._recorder)
@@ -109,8 +115,9 @@ class Consumer(QueueReader):
             else:
                 entries.append(decoded.entry)
                 filtered += decoded.filtered
+                recorded += decoded.recorded
         self.taken(batch.entries)
-        return _Work(batch, entries, refused, filtered)
+        return _Work(batch, entries, refused, filtered, recorded)
 
 
 class Maintenance:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -15,10 +16,11 @@ from services.hissrv.store.contract import Entry, Part
 
 
 class Decoded(NamedTuple):
-    """What to write, and how many samples the mappings left out."""
+    """What to write, how many samples the mappings left out, and how many each took ("" without any)."""
 
     entry: Entry
     filtered: int
+    recorded: Counter[str]
 
 
 class _Recorded(NamedTuple):
@@ -36,7 +38,8 @@ def decode(entry: QueueEntry, recorder: Recorder) -> Decoded:
         InvalidError: the document can't be read; the message is the dead letter's reason.
     """
     samples = [sample for sample in _recorded(entry, recorder) if recorder.due(sample)]
-    return Decoded(Entry(entry.id, _parts(samples), entry.image), max(0, entry.samples - len(samples)))
+    by_mapping = Counter(sample.recording.mapping for sample in samples)
+    return Decoded(Entry(entry.id, _parts(samples), entry.image), max(0, entry.samples - len(samples)), by_mapping)
 
 
 def _recorded(entry: QueueEntry, recorder: Recorder) -> Iterator[_Recorded]:

@@ -66,9 +66,13 @@ class HistoryFunctions:
             [QueueEntry.parse(entry_id, fields) for entry_id, fields in entries],
         )
 
-    async def acknowledge(self, batch: str, filtered: int, refused: Sequence[Refused] = ()) -> None:
+    async def acknowledge(
+        self, batch: str, filtered: int, refused: Sequence[Refused] = (), recorded: dict[str, int] | None = None
+    ) -> None:
         """Say that a batch is in the store, but for the samples it refused: those are dead-lettered."""
         document: dict[str, Any] = {"filtered": filtered}
+        if recorded:
+            document["recorded"] = {name or "*": count for name, count in recorded.items()}
         if refused:
             letters = [_letter(one) for one in refused[:MAX_LETTERS]]
             document |= {"refused": len(refused), "letters": letters}
@@ -112,6 +116,18 @@ class HistoryFunctions:
             found += page["items"]
             cursor = page["cursor"]
         return parse_mappings(found)
+
+    async def references(self) -> list[str]:
+        """Return the references of all points of all channels."""
+        found: list[str] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            page = await self._functions.read_json("channel_list", None, {"limit": _PAGE, "cursor": cursor or None})
+            for channel in page["items"]:
+                points = (channel.get("points") or {}).items()
+                found += [f"comsrv:{channel['id']}:{kind}:{one['id']}" for kind, known in points for one in known]
+            cursor = page["cursor"]
+        return found
 
     async def dead_letters(self, limit: int, before: str) -> list[DeadLetter]:
         """Return dead letters, newest first, older than an id."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, Final
 
 import msgpack
@@ -16,7 +17,7 @@ from services.hissrv import aliases
 from services.hissrv.consumer import Consumer, Maintenance
 from services.hissrv.functions import MAX_LETTERS, DeadLetter, HistoryFunctions
 from services.hissrv.jobs import Jobs
-from services.hissrv.recording import Mapping
+from services.hissrv.recording import Mapping, Recorder, parse_mappings
 from services.hissrv.references import References, Source
 from services.hissrv.retry import retry
 from services.hissrv.schemas import (
@@ -33,6 +34,7 @@ from services.hissrv.schemas import (
 from services.hissrv.store.contract import GOOD, Aggregate, Latest, Points, Query, Store
 from services.hissrv.transfer import Transfer
 
+_LOG = logging.getLogger(__name__)
 FUNCTIONS: Final = web.AppKey("functions", HistoryFunctions)
 REFERENCES: Final = web.AppKey("references", References)
 STORE: Final = web.AppKey("store", Store)
@@ -128,8 +130,9 @@ async def list_mappings(request: web.Request, query: PageQuery) -> Reply:
 
 @ROUTES.post("/api/history/mappings", role=Role.ENGINEER, body=Mapping, reply=Mapping, status=201)
 async def create_mapping(request: web.Request, body: Mapping) -> Reply:
-    """Create a mapping; recording follows it from the next batch on."""
-    return Json(await request.app[FUNCTIONS].mappings.create(body, request[USER].name))
+    """Create a mapping; recording follows it from the next batch on. One that matches no point is warned about."""
+    made = await request.app[FUNCTIONS].mappings.create(body, request[USER].name)
+    return await _warned(request, made)
 
 
 @ROUTES.get("/api/history/mappings/{id}", reply=Mapping)
@@ -140,8 +143,21 @@ async def get_mapping(request: web.Request) -> Reply:
 
 @ROUTES.put("/api/history/mappings/{id}", role=Role.ENGINEER, body=Mapping, reply=Mapping)
 async def change_mapping(request: web.Request, body: Mapping) -> Reply:
-    """Change a mapping."""
-    return Json(await request.app[FUNCTIONS].mappings.change(request.match_info["id"], body, request[USER].name))
+    """Change a mapping. One that matches no point is warned about."""
+    changed = await request.app[FUNCTIONS].mappings.change(request.match_info["id"], body, request[USER].name)
+    return await _warned(request, changed)
+
+
+async def _warned(request: web.Request, document: bytes) -> Reply:
+    """Answer a stored mapping; the header `Warning` says when its source matches none of the present points."""
+    mapping = parse_mappings([orjson.loads(document)])
+    status = 201 if request.method == "POST" else 200
+    response = web.Response(status=status, body=document, content_type="application/json")
+    if Recorder(mapping).unmatched(await request.app[FUNCTIONS].references()):
+        text = f"source {mapping[0].source} matches none of the points there are"
+        _LOG.warning("mapping %s: %s", mapping[0].id, text)
+        response.headers["Warning"] = f'199 - "{text}"'
+    return response
 
 
 @ROUTES.delete("/api/history/mappings/{id}", role=Role.ENGINEER)
@@ -162,6 +178,10 @@ async def status(request: web.Request) -> Reply:
             "samples": consumer.samples,
             "repeated": consumer.repeated,
             "last_write_ms": consumer.last_write_ms,
+            "mappings": consumer.recorded,
+            "unmatched_mappings": Recorder(await request.app[FUNCTIONS].recorded()).unmatched(
+                await request.app[FUNCTIONS].references()
+            ),
         },
     )
 

@@ -35,6 +35,7 @@ class Mapping(Definition):
     transform: Transform = Transform()
     sampling: Literal["on_change", "interval"] = "on_change"
     interval_ms: int = Field(1000, ge=1, le=86_400_000, description="sampling by interval: at most one sample in it")
+    deadband: float = Field(0, ge=0, description="a value that moved by less since the recorded one is left out")
     retention_days: int = Field(0, ge=0, le=36_500, description="0: the store's own")
     enabled: bool = True
     description: str = Field("", max_length=1000)
@@ -49,11 +50,15 @@ class Recording(NamedTuple):
     every_ms: int = 0
     retention_days: int = 0
     label: Label = DEFAULT
+    deadband: float = 0.0
+    mapping: str = ""
 
 
 class _Sample(Protocol):
     @property
     def at_ms(self) -> int: ...
+    @property
+    def value(self) -> float: ...
     @property
     def ref(self) -> str: ...
     @property
@@ -74,7 +79,7 @@ class Recorder:
         # Disabling the only mapping stops recording; having none at all records everything.
         self._everything = not mappings
         self._known: dict[str, Recording | None] = {}
-        self._taken: dict[str, tuple[int, bool]] = {}
+        self._taken: dict[str, tuple[int, bool, float]] = {}
 
     def of(self, ref: str) -> Recording | None:
         """Return how a point is recorded, or None."""
@@ -103,6 +108,8 @@ class Recorder:
                         tuple(sorted(mapping.tags.items())),
                         mapping.fields.get(ref) or mapping.fields.get(point) or "value",
                     ),
+                    mapping.deadband,
+                    mapping.id or "",
                 )
         return None
 
@@ -112,14 +119,29 @@ class Recorder:
         return recording.label if recording else DEFAULT
 
     def due(self, sample: _Sample) -> bool:
-        """Say whether sampling takes a sample: one good one an interval, and every change to or from good."""
-        every_ms = sample.recording.every_ms
-        if not every_ms:
+        """Say whether sampling takes a sample.
+
+        By interval: one good one an interval. By deadband: one that moved far enough from the one
+        that was recorded. Every change to or from good is taken.
+        """
+        every_ms, deadband = sample.recording.every_ms, sample.recording.deadband
+        if not every_ms and not deadband:
             return True
-        interval, good = sample.at_ms // every_ms, not sample.quality
+        interval, good = sample.at_ms // every_ms if every_ms else 0, not sample.quality
         known = self._taken.get(sample.ref)
-        self._taken[sample.ref] = (interval, good)
-        return known is None or known[0] != interval or known[1] != good
+        due = (
+            known is None
+            or known[1] != good
+            or (bool(every_ms) and known[0] != interval)
+            or (bool(deadband) and not abs(sample.value - known[2]) < deadband)
+        )
+        if due:
+            self._taken[sample.ref] = (interval, good, sample.value)
+        return due
+
+    def unmatched(self, refs: list[str]) -> list[str]:
+        """Return the ids of the mappings that match none of some references."""
+        return [mapping.id or "" for pattern, mapping in self._mappings if not any(map(pattern.match, refs))]
 
 
 def parse_mappings(documents: list[dict[str, Any]]) -> list[Mapping]:

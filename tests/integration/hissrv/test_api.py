@@ -11,6 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from libs import clock
 from libs.errors import ConfigurationError
 from libs.http import Role
+from libs.http.tokens import issue
 from libs.redis.client import execute
 from libs.redis.functions import Functions
 from services.hissrv.app import create_app
@@ -136,6 +137,18 @@ async def test_mappings(api: Api) -> None:
     assert (await api.call("POST", "mappings", {"source": "*"}, role=Role.OPERATOR))[0] == 403
 
 
+async def test_a_mapping_that_matches_nothing(api: Api, channel: Channel) -> None:
+    """It is taken, as its points may come later, but the answer and the status say so."""
+    headers = {"Authorization": f"Bearer {issue(api.key, 'ann', Role.ENGINEER, 60)}"}
+    for name, source, warned in (("a", "comsrv:1001:T:*", False), ("b", "comsrv:1002:T:*", True)):
+        body = {"id": name, "source": source}
+        async with api.http.post("/api/history/mappings", json=body, headers=headers) as answer:
+            assert (answer.status, (await answer.json())["source"]) == (201, source)
+            assert ("matches none" in answer.headers.get("Warning", "")) is warned
+    _, status = await api.call("GET", "status")
+    assert status["consumer"]["unmatched_mappings"] == ["b"]
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -147,6 +160,10 @@ async def test_mappings(api: Api) -> None:
         ({"start": "+1h"}, "not before end"),
         ({"interval": 0}, "interval"),
         ({"interval": 1}, "intervals"),
+        ({"interval": "5 apples"}, "interval"),
+        ({"interval": "1d", "zone": "Europe/Atlantis"}, "zone"),
+        ({"fill": "linear"}, "interval"),
+        ({"counter": {"modulus": 10}}, "delta"),
         ({"aggregate": "median"}, "aggregate"),
         ({"limit": 0}, "limit"),
         ({"colour": 1}, "colour"),

@@ -120,6 +120,22 @@ async def test_mappings(functions: Functions, channel: Channel, blocking: Client
     assert (await raw(store))["comsrv:1001:T:1"][3:] == [(4000, 5.0, "")]
 
 
+async def test_deadband(functions: Functions, channel: Channel, blocking: Client, store: EmbeddedStore) -> None:
+    """A value is recorded once it moved far enough from the one recorded last; the ledger counts by mapping."""
+    one = consumer(functions, blocking, store)
+    await functions.call("configure_mapping", "slow", {"source": "comsrv:1001:T:1", "deadband": 1})
+    for at_ms, value in ((1000, 5), (2000, 5.6), (3000, 5.9), (4000, 6.1), (5000, 6.5), (6000, 4.9)):
+        await channel.send(at_ms, section("T", {"1": value}))
+    await channel.send(7000, section("T", {}, {"1": "bad:timeout"}))
+    await channel.send(8000, section("T", {"1": 4.9}))
+    await one.step()
+    expected = [(1000, 5.0, ""), (4000, 6.1, ""), (6000, 4.9, ""), (7000, None, "bad:timeout"), (8000, 4.9, "")]
+    assert await raw(store) == {"comsrv:1001:T:1": expected}
+    assert await execute(functions.client, "HGET", "voltage:ledger", "recorded:slow") == b"5"
+    assert one.recorded == {"slow": 5}
+    assert await ledger(functions) == {"queued": 8, "written": 5, "dropped:mapping": 3}
+
+
 async def test_redelivery(functions: Functions, channel: Channel, blocking: Client, store: EmbeddedStore) -> None:
     """Stopped between the store's commit and the acknowledgement: the entries come again and double nothing."""
     for at_ms in (1000, 2000):
