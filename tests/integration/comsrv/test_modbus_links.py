@@ -178,6 +178,18 @@ async def test_no_second_connection_while_the_device_has_one(device: Device, plu
     assert (device.connections, device.most_connections) == (4, 1)
 
 
+async def test_a_slow_device_gets_its_pauses(device: Device, plugins: Plugins):
+    loop = asyncio.get_running_loop()
+    plugin = await plugins(channel(1, device.port, connect_pause_ms=60, pause_ms=40))
+    began = loop.time()
+    assert await value(plugin) == 10.0
+    first = loop.time()
+    assert await value(plugin) == 10.0
+    assert await value(plugin) == 10.0
+    assert first - began >= 0.055
+    assert loop.time() - first >= 0.075
+
+
 async def test_attempts_in_vain_are_counted_once_for_all_channels(device: Device, plugins: Plugins):
     await device.stop()
     one = await plugins(channel(1, device.port), connect=False)

@@ -118,3 +118,20 @@ def test_a_probe_never_looks_like_what_is_owed(owed: int, code: int):
         probe: Query = frames.probe(query, heads)
         assert probe.head not in heads
         heads.add(probe.head)
+
+
+@given(values=words, at=cuts)
+@settings(max_examples=100, deadline=None)
+def test_what_an_adapter_sends_back_is_taken_off(values: list[int], at: list[int]):
+    receiver = rtu()
+    receiver.echoes = True
+    request = receiver.ask(UNIT, frames.read(3, 0, len(values)), any_unit=False)
+    assert fed(receiver, request + framed(receiver, request, pdu_of(values)), at) == pdu_of(values)
+    assert receiver._traffic.rejected == {}
+
+
+def test_an_adapter_that_sends_nothing_back_does_no_harm():
+    receiver = rtu()
+    receiver.echoes = True
+    request = receiver.ask(UNIT, frames.read(3, 0, 1), any_unit=False)
+    assert receiver.feed(framed(receiver, request, pdu_of([42]))) == pdu_of([42])
