@@ -17,8 +17,8 @@ local OPEN = { "New", "Acknowledged", "Returned" }
 -- An index of so many is looked at whole.
 local FEW = 500
 -- Bounds of a call: list entries looked at, and records read.
-local MAX_LOOKED = 20000
-local MAX_READ = 2000
+local MAX_LOOKED = 5000
+local MAX_READ = 1000
 local CHUNK = 200
 local NO_LIMIT = 9007199254740991
 local FLAGS = { shelved = "shelved_by", suppressed = "suppressed_by", out_of_service = "out_of_service_by" }
