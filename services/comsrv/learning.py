@@ -60,17 +60,20 @@ class Learning:
         if self._samples_missing() or self._poller.spare.sampling:
             self.look_ms = now + SAMPLING_MS
             return
+        if not await self._settled():
+            self.look_ms = now + SAMPLING_MS
+            return
         self._pause_ms = min(2 * self._pause_ms, LONGEST_LOOK_MS)
         self.look_ms = now + self._pause_ms
-        await self._settled()
         if self._learn_costs():
             await self._save()
 
-    async def _settled(self) -> None:
+    async def _settled(self) -> bool:
         """Wait, shortly, until Redis has all that was read: then it need not be told again by a new plan."""
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLED_S):
                 await self._poller.uplink.drained()
+        return self._poller.uplink.idle
 
     def _samples_missing(self) -> bool:
         """Have short requests made where all are alike, once a unit: one length says nothing about a register."""

@@ -381,6 +381,7 @@ class Poller:
     def recovered(self, unit: Unit) -> None:
         """Take a unit for well again, and read what could not be read."""
         unit.recovered()
+        self.spare.recovered(unit)
         owed = [task for task in self.of(unit) if (task.problem and task.entry is None) or task in unit.owed]
         unit.owed.clear()
         self.spare.catch_up(owed)

@@ -29,12 +29,14 @@ log = logging.getLogger(__name__)
 
 # Nothing is asked in less time than this, and at least so long before a poll is due nothing is begun.
 LEAST_MS: Final = 5.0
+# ... and of the time that is left so much is used, as a machine under load ends a time-out late.
+ROOM: Final = 0.85
 # A request for one value is taken for so much shorter than the longest.
 SHORT: Final = 0.25
 # What waited longer than this for spare time is asked without.
 OVERDUE_MS: Final = 3000.0
 # The same for a unit that used to answer within the spare time: it may have become slower.
-SLOWER_MS: Final = 60_000.0
+SLOWER_MS: Final = 300_000.0
 # ... and then nothing for so many times as long as it took.
 SELDOM: Final = 200.0
 # A unit that is alone on its line is asked between its own polls this often at least.
@@ -78,6 +80,9 @@ class Spare:
         for task in gone:
             # Whoever reads the new blocks finds out.
             task.unit.recovered()
+        self._waiting_since = {
+            what: since for what, since in self._waiting_since.items() if isinstance(what, Unit) or id(what) in kept
+        }
         for unit in self._poller.units.values():
             unit.owed = [task for task in unit.owed if id(task) in kept]
             if unit.proven is not None and id(unit.proven) not in kept:
@@ -163,7 +168,7 @@ class Spare:
         """
         poller = self._poller
         longest = poller.plugin.timeout_ms
-        room = until - now - LEAST_MS
+        room = ROOM * (until - now) - LEAST_MS
         enough = room >= max(share * unit.pace_ms, LEAST_MS if unit.answers else SHORT_PROBE_MS)
         if not poller.reader.crowded:
             # Nobody waits but other blocks of the same unit: they do so for one answer, now and then.
@@ -181,7 +186,15 @@ class Spare:
         if now - self._waiting_since.setdefault(what, now) >= overdue_ms and now >= self._forced_ms:
             del self._waiting_since[what]
             return longest
-        return int(room) if enough else None
+        if not enough:
+            return None
+        if isinstance(what, Task):
+            self._waiting_since.pop(what, None)
+        return int(room)
+
+    def recovered(self, unit: Unit) -> None:
+        """Note that a unit waits for nothing any more."""
+        self._waiting_since.pop(unit, None)
 
     def _forced(self, now: float, until: float) -> None:
         """Note the end of a request that may have kept polls waiting."""

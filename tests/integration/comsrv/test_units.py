@@ -54,8 +54,8 @@ def periods(site: Site, unit: int, since: int) -> list[float]:
 
 def on_time(periods: list[float]) -> None:
     """Check sorted periods: a machine under load is late by itself now and then, a time-out of 500 ms always."""
-    assert periods[len(periods) // 2] == pytest.approx(200, abs=10)
-    assert periods[int(0.9 * len(periods))] < 260
+    assert periods[len(periods) // 2] == pytest.approx(200, abs=20)
+    assert periods[int(0.9 * len(periods))] < 300
 
 
 async def polls(site: Site, count: int) -> None:
