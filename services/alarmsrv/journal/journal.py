@@ -117,13 +117,13 @@ class Journal:
         on_disk = 0
         try:
             async for where, entry in self.oldest_first():
+                if entry.number > number == chain.number and (await self._head())[0] >= entry.number:
+                    # Written since the walk began; the next walk takes it.
+                    break
                 if where != "Redis":
                     on_disk += 1
                     if in_redis.get(entry.number, entry.hash) != entry.hash:
                         chain.differ(entry, in_redis[entry.number], where)
-                elif entry.number > number:
-                    # Written since the walk began; the next walk takes it.
-                    break
                 chain.take(entry, where)
         except InternalError as error:
             return Verified(

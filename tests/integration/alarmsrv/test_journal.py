@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import datetime as dt
 import hashlib
@@ -113,6 +114,25 @@ async def test_tampering_is_found_and_named(functions: Functions, journal: Journ
     fields[b"user"] = b"mallory"
     await execute(functions.client, "XADD", STREAM, "*", *[part for pair in fields.items() for part in pair])
     assert "it was changed" in await reason(journal)
+
+
+async def test_a_walk_beside_writers_finds_no_break(functions: Functions, journal: Journal) -> None:
+    """What is written, and moved to disk, while the walk goes on is the next walk's."""
+    await happen(functions, *(f"a{n}" for n in range(40)))
+    await moved(journal, keep=5)
+
+    async def write() -> None:
+        for number in range(40):
+            await happen(functions, f"b{number}")
+            await moved(Journal(functions, Archive(journal.archive.folder)), keep=200)
+
+    writing = asyncio.create_task(write())
+    walks = []
+    while not writing.done():
+        walks.append(await journal.verify())
+    await writing
+    assert [walk.broken for walk in walks if walk.broken] == []
+    assert len({walk.last for walk in walks}) > 1
 
 
 async def test_a_half_line_that_a_kill_left_is_written_again(functions: Functions, journal: Journal) -> None:
