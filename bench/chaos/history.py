@@ -54,6 +54,9 @@ FULL_S: Final = 20.0
 DRAIN_S: Final = 240.0
 # What could not be sent while Redis was away is sent faster afterwards, up to this much.
 BEHIND_S: Final = 30.0
+LOADING_S: Final = 120.0
+# Rewritten early, so that a killed server is soon back.
+REWRITE: Final = ("--auto-aof-rewrite-min-size", "64mb")
 
 
 def fill(disk: SmallDisk) -> None:
@@ -65,6 +68,21 @@ def fill(disk: SmallDisk) -> None:
                     free = os.statvfs(disk.folder)
                     size = max(unit, free.f_bavail * free.f_frsize // unit * unit)
                     os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, size)
+
+
+def started(redis: RedisServer) -> None:
+    """Start a killed server again; it answers once it has read its append-only file."""
+    end = time.monotonic() + LOADING_S
+    with suppress(AssertionError):
+        redis.start()
+        return
+    while True:
+        with suppress(VoltageError, OSError), Client(redis.url, 5.0) as client:
+            client.call("PING")
+            return
+        if time.monotonic() > end:
+            raise SystemExit(f"Redis does not answer {LOADING_S:.0f} s after it was killed")
+        time.sleep(0.1)
 
 
 class Feeder:
@@ -216,7 +234,7 @@ class Chaos:
             elif whom == "Redis":
                 self.redis_killed_ms.append(int(time.time() * 1000))
                 self._redis.kill()
-                self._redis.start()
+                started(self._redis)
             elif self._server is not None:
                 self._server.process.kill()
                 self._server.process.wait()
@@ -306,7 +324,7 @@ def run(folder: Path, minutes: float, rate: int, *, with_server: bool) -> tuple[
     (folder / "config").mkdir()
     (folder / "influx").mkdir()
     disk = SmallDisk(folder / "disk", DISK)
-    redis = RedisServer("valkey", folder / "redis", *AOF, "--maxmemory", "768mb")
+    redis = RedisServer("valkey", folder / "redis", *AOF, *REWRITE, "--maxmemory", "768mb")
     server = InfluxServer(folder / "influx") if with_server else None
     with Client(redis.url, 30.0) as client:
         client.call("FUNCTION", "LOAD", "REPLACE", bundle.bundle().text)
