@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "config": Entry("services.commands.config:config", "Show, check, plan, apply or roll back the configuration."),
     "points": Entry("services.commands.points:points", "Check the point tables, or show how they are polled."),
     "modbus": Entry("services.commands.modbus:modbus", "Look into a Modbus device: read, write, scan."),
+    "protocols": Entry("services.commands.protocols:protocols", "Protocols that are installed, or a skeleton of one."),
     "library": Entry("services.commands.library:library", "Register maps of devices, and channels made of them."),
     "simulate": Entry("services.commands.simulate:simulate", "Run simulated devices: a site, or any point tables."),
     "channels": Entry("services.commands.read:channels", "Channels, or the points of one."),

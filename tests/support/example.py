@@ -9,9 +9,9 @@ from pathlib import Path
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "textline"
 
 
-def install(folder: Path) -> Path:
-    """Put the package into a folder that may stand on the module path; return the folder."""
-    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
+def install(folder: Path, package: Path = EXAMPLE) -> Path:
+    """Put a package into a folder that may stand on the module path; return the folder."""
+    project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
     described = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     described.mkdir(parents=True)
     (described / "METADATA").write_text(
@@ -21,5 +21,6 @@ def install(folder: Path) -> Path:
     (described / "entry_points.txt").write_text(
         "[voltage.protocols]\n" + "".join(f"{name} = {place}\n" for name, place in points.items())
     )
-    shutil.copy(EXAMPLE / "voltage_textline.py", folder)
+    for module in package.glob("voltage_*.py"):
+        shutil.copy(module, folder)
     return folder

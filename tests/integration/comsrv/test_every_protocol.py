@@ -1,5 +1,6 @@
 """No protocol without the conformance suite."""
 
+from services.comsrv.plugins.conformance import Conformance
 from services.comsrv.plugins.registry import protocols
 from tests.integration.comsrv import (
     test_modbus_rtu,
@@ -8,7 +9,6 @@ from tests.integration.comsrv import (
     test_modbus_tls,
     test_virtual,
 )
-from tests.integration.comsrv.conformance import Conformance
 
 
 def test_every_protocol_has_its_conformance_class():

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from services.comsrv.channel import Channel
 from services.comsrv.contract import MalformedError, NoAnswerError, NotConnectedError, RefusedError
 from services.comsrv.plugins import registry
 from services.comsrv.plugins.registry import protocols
-from tests.integration.comsrv.conformance import Conformance
 from tests.support.example import EXAMPLE, install
 
 
@@ -28,46 +24,12 @@ def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     sys.modules.pop("voltage_textline", None)
 
 
-def device_class() -> Any:
-    spec = importlib.util.spec_from_file_location("textline_device", EXAMPLE / "device.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.Device
+sys.path.insert(0, str(EXAMPLE))
+from test_textline import TestTextLine as Example  # noqa: E402 - the example's own test, on its own path
 
 
-class TestTextLine(Conformance):
-    """Conformance."""
-
-    protocol = "textline"
-    device: Any
-    port: int
-
-    @pytest.fixture(autouse=True)
-    async def _device(self) -> AsyncIterator[None]:
-        self.device = device_class()(power="23.5", breaker="1", start="0", setpoint="0")
-        self.port = await self.device.start()
-        yield
-        await self.device.stop()
-
-    async def channel(self) -> Channel:
-        points = {
-            "T": [{"id": 1, "name": "Power", "data_type": "float64", "mapping": {"name": "power"}}],
-            "S": [{"id": 1, "name": "Breaker", "data_type": "bool", "mapping": {"name": "breaker"}}],
-            "C": [{"id": 1, "name": "Start", "data_type": "bool", "mapping": {"name": "start"}}],
-            "A": [{"id": 1, "name": "Set-point", "data_type": "float64", "min": -100, "max": 100,
-                   "mapping": {"name": "setpoint"}}],
-        }  # fmt: skip
-        parameters = {"host": "127.0.0.1", "port": self.port, "timeout_ms": 200}
-        document = {"id": 7, "name": "t", "protocol": "textline", "parameters": parameters, "points": points}
-        return Channel.model_validate(document)
-
-    async def lose_device(self) -> None:
-        await self.device.stop()
-
-    async def return_device(self) -> None:
-        await self.device.start(self.port)
+class TestTextLine(Example):
+    """The example's conformance, and what is particular to it."""
 
     async def test_what_the_device_says_becomes_quality(self, plugin: Any):
         self.device.values.pop("breaker")

@@ -15,8 +15,8 @@ from modbus_tk import defines, modbus_rtu
 from libs.points import PointKind
 from services.comsrv.channel import Channel
 from services.comsrv.contract import NotConnectedError, RefusedError
+from services.comsrv.plugins.conformance import Conformance
 from services.comsrv.plugins.modbus.rtu import ModbusRtu
-from tests.integration.comsrv.conformance import Conformance
 from tests.integration.comsrv.site import Site
 from tests.integration.comsrv.test_modbus_tcp import point, row
 from tests.support.serial_line import SerialLine

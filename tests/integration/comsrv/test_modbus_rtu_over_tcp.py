@@ -12,9 +12,9 @@ import pytest
 from libs.points import PointKind
 from services.comsrv.channel import Channel
 from services.comsrv.contract import ComBase, MalformedError, NoAnswerError
+from services.comsrv.plugins.conformance import Conformance
 from services.comsrv.plugins.modbus.rtu import ModbusRtuOverTcp
 from services.comsrv.tables import check_channel
-from tests.integration.comsrv.conformance import Conformance
 from tests.integration.comsrv.device import Device, crc
 from tests.integration.comsrv.test_modbus_tcp import point, row
 

@@ -18,8 +18,8 @@ from services.comsrv.contract import (
     NotConnectedError,
     RefusedError,
 )
+from services.comsrv.plugins.conformance import Conformance
 from services.comsrv.plugins.modbus.tcp import ModbusTcp
-from tests.integration.comsrv.conformance import Conformance
 from tests.integration.comsrv.device import Device
 
 

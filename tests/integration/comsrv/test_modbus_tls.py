@@ -12,9 +12,9 @@ import pytest
 
 from services.comsrv.channel import Channel
 from services.comsrv.contract import ComBase, NotConnectedError
+from services.comsrv.plugins.conformance import Conformance
 from services.comsrv.plugins.modbus.tls import ModbusTls
 from services.comsrv.tables import check_channel
-from tests.integration.comsrv.conformance import Conformance
 from tests.integration.comsrv.device import Device
 from tests.integration.comsrv.test_modbus_tcp import point, row
 from tests.support.brokers import make_authority, make_certificate

@@ -6,8 +6,8 @@ from libs.errors import InvalidError, StateError
 from libs.points import PointKind
 from services.comsrv.channel import Channel
 from services.comsrv.contract import ABSENT, QUALITY, ComBase
+from services.comsrv.plugins.conformance import Conformance
 from services.comsrv.plugins.virtual import Virtual, parse_generator
-from tests.integration.comsrv.conformance import Conformance
 
 
 class TestVirtual(Conformance):

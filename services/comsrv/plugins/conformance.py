@@ -1,4 +1,4 @@
-"""What every protocol must do; run for each plugin by the test modules beside this one.
+"""What every protocol must do: a pytest suite, for ours and for those of other packages.
 
 A module derives a class from `Conformance` and gives a channel, and a way to make its
 device hold a value, go away and come back.
@@ -66,18 +66,18 @@ class Conformance:
                     found[f"{section.kind}:{point_id}"] = value
         return found
 
-    async def test_each_readable_point_stands_in_one_block(self, plugin: ComBase):
+    async def test_each_readable_point_stands_in_one_block(self, plugin: ComBase) -> None:
         names = [block.name for block in plugin.blocks]
         assert len(set(names)) == len(names)
         points = [f"{s.kind}:{point_id}" for block in plugin.blocks for s in block.sections for point_id in s.ids]
         assert sorted(points) == ["S:1", "T:1"]
         assert all(block.size <= 500 for block in plugin.blocks)
 
-    async def test_it_reads_what_the_device_holds(self, plugin: ComBase):
+    async def test_it_reads_what_the_device_holds(self, plugin: ComBase) -> None:
         assert await self.read(plugin) == {"T:1": (23.5, GOOD), "S:1": (1.0, GOOD)}
 
     @pytest.mark.parametrize(("kind", "value"), [("C", 1.0), ("C", 0.0), ("A", -42.5), ("A", 100.0)])
-    async def test_it_writes_and_reads_back(self, plugin: ComBase, kind: str, value: float):
+    async def test_it_writes_and_reads_back(self, plugin: ComBase, kind: str, value: float) -> None:
         point = (await self.channel()).find(kind, 1)
         assert point is not None
         write = plugin.prepare_write(PointKind(kind), point, value)
@@ -87,13 +87,13 @@ class Conformance:
     @pytest.mark.parametrize(("kind", "value"), [("C", 2.0), ("A", 100.1), ("A", float("nan")), ("A", float("inf"))])
     async def test_what_the_point_cannot_hold_is_refused_before_the_wire(
         self, plugin: ComBase, kind: str, value: float
-    ):
+    ) -> None:
         point = (await self.channel()).find(kind, 1)
         assert point is not None
         with pytest.raises(InvalidError):
             plugin.prepare_write(PointKind(kind), point, value)
 
-    async def test_a_lost_device_is_said_so_and_comes_back(self, plugin: ComBase):
+    async def test_a_lost_device_is_said_so_and_comes_back(self, plugin: ComBase) -> None:
         if not self.has_device:
             return
         await self.lose_device()
