@@ -13,6 +13,6 @@ class ComsrvSettings(Settings):
     """What comsrv.yaml holds beside what every service has."""
 
     channels: tuple[ChannelSettings, ...] = ()
-    reconnect_max_ms: int = Field(4_000, ge=100, le=600_000, description="longest pause between connection attempts")
+    reconnect_max_ms: int = Field(3_000, ge=100, le=600_000, description="longest pause between connection attempts")
     renew_ms: int = Field(1000, ge=100, le=1000, description="time between two lease renewals")
     modbus_server: ModbusServerSettings = ModbusServerSettings()

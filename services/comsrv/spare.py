@@ -46,7 +46,7 @@ REMIND_MS: Final = 1000.0
 LONGEST_SEARCH_PAUSE_MS: Final = 600_000
 # Addresses that answer again within this time lead to one new plan.
 TOGETHER_MS: Final = 200.0
-# A silent unit among others gets a short time, but every so many times all there is.
+# Silent units share what one time-out is, but every so many times each gets all there is.
 SHORT_PROBE_MS: Final = 50.0
 LONG_PROBE: Final = 4
 
@@ -365,7 +365,8 @@ class Spare:
         task = tasks[unit.failures % len(tasks)]
         if poller.reader.crowded and unit.failures % LONG_PROBE:
             pace_ms = max(other.pace_ms for other in poller.units.values())
-            timeout_ms = min(timeout_ms, int(max(pace_ms, SHORT_PROBE_MS)))
+            silent = sum(other.health is Health.SILENT for other in poller.units.values())
+            timeout_ms = min(timeout_ms, int(max(pace_ms, SHORT_PROBE_MS, poller.plugin.timeout_ms / silent)))
         try:
             reading = await poller.reader.ask(task.block, unit, task.length, timeout_ms)
         except NotConnectedError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.comsrv.isolation import Finding, isolate
@@ -54,6 +54,7 @@ def test_a_passing_refusal_leaves_no_trace():
     assert asked == 3
 
 
+@settings(deadline=None)
 @given(st.integers(1, 125), st.sets(st.integers(0, 124), max_size=6))
 def test_exactly_the_illegal_ones_are_found(count: int, illegal: set[int]):
     illegal = {place for place in illegal if place < count}

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -166,6 +166,7 @@ def greedy(wires: list[Wire], limit: int, gap: int) -> list[tuple[int, int]]:
     return found
 
 
+@settings(deadline=None)
 @given(st.lists(POINT, max_size=60), st.integers(4, 125), GAP)
 def test_each_point_stands_in_exactly_one_block_and_a_greedy_planner_needs_no_fewer(
     points: list[tuple[int, str, int, str]], limit: int, gap: Any
@@ -179,6 +180,7 @@ def test_each_point_stands_in_exactly_one_block_and_a_greedy_planner_needs_no_fe
         assert sum(block.plan.count for block in blocks) <= sum(end - first for first, end in filled)
 
 
+@settings(deadline=None)
 @given(st.lists(POINT, max_size=60), st.integers(8, 125), st.floats(0, 100), st.floats(0, 10))
 def test_with_known_costs_no_gap_makes_a_greedy_planner_quicker(
     points: list[tuple[int, str, int, str]], limit: int, request: float, register: float
@@ -194,6 +196,7 @@ def test_with_known_costs_no_gap_makes_a_greedy_planner_quicker(
         assert time <= sum(request + register * (end - first) for first, end in filled) + 1e-6
 
 
+@settings(deadline=None)
 @given(
     st.lists(POINT, min_size=1, max_size=40),
     st.sets(st.integers(0, 310), max_size=8),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.comsrv.channel import Polling
@@ -122,6 +122,7 @@ def test_a_step_of_the_wall_clock_moves_synchronized_groups_only():
         assert on_grid is synchronized
 
 
+@settings(deadline=None)
 @given(st.integers(1, 2000), st.integers(2, 40))
 def test_channels_are_spread_over_the_interval(first: int, count: int):
     """No two of neighboring channels begin closer than a third of an even spread."""

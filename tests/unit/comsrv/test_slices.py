@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.points import PointKind
@@ -11,6 +11,7 @@ from services.comsrv.contract import Block, Reading, Section
 from services.comsrv.units import sliced
 
 
+@settings(deadline=None)
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 10), st.integers(1, 12))
 def test_slices_hold_every_point_once_with_its_own_value(numbers: int, signals: int, texts: int, most: int):
     size = numbers + signals + texts
