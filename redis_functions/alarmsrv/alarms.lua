@@ -48,6 +48,29 @@ local function join_group(ctx, alarm)
   redis.call("SADD", group, alarm.id)
 end
 
+-- Events are of no group's first-out.
+local function swap_group(ctx, alarm, kept)
+  local was, group = alarm.level ~= "Info" and alarm.group or nil, kept.level ~= "Info" and kept.group or nil
+  if was ~= group then
+    if was then
+      redis.call("SREM", keys.alarm_group(ctx.ns, was), alarm.id)
+    end
+    if group then
+      redis.call("SADD", keys.alarm_group(ctx.ns, group), alarm.id)
+    end
+  end
+end
+
+-- The definition may be another than when the alarm returned. True when its names are others.
+local function adopt(ctx, alarm, spec, changes)
+  changes.level, changes.priority, changes.version = spec.level, spec.priority, spec.version or false
+  changes.ack_required, changes.tags = spec.ack_required and "1" or "0", spec.tags or false
+  changes.group, changes.area, changes.equipment = spec.group or false, spec.area or false, spec.equipment or false
+  changes.source, changes.realarm_ms = spec.source, spec.realarm_ms or false
+  swap_group(ctx, alarm, spec)
+  return alarm.group ~= spec.group or alarm.equipment ~= spec.equipment or alarm.source ~= spec.source
+end
+
 local function recur(ctx, alarm, spec, at)
   local row = states.life(states.of(alarm), "begin", NO_FACTS)
   local status, latched = states.split(row[4])
@@ -61,8 +84,13 @@ local function recur(ctx, alarm, spec, at)
   if status == "New" then
     changes.acknowledged_by, changes.acknowledged_at_ms = false, false
   end
+  local moved = spec.definition and adopt(ctx, alarm, spec, changes)
   records.change(ctx, alarm, changes, at)
   journal.append(ctx, at, alarm, row[5])
+  if moved then
+    marks.refresh(ctx, alarm, "suppressed", at)
+    marks.refresh(ctx, alarm, "out_of_service", at)
+  end
   return alarm
 end
 
@@ -115,19 +143,6 @@ function M.raise_definition(ctx, watcher, seen)
     group = kept.group, area = kept.area, equipment = kept.equipment, realarm_ms = kept.realarm_ms,
     suppresses = watcher.document.suppresses,
   }, seen.at)
-end
-
--- Events are of no group's first-out.
-local function swap_group(ctx, alarm, kept)
-  local was, group = alarm.level ~= "Info" and alarm.group or nil, kept.level ~= "Info" and kept.group or nil
-  if was ~= group then
-    if was then
-      redis.call("SREM", keys.alarm_group(ctx.ns, was), alarm.id)
-    end
-    if group then
-      redis.call("SADD", keys.alarm_group(ctx.ns, group), alarm.id)
-    end
-  end
 end
 
 --- A definition changed while its alarm stands: the open alarm says what the definition says now.

@@ -164,7 +164,7 @@ end
 --- Change a record: { name = value }, where false takes a field away. Only what differs is written:
 -- a storm of alarms is the most expensive thing a call does.
 function M.change(ctx, alarm, changes, at)
-  local ns, status, level = ctx.ns, alarm.status, alarm.level
+  local ns, status, level, source = ctx.ns, alarm.status, alarm.level, alarm.source
   for name, value in pairs(changes) do
     if (alarm[name] or false) == value then
       changes[name] = nil
@@ -185,6 +185,10 @@ function M.change(ctx, alarm, changes, at)
   if changes.level then
     redis.call("SREM", keys.alarms_by_level(ns, level), alarm.id)
     redis.call("SADD", keys.alarms_by_level(ns, alarm.level), alarm.id)
+  end
+  if changes.source then
+    redis.call("SREM", keys.alarms_by_source(ns, source), alarm.id)
+    redis.call("SADD", keys.alarms_by_source(ns, alarm.source), alarm.id)
   end
   redis.call("PUBLISH", keys.alarm_changed(ns), M.encode(alarm))
 end

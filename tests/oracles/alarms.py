@@ -194,7 +194,13 @@ class Alarms:
             )  # fmt: skip
             if again:
                 self.change(alarm, at, status="New", acknowledged_by=None, acknowledged_at_ms=None)
+            interval = definition.get("realarm_ms")
+            self.change(
+                alarm, at, level=level, priority=PRIORITY[level], ack_required="1" if definition.ack_required else "0",
+                group=GROUP if definition.get("group") else None, realarm_ms=str(interval) if interval else None,
+            )  # fmt: skip
             self.note(at, alarm, "recurred")
+            self.follow_names(alarm, at)
         else:
             number = len(self.alarms)
             alarm = {
@@ -280,19 +286,27 @@ class Alarms:
             if by := self.holder(kind, alarm):
                 alarm[f"{kind}_by"] = by
 
-    def refresh(self, kind: str, user: str) -> None:
+    def follow_names(self, alarm: Alarm, at: int) -> None:
+        """Bring an alarm whose names are others to what the marks say."""
+        for kind in ("suppressed", "out_of_service"):
+            was, by = alarm.get(f"{kind}_by"), self.holder(kind, alarm)
+            if was != by:
+                self.refresh(kind, by or was or "", at)
+
+    def refresh(self, kind: str, user: str, at: int | None = None) -> None:
         """Bring the open alarms to what the marks say, in the order of their origins."""
+        at = self.now if at is None else at
         for alarm in sorted((a for a in self.alarms if a["status"] != "Resolved"), key=lambda a: a["origin"]):
             was, by = alarm.get(f"{kind}_by"), self.holder(kind, alarm)
             if was == by:
                 continue
-            self.change(alarm, self.now, **{f"{kind}_by": by})
+            self.change(alarm, at, **{f"{kind}_by": by})
             if (was is None) != (by is None):
                 event = {
                     "suppressed": ("suppressed", "unsuppressed"),
                     "out_of_service": ("out_of_service", "in_service"),
                 }
-                self.note(self.now, alarm, event[kind][by is None], user, self.seen(alarm["origin"]))
+                self.note(at, alarm, event[kind][by is None], user, self.seen(alarm["origin"]))
 
     def unshelve(self, name: str, at: int, user: str) -> None:
         """End the shelving of an origin."""
@@ -435,10 +449,7 @@ class Alarms:
             group=GROUP if definition.get("group") else None,
         )  # fmt: skip
         self.note(self.now, alarm, "redefined")
-        for kind in ("suppressed", "out_of_service"):
-            was, by = alarm.get(f"{kind}_by"), self.holder(kind, alarm)
-            if was != by:
-                self.refresh(kind, by or was or "")
+        self.follow_names(alarm, self.now)
 
     def delete(self, name: str) -> None:
         """A definition goes, with all that was marked of it."""
