@@ -52,9 +52,16 @@ def edges(query: Query) -> NDArray[np.int64]:
         LimitError: too many.
         InvalidError: no such zone.
     """
+    try:
+        return _edges(query, zone_of(query.zone))
+    except (ValueError, OverflowError):
+        raise InvalidError("the range reaches beyond the year 9999 in its last interval") from None
+
+
+def _edges(query: Query, zone: dt.tzinfo) -> NDArray[np.int64]:
     start, end, step = query.start_ms, query.end_ms, query.interval_ms
-    zone = zone_of(query.zone)
     if query.months:
+        _bounded((end - start) // (28 * DAY_MS * query.months) * len(query.series))
         return _months(start, end, query.months, zone)
     if not step:
         return np.array([start, end], np.int64)

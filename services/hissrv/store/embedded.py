@@ -48,6 +48,8 @@ from services.hissrv.store.window import FORMAT, LoadedNames, Window
 _T = TypeVar("_T")
 _LOG = logging.getLogger(__name__)
 _FAILURES = (sqlite3.Error, OSError, pa.ArrowException)
+# How long one round of maintenance goes on merging days.
+MERGE_S: Final = 30.0
 # Queries that run or wait; one more is refused.
 MAX_QUERIES: Final = 32
 
@@ -238,7 +240,9 @@ class EmbeddedStore:
         files = await self._run(self._writer, self.window.files)
         if old := catalog.expired(files, now_ms, self._retention_days):
             await self._switch(Made(remove=[file.name for file in old]))
-        while group := await self._due(now_ms):
+        # After a restore every day's tiers are made again: windows are not to wait for that.
+        until_s = time.monotonic() + MERGE_S
+        while (group := await self._due(now_ms)) and time.monotonic() < until_s:
             await self._merge(compactor, group, now_ms)
         for days in catalog.months_to_merge(await self._run(self._writer, self.window.tiers), now_ms):
             await self._switch(await self._made(compactor, partial(compactor.write_month, days)))

@@ -224,3 +224,32 @@ async def test_wakes_up(functions: Functions, channel: Channel, blocking: Client
         await wait_until(has(one, "samples", number), "it is written", 0.9)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_two_workers(functions: Functions, channel: Channel, blocking: Client, store: EmbeddedStore) -> None:
+    """Two consumers share the queue: each sample is stored once, and what one leaves behind the other takes over."""
+    one, two = (
+        Consumer(
+            HistoryFunctions(functions),
+            blocking,
+            store,
+            ConsumerSettings(linger_ms=0, batch_entries=3, idle_ms=1000),
+            name,
+        )
+        for name in ("one", "two")
+    )
+    for number in range(1, 21):
+        await channel.send(1000 * number, section("T", {"1": number}))
+    left = await one._collect()
+    assert len(left.entries) == 3, "taken, and never finished: the worker dies here"
+    while await two.step():
+        pass
+    assert two.samples == 17
+
+    async def all_there() -> bool:
+        await two.step()
+        return two.samples == 20
+
+    await wait_until(all_there, "the survivor takes over what was left", 10)
+    assert [value for _, value, _ in (await raw(store))["comsrv:1001:T:1"]] == list(range(1, 21))
+    assert await ledger(functions) == {"queued": 20, "written": 20}

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from libs.errors import LimitError
+from libs.errors import InvalidError, LimitError
 from libs.redis.queue import EntryId
 from services.hissrv.store.contract import Aggregate, Entry, Fill, Part, Query
 from services.hissrv.store.embedded import EmbeddedStore
@@ -261,4 +261,31 @@ async def test_tiers_spare_reading(tmp_path: Path) -> None:
     assert len((await store.query(query))[REFS[0]]) >= (DAYS - 1) * 24
     with pytest.raises(LimitError, match="1m, 15m, 1h or 1d"):
         await store.query(query._replace(tiers=False))
+    await store.close()
+
+
+async def test_a_series_in_two_retentions(tmp_path: Path) -> None:
+    """A mapping that changes on its way leaves a day in two files; their statistics are not taken for two series."""
+    store = EmbeddedStore(tmp_path)
+    await store.open()
+    for number, retention in enumerate((0, 30, 0)):
+        parts = [Part(BEGIN_MS + number * HOUR_MS, REFS[:1], np.array([float(number)]), None, retention)]
+        await store.write([Entry(EntryId(2, number), parts)])
+    store.window.close_due(0, force=True)
+    await store.maintain(NOW_MS)
+    assert len(store.window.tiers()) == 2
+    query = Query(REFS[:1], BEGIN_MS, BEGIN_MS + DAY_MS, BEGIN_MS + 3 * HOUR_MS, DAY_MS, Aggregate.MEAN)
+    assert [(p.value, p.share) for p in (await store.query(query))[REFS[0]]] == [(1.0, 1.0)]
+    await store.close()
+
+
+@pytest.mark.parametrize(("months", "zone", "step"), [(1, "", 0), (0, "Europe/Berlin", DAY_MS)])
+async def test_the_end_of_time(tmp_path: Path, months: int, zone: str, step: int) -> None:
+    """A range up to the last year there is gets an answer or a refusal that says why."""
+    store = EmbeddedStore(tmp_path)
+    await store.open()
+    end = 253_402_300_799_999
+    query = Query(REFS[:1], end - 3 * DAY_MS, end, NOW_MS, step, Aggregate.MEAN, zone=zone, months=months)
+    with pytest.raises(InvalidError, match="9999"):
+        await store.query(query)
     await store.close()
