@@ -83,7 +83,10 @@ class Learning:
             if unit.name in self._sampled or unit.problem or not unit.answers:
                 continue
             self._sampled.add(unit.name)
-            task = max((task for task in poller.of(unit) if task.entry is None), key=lambda task: task.length)
+            tasks = [task for task in poller.of(unit) if task.entry is None]
+            task = max(tasks, key=lambda one: one.length, default=None)
+            if task is None:
+                continue
             if unit.cost.fit() is None and poller.plugin.pieces(task.block) > 1 and task.length > SPREAD:
                 poller.spare.sample(task, ENOUGH)
                 missing = True
@@ -123,8 +126,8 @@ class Learning:
         poller = self._poller
         poller.statistics.plans += 1
         fresh = poller.arrange(blocks)
-        for task in fresh:
-            if task.entry is not None:
+        for task in poller.tasks:
+            if task.entry is not None and task.problem != task.entry.quality:
                 poller.fail(task, task.entry.quality)
         poller.spare.catch_up(fresh)
 

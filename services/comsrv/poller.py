@@ -108,6 +108,8 @@ class Poller:
                 fresh.append(self._task(block))
                 tasks.append(fresh[-1])
         self.tasks = tasks
+        for name in set(self.units) - {block.unit for block in blocks}:
+            del self.units[name]
         gone = [part.block for task in before.values() for part in task.slices]
         self.uplink.replan(gone, [part.block for task in fresh for part in task.slices])
         self.schedule.arrange(task for task in tasks if task.entry is None)

@@ -257,8 +257,11 @@ class Spare:
     async def _step(self, now: float, until: float) -> bool:
         """Make one request of a search."""
         task = self._searched[0]
+        if task.search is None:
+            self._searched.popleft()
+            return True
         timeout_ms = self._time(task.unit, task, now, until)
-        if timeout_ms is None or task.search is None:
+        if timeout_ms is None:
             return False
         block = self._poller.part(task, *task.asks)
         answered = True
