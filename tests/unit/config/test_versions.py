@@ -26,7 +26,10 @@ def test_a_version_is_kept_only_when_something_changed(config: Path, tmp_path: P
     assert versions.save("bob", "again").author == "ann"
     (config / "comsrv.yaml").write_text("renew_ms: 500\n")
     assert versions.save("bob", "faster").number == 2
-    assert [(one.number, one.author, one.reason) for one in versions.all()] == [(1, "ann", "first"), (2, "bob", "faster")]
+    assert [(one.number, one.author, one.reason) for one in versions.all()] == [
+        (1, "ann", "first"),
+        (2, "bob", "faster"),
+    ]
 
 
 def test_going_back_brings_every_file_back_and_takes_later_ones_away(config: Path, tmp_path: Path):
