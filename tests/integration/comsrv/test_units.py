@@ -103,15 +103,15 @@ async def test_a_unit_that_answers_again_is_back_within_seconds(site: Site, runn
     assert site.device.connections == 1
 
 
-async def test_a_slow_answer_is_waited_for_before_the_points_are_bad(site: Site, running: Runner):
-    """Longer than its neighbors are kept waiting, shorter than the time-out: no point ever goes bad."""
+async def test_a_slow_unit_is_waited_for(site: Site, running: Runner):
+    """Longer than its neighbors are kept waiting, shorter than the time-out: its points are good."""
     await polls(site, 12)
-    changed = (await site.functions.image(1001, "T")).changed_at_ms["7"]
     site.device.slow_units = {7: 0.1}
     await polls(site, 20)
-    image = await site.functions.image(1001, "T")
-    assert image.quality == {}
-    assert image.changed_at_ms["7"] == changed
+    # It is known to be slow by now, and waited for in its turn.
+    for _ in range(5):
+        await polls(site, 2)
+        assert (await site.functions.image(1001, "T")).quality == {}
 
 
 async def test_half_of_the_units_dead_come_back_too(site: Site, running: Runner):
