@@ -259,6 +259,15 @@ local function origins_of(ctx, name)
       add_watcher(watcher)
     end
   end
+  -- An alarm has the group it was raised with, also where its definition was made anew with another.
+  local group = string.match(name, "^group:(.+)$")
+  local members = group and redis.call("SMEMBERS", keys.alarm_group(ctx.ns, group)) or {}
+  for i = 1, #members do
+    local origin = redis.call("HGET", keys.alarm(ctx.ns, members[i]), "origin")
+    if origin then
+      add(origin)
+    end
+  end
   -- The alarm of a definition that is gone has its names still; a look at it does no harm where it has not this one.
   for origin in pairs(ctx.graph.open) do
     if not ctx.graph.watchers[string.match(origin, "^[^#]*")] and not string.find(origin, "^system:") then
