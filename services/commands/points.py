@@ -15,6 +15,7 @@ from libs.config import load
 from libs.config.load import Loaded
 from libs.errors import ConfigurationError, Problem
 from services.commands.api import PIPED_WIDTH
+from services.commands.points_import import import_points
 from services.commands.sheet import sheet
 from services.comsrv import capacity
 from services.comsrv.capacity import LinkLoad, Load
@@ -61,10 +62,11 @@ def check_capacity() -> list[str]:
 
 @click.group()
 def points() -> None:
-    """Check the point tables, show how they are polled, or write the sheet of their commissioning."""
+    """Check the point tables, show how they are polled, import them, or write the sheet of their commissioning."""
 
 
 points.add_command(sheet)
+points.add_command(import_points)
 
 
 @points.command()
