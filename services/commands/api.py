@@ -84,6 +84,9 @@ def _refused(error: urllib.error.HTTPError, site: Site) -> Exception:
         return UnauthorizedError(f"{detail}; is {site.data_dir} the data directory of the gateway that answers?")
     if error.code == 503:
         return UnavailableError(detail)
+    if error.code == 404:
+        # The title says it in the answer; a lone "network cloud" says nothing.
+        detail = f"not found: {detail}"
     return CODES.get(code, InternalError)(detail)
 
 

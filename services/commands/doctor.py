@@ -56,7 +56,7 @@ def doctor(as_json: bool, everything: bool) -> None:
         for finding in found:
             click.echo(json.dumps(finding._asdict(), ensure_ascii=False))
     else:
-        _show(found, everything=everything)
+        show(found, everything=everything)
     sys.exit(1 if any(finding.state == "error" for finding in found) else 0)
 
 
@@ -81,8 +81,11 @@ def _with_remedy(finding: Finding, site: Site) -> Finding:
     return finding._replace(remedy="check VOLTAGE_REDIS_URL" if site.settings.redis.url else ours)
 
 
-def _show(found: list[Finding], *, everything: bool) -> None:
-    table = Table("check", "state", "what", "what to do", show_lines=True)
+def show(found: list[Finding], *, everything: bool) -> None:
+    """Print the findings as a table; nothing in it is cut, it may be a path to paste."""
+    table = Table("check", "state", show_lines=True)
+    for title in ("what", "what to do"):
+        table.add_column(title, overflow="fold")
     shown = [finding for finding in found if everything or finding.state != "ok"]
     for finding in shown:
         state = Text(finding.state, COLORS[finding.state])

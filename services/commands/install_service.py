@@ -88,13 +88,13 @@ class Unit(NamedTuple):
 def install_service(
     directory: Path | None, system: bool, account: str, prefix: str, single_process: bool, nginx: Path | None
 ) -> None:
-    r"""Write systemd units for this site: Redis, functions, services and a target.
+    """Write systemd units for this site: Redis, functions, services and a target.
 
     \b
     voltage install-service                          shows them
     voltage install-service --directory /etc/systemd/system
     voltage install-service --user --directory ~/.config/systemd/user
-    """
+    """  # noqa: D301 - click takes the control character, not its name
     if not prefix.replace("-", "").isalnum():
         raise InvalidError(f"--prefix {prefix!r}: letters, digits and - only")
     site = load_site()

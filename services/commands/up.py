@@ -17,14 +17,14 @@ from services.supervisor.supervisor import Options, Supervisor, check_names
 @click.option("--no-restart", is_flag=True, help="Leave a service down that dies, to look at what the rest does.")
 @click.option("--without", multiple=True, metavar="NAME", help="Do not start this service (or: simulator). Repeatable.")
 def up(single_process: bool, no_restart: bool, without: tuple[str, ...]) -> None:
-    r"""Start Redis, the functions, the simulated devices and all services; Ctrl-C stops them.
+    """Start Redis, the functions, the simulated devices and all services; Ctrl-C stops them.
 
     \b
     VOLTAGE_CONFIG_DIR  configuration (config/)
     VOLTAGE_DATA_DIR    what is kept (.data/)
     VOLTAGE_PORT_BASE   first port (6000); three of each are three sites
     VOLTAGE_REDIS_URL   a Redis of your own instead of ours
-    """
+    """  # noqa: D301 - click takes the control character, not its name
     check_names(without)
     options = Options(single_process=single_process, restart=not no_restart, without=without)
     site = load_site()

@@ -118,6 +118,13 @@ def test_configuration_is_shown_with_its_source(site: Site):
     assert site.voltage("config", "check").returncode == 0
 
 
+def test_what_does_not_exist_is_said_not_to(site: Site):
+    for command in (["networks", "cloud"], ["models", "pv9"], ["channels", "7"]):
+        answer = site.voltage(*command)
+        assert answer.returncode == 1
+        assert answer.stderr.startswith(f"voltage: not found: {command[0][:-1]} {command[1]}")
+
+
 def test_errors_are_one_line_and_no_traceback(site: Site, tmp_path: Path):
     site_without = Site(tmp_path)
     for command in (["redis", "ping"], ["channels"], ["functions", "check"]):

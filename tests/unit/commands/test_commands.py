@@ -44,6 +44,7 @@ def test_every_command_of_the_table_exists_and_has_help(name: str):
     answer = CliRunner().invoke(voltage, [name, "--help"])
     assert answer.exit_code == 0, answer.output
     assert "Usage:" in answer.output
+    assert "\\b" not in answer.output
 
 
 def test_a_wrong_option_value_is_one_clear_line():

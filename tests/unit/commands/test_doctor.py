@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from libs.config.settings import Shared
 from libs.redis import bundle, keys
 from services.cli import voltage
+from services.commands import doctor as doctor_command
 from services.commands import doctor_redis, doctor_site
 from services.commands.findings import Finding, level, run_check
 from services.supervisor.resp import Connection
@@ -117,6 +118,13 @@ def test_schema_and_clock_are_compared(site: Site):
         assert one(doctor_redis.check_clock, site).state == "ok"
         connection.call("HSET", "voltage:clock", "last", "9999999999999")
         assert one(doctor_redis.check_clock, site).state == "warning"
+
+
+def test_what_to_do_is_never_cut(capsys: pytest.CaptureFixture[str]):
+    path = "/api/channels/1001/diagnostics/" + "x" * 80
+    doctor_command.show([Finding("devices", "error", path, path)], everything=False)
+    cells = "".join(line.split("│")[4].strip() for line in capsys.readouterr().out.splitlines() if "│" in line)
+    assert path in cells
 
 
 def test_a_disk_is_measured_and_levels_are_ordered(site: Site):
