@@ -150,6 +150,8 @@ def _json_rows(found: Import, text: str, choices: Choices) -> Iterator[Row]:
         document = json.loads(text)
     except json.JSONDecodeError as error:
         raise ConfigurationError([Problem(f"{path}:{error.lineno}", f"is no JSON: {error.msg}")]) from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError([Problem(f"{path}:1", f"is no JSON of tags: {error}")]) from None
     if isinstance(document, dict) and isinstance(document.get("nodes"), list):
         document = _node(found, document["nodes"], choices)
     elif choices.device is not None:
@@ -172,14 +174,14 @@ def _json_rows(found: Import, text: str, choices: Choices) -> Iterator[Row]:
 def _node(found: Import, nodes: list[Any], choices: Choices) -> dict[str, Any]:
     """Choose the node, and take what its parameters say."""
     drivers = [node for node in nodes if isinstance(node, dict) and "modbus" in str(node.get("plugin", "")).lower()]
-    chosen = [node for node in drivers if choices.device in {None, node.get("name")}]
+    chosen = [node for node in drivers if choices.device in (None, node.get("name"))]
     names = ", ".join(str(node.get("name")) for node in drivers) or "none"
     if len(chosen) != 1:
         text = f"a channel is one node; say which with --device: {names}" if drivers else "has no Modbus node"
         raise ConfigurationError([Problem(f"{found.path}:1", text)])
     node = chosen[0]
     found.name = str(node.get("name") or found.name)
-    params = dict(node.get("params") or {})
+    params = dict(node["params"]) if isinstance(node.get("params"), dict) else {}
     if (
         "rtu" in str(node["plugin"]).lower()
         or params.get("connection_mode") == 1
@@ -194,9 +196,9 @@ def _node(found: Import, nodes: list[Any], choices: Choices) -> dict[str, Any]:
             found.parameters[ours] = params.pop(name)
     if isinstance(params.get("interval"), int) and 0 <= params["interval"] <= 10_000:
         found.parameters["pause_ms"] = params.pop("interval")
-    if params.get("address_base") in {0, 1}:
+    if params.get("address_base") in (0, 1):
         found.parameters["address_base"] = params.pop("address_base")
-    if params.get("endianess") in NODE_ORDERS:
+    if isinstance(params.get("endianess"), int) and params["endianess"] in NODE_ORDERS:
         found.parameters["order"] = NODE_ORDERS[params.pop("endianess")]
     params.pop("connection_mode", None)
     for name, value in params.items():
@@ -312,7 +314,7 @@ def _order(text: str, type_name: str, symbol: str) -> str:
 def _attribute(value: Any) -> int:
     """Return the bits of an attribute: the number of the API, or the words of the sheet."""
     text = str(value).strip()
-    if text.isdecimal() and 0 < int(text) < 16:
+    if text.isdecimal() and len(text) < 3 and 0 < int(text) < 16:
         return int(text)
     words = [word.upper() for word in _WORD.findall(text)]
     unknown = [word for word in words if word not in ATTRIBUTES]
@@ -323,7 +325,7 @@ def _attribute(value: Any) -> int:
 
 def _type_name(value: Any) -> str:
     text = str(value).strip().upper()
-    name = CODES.get(int(text), text) if text.isdecimal() else text
+    name = CODES.get(int(text), text) if text.isdecimal() and len(text) < 3 else text
     if name not in TYPES:
         raise RefusedError(f"type: {text or 'none'} ({name}) is none of {', '.join(TYPES)}")
     return name
@@ -341,7 +343,7 @@ def _scaling(values: dict[str, Any], wire_type: str) -> tuple[float, float]:
 
 
 def _interval(row: Row, name: str, found: Import) -> int | None:
-    if row.interval in {"", None, 0, "0"}:
+    if row.interval in ("", None, 0, "0"):
         return None
     try:
         return round(number(str(row.interval), "interval"))

@@ -88,14 +88,19 @@ def read(path: Path, choices: Choices) -> Import:
     except tomllib.TOMLDecodeError as error:
         where = re.search(r"line (\d+)", str(error))
         raise ConfigurationError([Problem(f"{path}:{where[1] if where else 1}", f"is no TOML: {error}")]) from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError([Problem(f"{path}:1", f"is no TOML of a plugin: {error}")]) from None
     plugin, places = _chosen(path, document, sections(text), choices.device)
     found = Import(path, name=str(plugin.get("name") or path.stem))
-    own = next((place for place in places if place.name == f"{PLUGIN}.workarounds"), places[0])
-    connection(plugin, places[0], own, document, found)
     style = str(plugin.get("configuration_type") or "register")
     if style not in STYLES:
         reason = f"configuration_type: {style!r} is none of {', '.join(STYLES)}"
         raise ConfigurationError([Problem(f"{path}:{places[0].of('configuration_type')}", reason)])
+    problems = _misshapen(plugin, places[0], style, path)
+    if problems:
+        raise ConfigurationError(problems)
+    own = next((place for place in places if place.name == f"{PLUGIN}.workarounds"), places[0])
+    connection(plugin, places[0], own, document, found)
     for other, keys in STYLES.items():
         for key in keys:
             if other != style and key in plugin:
@@ -116,7 +121,7 @@ def _chosen(
     if not isinstance(plugins, list) or not plugins or len(starts) != len(plugins):
         raise ConfigurationError([Problem(f"{path}:1", f"has no section [[{PLUGIN}]]")])
     named = [(plugin.get("name"), index) for index, plugin in enumerate(plugins)]
-    chosen = [index for name, index in named if device in {None, name}]
+    chosen = [index for name, index in named if device in (None, name)]
     if len(chosen) != 1:
         text = (
             "a channel is one endpoint; say which with --device"
@@ -133,13 +138,36 @@ def _chosen(
     return plugins[chosen[0]], places[start:end]
 
 
+def _misshapen(plugin: dict[str, Any], place: Section, style: str, path: Path) -> list[Problem]:
+    """Return what has another form than the plugin's: lists of tables, tables and the texts beside them."""
+    found = []
+    lists = [(key, plugin.get(key, [])) for key in STYLES[style]]
+    if style != "register":
+        blocks = [block for block in _tables(plugin.get(style)) or [] if isinstance(block, dict)]
+        lists += [(f"{style}.fields", block.get("fields", [])) for block in blocks]
+        found += [f"{style}.tags: is no table" for block in blocks if not isinstance(block.get("tags", {}), dict)]
+    found += [f"{key}: is no list of tables" for key, value in lists if _tables(value) is None]
+    found += [
+        f"{key}: {plugin[key]!r} is no text"
+        for key in ("name", "controller", "transmission_mode", "parity")
+        if not isinstance(plugin.get(key, ""), str)
+    ]
+    if not isinstance(plugin.get("workarounds", {}), dict):
+        found.append("workarounds: is no table")
+    return [Problem(f"{path}:{place.of(text.split(':')[0].split('.')[0])}", text) for text in found]
+
+
+def _tables(value: Any) -> list[dict[str, Any]] | None:
+    """Return a list of tables, None where it is none."""
+    return value if isinstance(value, list) and all(isinstance(one, dict) for one in value) else None
+
+
 def _register_fields(plugin: dict[str, Any], place: Section) -> Iterator[Field]:
     for key, register in LISTS.items():
         for index, values in enumerate(plugin.get(key) or []):
-            if isinstance(values, dict):
-                order = str(values.get("byte_order", ""))
-                measurement = str(values.get("measurement", ""))
-                yield Field(place.of(key, index), values, plugin.get("slave_id", 0), register, order, measurement)
+            order = str(values.get("byte_order", ""))
+            measurement = str(values.get("measurement", ""))
+            yield Field(place.of(key, index), values, plugin.get("slave_id", 0), register, order, measurement)
 
 
 def _block_fields(plugin: dict[str, Any], places: list[Section], style: str, found: Import) -> Iterator[Field]:

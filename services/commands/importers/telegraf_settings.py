@@ -31,7 +31,7 @@ _DEFAULT_INTERVAL_MS: Final = 10_000
 def duration_ms(text: Any) -> int | None:
     """Return the milliseconds of a duration such as 1s, 250ms or 1m30s; a bare number counts seconds."""
     if isinstance(text, int | float) and not isinstance(text, bool):
-        return round(text * 1000)
+        return round(text * 1000) if abs(text) < float("inf") else None
     parts = _PART.findall(str(text))
     if not parts or "".join(number + unit for number, unit in parts) != str(text):
         return None
@@ -91,7 +91,7 @@ def _endpoint(plugin: dict[str, Any], place: Section, found: Import) -> None:
 def _serial(plugin: dict[str, Any], place: Section, found: Import) -> None:
     if "baud_rate" in plugin:
         found.parameters["baud_rate"] = plugin["baud_rate"]
-    if plugin.get("stop_bits") in {1, 2}:
+    if plugin.get("stop_bits") in (1, 2):
         found.parameters["stop_bits"] = plugin["stop_bits"]
     parity = str(plugin.get("parity", "N"))
     if parity in PARITIES:
@@ -114,5 +114,5 @@ def _workaround(name: str, value: Any, place: Section, found: Import) -> None:
     if ours and taken is not None:
         if taken:
             getattr(found, where)[ours] = taken
-    elif value not in {False, ""}:
+    elif value is not False and value != "":
         found.lose(place.of(name), "", f"workarounds.{name} = {value}", "a channel has no such setting")
