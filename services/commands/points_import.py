@@ -75,8 +75,11 @@ def _place(found: Import, host: str | None, port: int | None, name: str | None, 
     found.parameters |= {key: value for key, value in (("host", host), ("port", port)) if value}
     if not serial and "host" not in found.parameters:
         if not dry_run:
+            about = ("controller", "transmission_mode", "node ")
             lost = [
-                Problem(f"{found.path}:{one.line}", f"{one.what}: {one.reason}") for one in found.lost if not one.tag
+                Problem(f"{found.path}:{one.line}", f"{one.what}: {one.reason}")
+                for one in found.lost
+                if one.what.startswith(about)
             ]
             text = "does not say where the device is; give --host"
             raise ConfigurationError([*lost, Problem(str(found.path), text)])

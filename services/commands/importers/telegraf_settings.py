@@ -70,6 +70,7 @@ def _endpoint(plugin: dict[str, Any], place: Section, found: Import) -> None:
     controller, mode = str(plugin.get("controller") or ""), str(plugin.get("transmission_mode") or "auto").lower()
     if "ascii" in mode:
         found.lose(place.of("transmission_mode"), "", f"transmission_mode = {mode}", "there is no Modbus ASCII here")
+        return
     try:
         url = urlsplit(controller)
         port = url.port

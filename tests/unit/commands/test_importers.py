@@ -252,6 +252,13 @@ def test_a_write_that_fails_leaves_nothing(config: Path):
         ("neuron", "PK\x03\x04", (), ["save the sheet as CSV"]),
         ("telegraf", '[[inputs.modbus]]\nname = "a\n', (), [":2: is no TOML"]),
         ("telegraf", "[[inputs.modbus]]\nname = 3\ncoils = 4\n", (), [":2: name: 3 is no text", ":3: coils: "]),
+        (
+            "telegraf",
+            ('[[inputs.modbus]]\ncontroller = "tcp://h:1"\ntransmission_mode = "ASCIIoverTCP"\n'
+            'coils = [{name = "a", address = [1]}]\n'),
+            (),
+            [":3: transmission_mode = ascii", "give --host"],
+        ),
         ("telegraf", "[[inputs.cpu]]\n", (), ["has no section [[inputs.modbus]]"]),
         ("telegraf", "[[inputs.modbus]]\n", ("--unit", "3"), ["leave --unit out"]),
         ("telegraf", '[[inputs.modbus]]\nconfiguration_type = "old"\n', (), [":2: configuration_type: 'old'"]),
