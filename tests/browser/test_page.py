@@ -13,6 +13,11 @@ from tests.support.processes import Api, Site
 from tests.support.wait import wait_until
 
 GRID_POWER = "tr[data-ref='comsrv:1001:T:1']"
+AGES_OUTSIDE_OF_THEIR_CARD = """() => {
+    const right = (element) => element.getBoundingClientRect().right;
+    const ages = [...document.querySelectorAll("td.age")];
+    return ages.filter((age) => right(age) > right(age.closest("table").parentElement) + 1).length;
+}"""
 SET_POINT = ".control[data-ref='comsrv:1003:A:1']"
 STATE_OF_CHARGE = ".control[data-ref='comsrv:1003:A:4']"
 DONE_MS = 10_000
@@ -140,6 +145,7 @@ async def test_a_device_that_is_silent_is_bad_in_word_and_color(page: Page, site
     try:
         await page.wait_for_selector(f"{GRID_POWER}.bad", timeout=20_000)
         assert "bad" in await page.locator(f"{GRID_POWER} .quality").inner_text()
+        assert await page.evaluate(AGES_OUTSIDE_OF_THEIR_CARD) == 0
     finally:
         os.kill(simulator, signal.SIGCONT)
     await page.wait_for_selector(f"{GRID_POWER}.good", timeout=30_000)
