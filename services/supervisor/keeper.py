@@ -123,6 +123,8 @@ class Keeper:
     async def _probe(self) -> None:
         self.health = await self._check() if self._check else Health(alive=True, ready=True, detail="running")
         if not self.health.ready:
+            if self.ready.is_set():
+                self._say(f"{self.name} is not ready: {self.health.detail}")
             self.ready.clear()
         elif not self.ready.is_set():
             self.ready.set()

@@ -84,7 +84,8 @@ async def test_a_child_that_dies_is_started_again(tmp_path: Path):
 
 async def test_a_child_that_stops_answering_is_killed_and_started_again(tmp_path: Path):
     said: list[str] = []
-    answers = iter([Health(alive=True, ready=True, detail="")] + [Health(alive=False, ready=False, detail="")] * 3)
+    gone = Health(alive=False, ready=False, detail="no answer")
+    answers = iter([Health(alive=True, ready=True, detail=""), gone, gone, gone])
 
     async def check() -> Health:
         return next(answers, Health(alive=True, ready=True, detail=""))
@@ -92,7 +93,8 @@ async def test_a_child_that_stops_answering_is_killed_and_started_again(tmp_path
     keeper = Keeper(sleeper(tmp_path), check, said.append)
     async with kept(keeper):
         await wait_until(lambda: _true(lambda: keeper.restarts == 1 and keeper.ready.is_set()), "it is back", 15)
-    assert "missed 3 health probes" in said[0]
+    assert said[0] == "sleeper is not ready: no answer"
+    assert "missed 3 health probes" in said[1]
 
 
 async def test_a_child_that_refuses_its_configuration_is_not_tried_again(tmp_path: Path):
