@@ -90,6 +90,8 @@ async def test_files_with_problems_are_refused_whole(own_site: Maker):
     )
     done = site.voltage("config", "apply")
     assert done.returncode != 0
+    assert "telemetry.csv:2" in done.stderr
+    assert "nmae" in done.stderr
     async with aiohttp.ClientSession() as session:
         api = Api(site, session, site.token())
         assert (await api("GET", "/api/rules/good")).status == 404
