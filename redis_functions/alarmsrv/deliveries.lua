@@ -82,6 +82,11 @@ function M.settle(ns, _, argv)
   local target = target_of(document)
   local mark, unmark = texts(document.mark, "mark"), texts(document.unmark, "unmark")
   local finished = texts(document.finished, "finished")
+  for i = 1, #finished do
+    if not string.find(finished[i], "^%d+%-%d+$") then
+      errors.fail("INVALID", "finished[" .. (i - 1) .. "] is no id of an entry")
+    end
+  end
   local state = args.text(document.state, "state", 65536)
   redis.call("HDEL", keys.alarm_outbox_sending(ns), target)
   in_chunks("SADD", keys.alarm_outbox_done(ns), {}, mark)

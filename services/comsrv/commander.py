@@ -198,6 +198,7 @@ class Commander:
         """
         last_ms = monotonic_ms() + RECONNECT_WAIT_MS
         deadline_ms = min(job.deadline_ms for job in jobs)
+        told = False
         again = SENDINGS - 1 if all(job.options.idempotent for job in jobs) else 0
         while True:
             try:
@@ -214,7 +215,10 @@ class Commander:
                     raise
                 again -= 1
             except NotConnectedError as error:
-                self.on_lost()
+                if not told:
+                    # Once: the connection that is made then must not be taken for the lost one.
+                    told = True
+                    self.on_lost()
                 if (error.sent and again == 0) or monotonic_ms() >= last_ms:
                     raise
                 again -= error.sent

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from libs.clock import now_ms
@@ -36,6 +37,9 @@ from services.comsrv.schedule import Schedule, monotonic_now
 from services.comsrv.spare import Spare
 from services.comsrv.units import Health, Task, Unit
 from services.comsrv.uplink import Uplink
+
+# An idle channel looks up this often.
+IDLE_S: Final = 3600.0
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +133,8 @@ class Poller:
         try:
             await self._connect()
             while True:
+                # What was lost before is connected again.
+                self._lost.clear()
                 try:
                     await self._work()
                 except NotConnectedError as error:
@@ -165,9 +171,16 @@ class Poller:
         self._backoff.reset()
         self.attempted.set()
         self.report()
-        self._lost.clear()
-        await self._lost.wait()
-        raise NotConnectedError("a command found the connection lost")
+        while True:
+            await self.rest(IDLE_S)
+
+    async def rest(self, seconds: float) -> None:
+        """Wait; NotConnectedError when a command found the connection lost meanwhile: the next poll may be far."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._lost.wait()
+                self._lost.clear()
+                raise NotConnectedError("a command found the connection lost")
 
     def lost(self) -> None:
         """Say that a command found no connection."""

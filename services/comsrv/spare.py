@@ -7,7 +7,6 @@ than a hundredth of the line.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable
@@ -137,7 +136,7 @@ class Spare:
             due = await self._ask(now, until)
             if due > now:
                 wake = min(until, due, self._remind_ms, self.learning.plan_ms)
-                await asyncio.sleep(max(wake - now, 1.0) / 1000)
+                await self._poller.rest(max(wake - now, 1.0) / 1000)
 
     async def _ask(self, now: float, until: float) -> float:
         """Ask for the most urgent thing. Returns `now` when that was done, else when there is something to ask."""

@@ -88,7 +88,8 @@ async def test_only_a_point_that_is_marked_idempotent_is_written_again_after_a_l
 
     await wait_until(twice, "the write was sent again")
     site.device.silent_units = set()
-    assert (await site.final(command))["state"] in {"acknowledged", "verified"}
+    found = await site.final(command)
+    assert found["state"] in {"acknowledged", "verified"}, found["reason"]
 
 
 async def test_a_pulse_is_switched_off_again(site: Site):
