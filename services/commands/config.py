@@ -58,6 +58,7 @@ def check(services: tuple[str, ...]) -> None:
             problems += error.problems
     if not services:
         try:
+            load_site().require_config()
             check_simulated()
         except ConfigurationError as error:
             problems += error.problems

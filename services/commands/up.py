@@ -28,6 +28,7 @@ def up(single_process: bool, no_restart: bool, without: tuple[str, ...]) -> None
     check_names(without)
     options = Options(single_process=single_process, restart=not no_restart, without=without)
     site = load_site()
+    site.require_config()
     Versions(site.config_dir, site.data_dir).finish()
     asyncio.run(Supervisor(site, options, View(), page_link).run())
 

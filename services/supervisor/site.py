@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from libs.config import load
 from libs.config.settings import Shared
+from libs.errors import ConfigurationError, Problem
 from libs.services import REDIS_OFFSET
 
 SECRET_FILE = "password"  # noqa: S105 - the name of a file
@@ -27,6 +28,16 @@ class Site:
         self.logs_dir = self.data_dir / "logs"
         self.redis_dir = self.data_dir / "redis"
         self.redis_port = settings.port_base + REDIS_OFFSET
+
+    def require_config(self) -> None:
+        """Refuse a configuration that is not there: a mistyped folder would be a site without devices.
+
+        Raises:
+            ConfigurationError: there is no such folder.
+        """
+        if not self.config_dir.is_dir():
+            where = f"{self.config_dir} is no folder; make it, or name another"
+            raise ConfigurationError([Problem("VOLTAGE_CONFIG_DIR", where)])
 
     def redis_url(self) -> str:
         """Return where Redis is: the one set, else ours with the password it was started with."""

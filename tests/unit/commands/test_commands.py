@@ -53,6 +53,13 @@ def test_a_wrong_option_value_is_one_clear_line():
     assert "'boss' is not one of" in wrong.stderr
 
 
+@pytest.mark.parametrize("command", [["up"], ["config", "check"]])
+def test_a_folder_of_configuration_that_is_not_there_is_refused(tmp_path: Path, command: list[str]):
+    wrong = run(*command, VOLTAGE_CONFIG_DIR=str(tmp_path / "cofnig"), VOLTAGE_DATA_DIR=str(tmp_path))
+    assert wrong.returncode == 78
+    assert "cofnig is no folder" in wrong.stderr
+
+
 def test_the_points_of_the_demo_site_are_good_and_planned():
     assert run("points", "check").returncode == 0
     plan = run("points", "plan", COLUMNS="200").stdout
