@@ -84,11 +84,19 @@ def check_devices(_: Site) -> Iterator[Finding]:
         if not channel["enabled"]:
             yield Finding("devices", "ok", f"{label} is switched off")
         elif channel["state"] != "running":
-            reason = channel.get("last_error") or "no answer yet"
-            remedy = f"check cable, address and unit id; voltage logs comsrv; /api/channels/{channel['id']}/diagnostics"
-            yield Finding("devices", "error", f"{label} is {channel['state']}, no new data in Redis: {reason}", remedy)
+            yield silent(channel, label)
         else:
             yield from _points(channel, label)
+
+
+def silent(channel: dict[str, Any], label: str) -> Finding:
+    """Say why a channel brings nothing: stopped, or its device does not answer."""
+    if channel["state"] == "stopped" and not channel.get("last_error"):
+        remedy = f"start it: POST /api/channels/{channel['id']}/start"
+        return Finding("devices", "warning", f"{label} is stopped, no new data in Redis", remedy)
+    reason = channel.get("last_error") or "no answer yet"
+    remedy = f"check cable, address and unit id; voltage logs comsrv; /api/channels/{channel['id']}/diagnostics"
+    return Finding("devices", "error", f"{label} is {channel['state']}, no new data in Redis: {reason}", remedy)
 
 
 def _points(channel: dict[str, Any], label: str) -> Iterator[Finding]:

@@ -120,6 +120,15 @@ def test_schema_and_clock_are_compared(site: Site):
         assert one(doctor_redis.check_clock, site).state == "warning"
 
 
+def test_a_channel_that_was_stopped_is_no_matter_of_cables():
+    found = doctor_site.silent({"id": 1005, "state": "stopped"}, "channel 1005 (Load)")
+    assert (found.state, found.remedy) == ("warning", "start it: POST /api/channels/1005/start")
+    down = doctor_site.silent({"id": 1005, "state": "down", "last_error": "no answer in 1 s"}, "channel 1005 (Load)")
+    assert down.state == "error"
+    assert "no answer in 1 s" in down.detail
+    assert "cable" in down.remedy
+
+
 def test_what_to_do_is_never_cut(capsys: pytest.CaptureFixture[str]):
     path = "/api/channels/1001/diagnostics/" + "x" * 80
     doctor_command.show([Finding("devices", "error", path, path)], everything=False)
