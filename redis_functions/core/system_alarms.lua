@@ -110,9 +110,21 @@ local function accept(ctx)
   end
 end
 
+-- What people call it: a channel has a name, a unit is of a channel.
+local function label(ctx, name, id)
+  local ch, unit = string.match(id, "^(%d+):?(.*)$")
+  if name ~= "channel" and name ~= "unit" or not ch then
+    return id
+  end
+  local text = redis.call("GET", keys.channel(ctx.ns, ch))
+  local found = text and cjson.decode(text).name
+  local called = ch .. (type(found) == "string" and " (" .. found .. ")" or "")
+  return name == "unit" and unit .. " of channel " .. called or called
+end
+
 local function raise(ctx, name, id, detail, what, at)
   accept(ctx)
-  local title = string.format(what.kind.title, id) .. (detail ~= "" and (": " .. detail) or "")
+  local title = string.format(what.kind.title, label(ctx, name, id)) .. (detail ~= "" and (": " .. detail) or "")
   alarms.raise(ctx, {
     origin = origin_of(name, id), source = source_of(name, id), level = what.level,
     title = string.sub(title, 1, MAX_TITLE), description = what.kind.remedy,

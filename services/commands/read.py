@@ -134,8 +134,10 @@ def commands(channel: str | None, state: str | None, live: bool, limit: int, as_
         watch(channel, state)
         return
     items = pages("/api/commands", {"channel": channel, "state": state}, limit)
+    if not as_json:
+        items = timed(items, when, "created_at_ms")
     columns = {
-        "id": "id", "channel": "channel", "type": "type", "point": "point", "value": "value",
+        "time": "created_at_ms", "id": "id", "channel": "channel", "type": "type", "point": "point", "value": "value",
         "source": "source.name", "state": "state", "reason": "reason",
     }  # fmt: skip
     show(items, columns, as_json=as_json, empty="no commands")
