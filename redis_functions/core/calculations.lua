@@ -1,6 +1,7 @@
 -- Points that are made here: calculated from others, or marked; written, published and queued like polled ones.
 local expression = require("core.expression")
 local history = require("core.history")
+local keys = require("lib.keys")
 local numbers = require("lib.numbers")
 local publish = require("core.publish")
 
@@ -35,6 +36,11 @@ local function note_calculated(ctx, calc)
   end
 end
 
+-- A channel that nobody holds stays stale, whatever its inputs do; a claim calculates it anew.
+local function rests(ctx, calc)
+  return calc.slot.quality == "bad:stale" and redis.call("HGET", keys.status(ctx.ns, calc.ch), "leased") ~= "1"
+end
+
 --- Calculate what follows from the slots in ctx.touched; M.store writes it.
 function M.run(ctx, at)
   local position, done = 1, 0
@@ -48,7 +54,8 @@ function M.run(ctx, at)
       local quality = not value and ("bad:" .. reason) or nil
       local slot = calc.slot
       done = done + 1
-      if done <= MAX_CALCULATIONS and (quality ~= slot.quality or (text and text ~= slot.text)) then
+      local differs = quality ~= slot.quality or (text and text ~= slot.text)
+      if differs and done <= MAX_CALCULATIONS and not rests(ctx, calc) then
         slot.quality = quality
         if text then
           slot.value, slot.text = tonumber(text), text

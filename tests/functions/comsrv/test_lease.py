@@ -109,6 +109,23 @@ async def test_a_rule_on_stale_points_is_unknown_and_commands_nothing(polled: Si
     assert await execute(polled.functions.client, "ZCARD", "comsrv:1001:queued") == 0
 
 
+async def test_a_calculated_point_stays_stale_while_nobody_holds_its_channel(site: Site) -> None:
+    """Whatever its inputs do meanwhile, also as they go stale themselves; a claim calculates it anew."""
+    program = [["ref", "comsrv:1001:T:1"], ["num", 2], ["*"]]
+    definition = {"name": "sums", "protocol": "virtual", "points": {"T": [{"id": 1, "program": program}]}}
+    await site.functions.call("channel_upsert", 1002, definition)
+    await claim(site)
+    await site.put({1: 5})
+    assert await site.hash("comsrv:1002:T") == {"1": "10.000000"}
+    await site.pass_ms(3000)
+    for value, quality in ((6, {}), (7, {1: "bad:timeout"}), (8, {})):
+        await site.put({1: value}, quality)
+        assert await site.hash("comsrv:1002:T:q") == {"1": "bad:stale"}
+    await claim(site)
+    assert await site.hash("comsrv:1002:T:q") == {}
+    assert await site.hash("comsrv:1002:T") == {"1": "16.000000"}
+
+
 async def test_release_makes_the_points_stale_at_once(polled: Site) -> None:
     await polled.functions.call("channel_release", 1002, {"epoch": polled.epoch, "now_ms": polled.now})
     assert await polled.hash("comsrv:1002:S:q") == {"1": "bad:stale"}

