@@ -53,9 +53,16 @@ def state_of(network: str) -> dict[str, Any]:
     return {**status, "state": state}
 
 
+def dated(status: dict[str, Any]) -> dict[str, Any]:
+    """Return a status whose last error says when it was: it stays after the network is back."""
+    if not status.get("last_error"):
+        return status
+    return {**status, "last_error": f"{status['last_error']} ({when(status['last_error_at_ms'])})"}
+
+
 def _show_states(found: list[dict[str, Any]], *, as_json: bool, empty: str) -> None:
     if not as_json:
-        found = timed(found, when, "since_ms")
+        found = [dated(status) for status in timed(found, when, "since_ms")]
     columns = {
         "id": "id", "type": "type", "state": "state", "since": "since_ms", "waiting": "queue.messages",
         "bytes": "queue.bytes", "sent": "sent", "failed": "failed", "dropped": "dropped",

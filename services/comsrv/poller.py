@@ -81,6 +81,8 @@ class Poller:
         self._backoff = Backoff(FIRST_RECONNECT_MS, reconnect_max_ms)
         self._waited: set[str] = set()
         self._late_told = 0
+        # The trouble that was logged last, until every unit answers again.
+        self._logged = ""
         self._lost = asyncio.Event()
         # True once a good answer came over the present connection.
         self._proven = False
@@ -409,17 +411,22 @@ class Poller:
     def note(self, error: DeviceError, unit: Unit | None = None) -> None:
         """Keep an error for the diagnostics; log it when it is another than the last."""
         text = str(error)
-        if text != self.statistics.last_error:
+        if text != self._logged:
+            self._logged = text
             log.warning("channel %s: %s", self.uplink.channel, text)
         self.statistics.note(error, unit)
 
     def report(self) -> None:
         """Say how the channel is."""
         down = [name for name, unit in self.units.items() if unit.problem]
+        before = self.uplink.state
         if len(down) == len(self.units) and down:
             self.uplink.state = "down"
         else:
             self.uplink.state = "degraded" if down else "running"
+        if self.uplink.state == "running" and before in {"down", "degraded"}:
+            log.info("channel %s: every unit answers again", self.uplink.channel)
+            self._logged = ""
         self.uplink.units = {name: unit.document() for name, unit in self.units.items() if name}
 
 
