@@ -43,6 +43,7 @@ COMMANDS: Final = {
     "audit": Entry("services.commands.audit:audit", "Verify that the journal of alarms was not changed."),
     "rules": Entry("services.commands.read:rules", "Rules and their state."),
     "history": Entry("services.commands.history:history", "Past values of points; export, import, copy."),
+    "ledger": Entry("services.commands.ledger:ledger", "Where every sample is: by channel, mapping and store."),
     "networks": Entry("services.commands.networks:networks", "Where points are forwarded to, and what waits."),
     "commands": Entry("services.commands.read:commands", "Commands sent to devices, newest first."),
     "modbus-server": Entry("services.commands.modbus_server:modbus_server", "What SCADA reads from the site."),

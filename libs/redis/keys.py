@@ -35,7 +35,7 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     KeySpec(
         "deferred", "voltage:deferred", "list", "voltage", "transitions past the budget of a call, drained by tick"
     ),
-    KeySpec("ledger", "voltage:ledger", "hash", "voltage", "counters of samples"),
+    KeySpec("ledger", "voltage:ledger", "hash", "voltage", "counters of samples, in total"),
     KeySpec("applied", "voltage:applied", "hash", "voltage", "rule:{id} -> hash of what a file said, once applied"),
     KeySpec("limits", "voltage:limits", "hash", "voltage", "caps of streams, memory seen at the last look"),
     KeySpec("system_conditions", "voltage:system:conditions", "hash", "voltage", "what is wrong with the system now"),
@@ -58,7 +58,8 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     KeySpec("values_quality", "comsrv:{ch}:{type}:q", "hash", "comsrv", "point -> quality while not good"),
     KeySpec("seen", "comsrv:{ch}:seen", "hash", "comsrv", "block -> instant of its last good response"),
     KeySpec("sequence", "comsrv:{ch}:seq", "hash", "comsrv", "block -> last sequence of this epoch"),
-    KeySpec("status", "comsrv:{ch}:status", "hash", "comsrv", "state, epoch, lease, units, counters"),
+    KeySpec("status", "comsrv:{ch}:status", "hash", "comsrv", "state, epoch, lease, units"),
+    KeySpec("channel_ledger", "comsrv:{ch}:ledger", "hash", "comsrv", "counters of the channel's samples"),
     KeySpec("command_stream", "comsrv:{ch}:commands", "stream", "comsrv", "commands as they come"),
     KeySpec("command_queue", "comsrv:{ch}:queued", "zset", "comsrv", "queued command ids by priority and age"),
     KeySpec("command_sent", "comsrv:{ch}:sent", "set", "comsrv", "command ids sent and not complete"),
@@ -129,7 +130,8 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     KeySpec("mapping", "hissrv:mapping:{id}", "string", "hissrv", "a mapping, JSON"),
     KeySpec("mappings", "hissrv:mappings", "set", "hissrv", "mapping ids"),
     KeySpec("history_queue", "hissrv:queue", "stream", "hissrv", "documents that wait for the store"),
-    KeySpec("history_size", "hissrv:queue:size", "hash", "hissrv", "entries, bytes and samples of the queue"),
+    KeySpec("history_size", "hissrv:queue:size", "hash", "hissrv", "entries, bytes and samples of the queue; stores"),
+    KeySpec("store_ledger", "hissrv:ledger:{store}", "hash", "hissrv", "counters of what became of samples in a store"),
     KeySpec("history_failed", "hissrv:queue:failed", "set", "hissrv", "dead-lettered entries other groups still read"),
     KeySpec("batch", "hissrv:batch:{id}", "hash", "hissrv", "a batch on its way to the store"),
     KeySpec("dead_letters", "hissrv:dead_letters", "stream", "hissrv", "what the store refused, and why"),

@@ -103,7 +103,7 @@ function M.delete(ns, id)
     "DEL", keys.channel(ns, ch), keys.programs(ns, ch), keys.writable(ns, ch), keys.points(ns, ch),
     keys.seen(ns, ch), keys.sequence(ns, ch),
     keys.command_stream(ns, ch), keys.command_sent(ns, ch), keys.selected(ns, ch), keys.tags(ns, ch),
-    keys.substituted(ns, ch)
+    keys.substituted(ns, ch), keys.channel_ledger(ns, ch)
   )
   -- The epoch stays: one that was given is never given again, also where the channel comes back.
   local epoch = redis.call("HGET", keys.status(ns, ch), "epoch")
@@ -184,7 +184,7 @@ end
 -- Returns  {seq, resend}: where resend is true every point must be sent again
 -- Errors   CONFLICT  a newer epoch holds the channel
 --          STATE     the lease lapsed, claim again
--- Writes   comsrv:{ch}:status, comsrv:{ch}:seen, voltage:ledger
+-- Writes   comsrv:{ch}:status, comsrv:{ch}:seen, comsrv:{ch}:ledger, voltage:ledger
 -- Example  FCALL channel_renew 1 1001 '{"epoch":1,"state":"running"}'
 function M.renew(ns, id, argv)
   local ch = args.channel(id)
@@ -208,7 +208,7 @@ function M.renew(ns, id, argv)
   end
   local before = redis.call("HMGET", status, "state", "units")
   follow(ctx, ch, state, { state = before[1], units = before[2] or nil }, document.units)
-  ingest.count(ctx, document.counters, 0)
+  ingest.count(ctx, ch, document.counters, 0)
   local resend = redis.call("HDEL", status, "resend") == 1
   return call.finish(ctx, '{"seq":' .. ctx.image .. ',"resend":' .. tostring(resend) .. "}")
 end

@@ -9,6 +9,7 @@ local errors = require("lib.errors")
 local history = require("core.history")
 local keys = require("lib.keys")
 local leases = require("comsrv.leases")
+local ledger = require("core.ledger")
 local publish = require("core.publish")
 
 local M = {}
@@ -179,18 +180,17 @@ local function store_events(ctx, ch, events)
   return #events
 end
 
-local function count(ctx, counters, stored)
-  local ledger = keys.ledger(ctx.ns)
+local function count(ctx, ch, counters, stored)
   if stored > 0 then
-    redis.call("HINCRBY", ledger, "stored", stored)
+    ledger.add(ctx.ns, ch, "stored", stored)
   end
   for name, value in pairs(counters or {}) do
     if type(value) == "table" then
       for reason, number in pairs(value) do
-        redis.call("HINCRBY", ledger, name .. ":" .. reason, number)
+        ledger.add(ctx.ns, ch, name .. ":" .. reason, number)
       end
-    else
-      redis.call("HINCRBY", ledger, name, value)
+    elseif value > 0 then
+      ledger.add(ctx.ns, ch, name, value)
     end
   end
 end
@@ -222,7 +222,7 @@ local function apply(ctx, ch, document, texts, answered)
     redis.call("HSET", keys.seen(ctx.ns, ch), document.block, string.format("%.0f", document.at_ms))
   end
   if ctx.left_out > 0 then
-    redis.call("HINCRBY", keys.ledger(ctx.ns), "rejected:substituted", ctx.left_out)
+    ledger.add(ctx.ns, ch, "rejected:substituted", ctx.left_out)
   end
   return stored
 end
@@ -268,7 +268,7 @@ local function take(ns, ch, document, blob, texts, answered)
   leases.extend(ctx, ch, tonumber(status[3]))
   local stored = document.origin == "backfill" and points or apply(ctx, ch, document, texts, answered)
   history.append(ctx, ch, to_history(ctx, ch, document, blob, samples))
-  count(ctx, document.counters, stored)
+  count(ctx, ch, document.counters, stored)
   return '{"seq":' .. ctx.image .. ',"repeat":false}'
 end
 

@@ -1,6 +1,7 @@
 -- The history queue: a stream of documents as they came, capped in entries and bytes.
 -- At the cap the oldest entries go and their samples are counted as dropped(queue_full).
 local keys = require("lib.keys")
+local ledger = require("core.ledger")
 local streams = require("lib.streams")
 
 local M = {}
@@ -63,14 +64,15 @@ function M.append(ctx, ch, document, samples)
   redis.call(
     "XADD", keys.history_queue(ns), "*", "i", string.format("%.0f", image), "c", ch, "n", samples, "b", bytes, "d", document
   )
-  redis.call("HINCRBY", keys.ledger(ns), "queued", samples)
+  ledger.add(ns, ch, "queued", samples)
   local entries_now = redis.call("HINCRBY", size, "entries", 1)
   local bytes_now = redis.call("HINCRBY", size, "bytes", bytes)
   redis.call("HINCRBY", size, "samples", samples)
   local cap = tonumber(redis.call("HGET", keys.limits(ns), "queue_bytes") or M.MAX_BYTES)
   if bytes_now > cap or entries_now > M.MAX_ENTRIES then
     local dropped = make_room(ns, bytes_now - cap, entries_now - M.MAX_ENTRIES, bytes)
-    if redis.call("HINCRBY", keys.ledger(ns), "dropped:queue_full", dropped) == dropped then
+    ledger.of_all(ns, { ["dropped:queue_full"] = dropped })
+    if tonumber(redis.call("HGET", keys.ledger(ns), "dropped:queue_full") or 0) == dropped then
       streams.event(ns, ctx.now, "history_queue_full", "the oldest history goes; is hissrv running?")
     end
   end

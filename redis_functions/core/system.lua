@@ -3,6 +3,7 @@ local args = require("lib.args")
 local call = require("core.call")
 local history = require("core.history")
 local keys = require("lib.keys")
+local ledger = require("core.ledger")
 local system_alarms = require("core.system_alarms")
 local transitions = require("core.transitions")
 
@@ -33,36 +34,13 @@ local function watch(ctx, name, share)
   system_alarms.report(ctx, name, "", { active = is_filling(ctx, name, share, 0.8, 0.7), detail = percent })
 end
 
-local function sum(counters, group)
-  local total = 0
-  for name, value in pairs(counters) do
-    -- Dropped journal entries are no samples.
-    if string.find(name, group .. ":", 1, true) == 1 and name ~= "dropped:journal_full" then
-      total = total + value
-    end
-  end
-  return total
-end
-
--- polled = stored + unchanged + rejected; queued = written + dead-lettered + dropped + pending.
 -- A difference that is there at two looks and was not said before is said once.
 local function watch_ledger(ctx, limits)
-  local found, ledger = redis.call("HGETALL", keys.ledger(ctx.ns)), {}
-  for i = 1, #found, 2 do
-    ledger[found[i]] = tonumber(found[i + 1])
-  end
-  local function of(name)
-    return ledger[name] or 0
-  end
-  -- Who calls the functions by hand gives no counters of what was polled.
-  local polled = of("polled") > 0 and of("polled") - of("stored") - of("unchanged") - sum(ledger, "rejected") or 0
-  local pending = tonumber(redis.call("HGET", keys.history_size(ctx.ns), "samples") or 0)
-  local queued = of("queued") - of("written") - of("dead_lettered") - sum(ledger, "dropped") - pending
-  local now = string.format("%.0f polled, %.0f queued", polled, queued)
+  local now = ledger.difference(ctx.ns)
   local said = redis.call("HMGET", limits, "ledger_seen", "ledger_said")
-  if now == said[1] and now ~= (said[2] or "0 polled, 0 queued") then
+  if now == said[1] and now ~= (said[2] or "") then
     redis.call("HSET", limits, "ledger_said", now)
-    if polled ~= 0 or queued ~= 0 then
+    if now ~= "" then
       system_alarms.note(ctx, "ledger", "", now)
     end
   elseif now ~= said[1] then

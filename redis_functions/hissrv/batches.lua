@@ -7,6 +7,7 @@ local groups = require("hissrv.groups")
 local letters = require("hissrv.dead_letters")
 local json = require("lib.json")
 local keys = require("lib.keys")
+local ledger = require("core.ledger")
 
 local M = {}
 
@@ -15,8 +16,9 @@ M.IDLE_MS = 30000
 -- An unfinished batch is forgotten after a day (its entries come again), a finished one after ten minutes.
 M.OPEN_S = 86400
 M.DONE_S = 600
--- Mappings whose samples one call may count.
+-- Mappings whose samples one call may count, and stores there may be.
 M.MAX_MAPPINGS = 1000
+M.MAX_STORES = 8
 
 local function read_group(queue, group, consumer, from, count)
   if count <= 0 then
@@ -164,14 +166,6 @@ local function settle(ns, group, items, outcome)
   return counts
 end
 
-local function count(ns, counts)
-  for name, samples in pairs(counts) do
-    if samples > 0 then
-      redis.call("HINCRBY", keys.ledger(ns), name, samples)
-    end
-  end
-end
-
 -- How many of the samples that left the queue now the mappings left out (`filtered`) or the store refused
 -- (`refused`). An entry leaves when the last group acknowledged it, so what the store said before waits until then.
 local function left_out(ns, name, samples, leaving)
@@ -194,6 +188,23 @@ local function done(ns, batch, status, now)
   redis.call("EXPIRE", key, M.DONE_S)
 end
 
+-- Count the samples that left the queue, in total and by store: what one store refused another may have.
+local function account(ns, counts, document)
+  local filtered = left_out(ns, "filtered", document.filtered, counts.written)
+  local rest = counts.written - filtered
+  local function outcome(refused)
+    return {
+      written = rest - refused, dead_lettered = counts.dead_lettered + refused, ["dropped:mapping"] = filtered,
+    }
+  end
+  ledger.count(keys.ledger(ns), outcome(left_out(ns, "refused", document.refused, rest)))
+  local stores = ledger.stores(ns)
+  for i = 1, #stores do
+    local refused = left_out(ns, "refused:" .. stores[i], (document.stores or {})[stores[i]] or 0, rest)
+    ledger.count(keys.store_ledger(ns, stores[i]), outcome(refused))
+  end
+end
+
 -- Samples by mapping ("*" without any), as counters of the ledger.
 local function recorded_of(document)
   local found, names = {}, 0
@@ -210,44 +221,57 @@ local function recorded_of(document)
   return found
 end
 
+-- Samples that each store refused; the names of the stores there are.
+local function stores_of(document)
+  local names = {}
+  for name, refused in pairs(args.object(document.stores, "stores")) do
+    names[#names + 1] = args.id(name, "stores")
+    args.integer(refused, "stores." .. name, 0, 9007199254740991)
+  end
+  if #names > M.MAX_STORES then
+    errors.fail("INVALID", "stores names more than " .. M.MAX_STORES)
+  end
+  return names
+end
+
 --- Say that a batch took effect: its entries leave the queue once every group said so.
 --
 -- Twice is a repeat without effect, so a client that lost the reply calls again. `filtered`
 -- samples are counted as dropped:mapping, `refused` ones (by the store, for good) as dead-lettered,
--- the rest as written. `letters` are the dead letters of refused samples, at most 200.
+-- the rest as written. `letters` are the dead letters of refused samples, at most 200. `stores` names
+-- the stores there are and how many samples each refused: each has counters of its own.
 --
 -- KEYS[1]  batch
--- ARGV[1]  {filtered?, refused?, letters?: [{entry, channel, reason, document}], recorded?: {mapping: samples}, now_ms?}
+-- ARGV[1]  {filtered?, refused?, letters?: [{entry, channel, reason, document, stores?}], recorded?: {mapping: samples},
+--          stores?: {store: refused}, now_ms?}
 -- Returns  the batch
 -- Errors   NOTFOUND  no such batch, or it is older than a day: collect again
 --          INVALID   a letter or a count is wrong
 --          STATE     the whole batch was dead-lettered
--- Writes   hissrv:batch:{id}, hissrv:queue, hissrv:queue:size, hissrv:dead_letters, voltage:ledger
+-- Writes   hissrv:batch:{id}, hissrv:queue, hissrv:queue:size, hissrv:dead_letters, hissrv:ledger:{store}, voltage:ledger
 -- Example  FCALL batch_acknowledge 1 1-1700000000000
 function M.acknowledge(ns, id, argv)
   local document = args.document(argv[1], true)
-  local filtered = args.integer(document.filtered, "filtered", 0, 9007199254740991, 0)
-  local refused = args.integer(document.refused, "refused", 0, 9007199254740991, 0)
+  document.filtered = args.integer(document.filtered, "filtered", 0, 9007199254740991, 0)
+  document.refused = args.integer(document.refused, "refused", 0, 9007199254740991, 0)
   local now = args.now(document.now_ms)
-  local refusals, recorded = letters.of(document), recorded_of(document)
+  local refusals, recorded, stores = letters.of(document), recorded_of(document), stores_of(document)
   local batch = load(ns, id)
   if batch.status == "failed" then
     errors.fail("STATE", "batch " .. id .. " was dead-lettered")
   end
   if batch.status == "collected" then
-    local counts = settle(ns, batch.group, items_of(batch), "written")
-    counts["dropped:mapping"] = left_out(ns, "filtered", filtered, counts.written)
-    counts.written = counts.written - counts["dropped:mapping"]
-    refused = left_out(ns, "refused", refused, counts.written)
-    counts.written = counts.written - refused
-    counts.dead_lettered = counts.dead_lettered + refused
-    count(ns, counts)
+    if #stores > 0 then
+      ledger.follow(ns, stores, now)
+    end
+    account(ns, settle(ns, batch.group, items_of(batch), "written"), document)
     for i = 1, #refusals do
       local letter = refusals[i]
-      letters.post(ns, batch.group, letter.entry, letter.reason, now, "0", letter.channel, 1, letter.document)
+      letter.group, letter.at, letter.image, letter.samples = batch.group, now, "0", 1
+      letters.post(ns, letter)
     end
     letters.trim(ns)
-    count(ns, recorded)
+    ledger.count(keys.ledger(ns), recorded)
     done(ns, batch, "written", now)
   end
   return encode(batch)
@@ -263,7 +287,7 @@ end
 -- Errors   NOTFOUND  no such batch
 --          INVALID   neither reason nor entries, or an entry is not of the batch
 --          STATE     the batch was acknowledged
--- Writes   hissrv:batch:{id}, hissrv:queue, hissrv:queue:size, hissrv:dead_letters, voltage:ledger
+-- Writes   hissrv:batch:{id}, hissrv:queue, hissrv:queue:size, hissrv:dead_letters, hissrv:ledger:{store}, voltage:ledger
 -- Example  FCALL batch_fail 1 1-1700000000000 '{"reason":"refused"}'
 function M.fail(ns, id, argv)
   local document = args.document(argv[1])
@@ -299,7 +323,7 @@ function M.fail(ns, id, argv)
   for i = 1, #gone do
     letters.give_up(ns, batch.group, gone[i], gone[i].reason, now)
   end
-  count(ns, settle(ns, batch.group, gone, "dead_lettered"))
+  ledger.of_all(ns, settle(ns, batch.group, gone, "dead_lettered"))
   local key = keys.batch(ns, id)
   batch.failed = string.format("%.0f", redis.call("HINCRBY", key, "failed", #gone))
   if #left == 0 then

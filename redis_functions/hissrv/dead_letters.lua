@@ -3,6 +3,7 @@ local args = require("lib.args")
 local errors = require("lib.errors")
 local json = require("lib.json")
 local keys = require("lib.keys")
+local ledger = require("core.ledger")
 
 local M = {}
 
@@ -21,13 +22,18 @@ function M.field(entry, name)
   return "0"
 end
 
---- Add a dead letter.
-function M.post(ns, group, entry, reason, now, image, channel, samples, document)
-  redis.call(
-    "XADD", keys.dead_letters(ns), "*", "entry", entry, "group", group, "reason", reason,
-    "at_ms", string.format("%.0f", now), "image", image, "channel", channel,
-    "samples", samples, "document", string.sub(document, 1, M.MAX_DEAD_BYTES)
-  )
+--- Add a dead letter: { entry, group, reason, at, image, channel, samples, document, stores? }.
+-- `stores` names those that refused a sample; without it none of them has what it holds.
+function M.post(ns, letter)
+  local fields = {
+    "entry", letter.entry, "group", letter.group, "reason", letter.reason, "at_ms", string.format("%.0f", letter.at),
+    "image", letter.image, "channel", letter.channel, "samples", letter.samples,
+    "document", string.sub(letter.document, 1, M.MAX_DEAD_BYTES),
+  }
+  if letter.stores then
+    fields[#fields + 1], fields[#fields + 2] = "stores", letter.stores
+  end
+  redis.call("XADD", keys.dead_letters(ns), "*", unpack(fields))
 end
 
 --- Keep the newest; what goes is counted.
@@ -54,6 +60,7 @@ function M.of(document)
         errors.fail("INVALID", path .. name .. " is missing")
       end
     end
+    args.text(letters[i].stores, path .. "stores", 512)
   end
   return letters
 end
@@ -63,7 +70,10 @@ function M.give_up(ns, group, item, reason, now)
   local found = redis.call("XRANGE", keys.history_queue(ns), item.id, item.id)
   if found[1] then
     local entry = found[1]
-    M.post(ns, group, item.id, reason, now, M.field(entry, "i"), M.field(entry, "c"), item.samples, M.field(entry, "d"))
+    M.post(ns, {
+      entry = item.id, group = group, reason = reason, at = now, image = M.field(entry, "i"),
+      channel = M.field(entry, "c"), samples = item.samples, document = M.field(entry, "d"),
+    })
     M.trim(ns)
   end
 end
@@ -75,7 +85,7 @@ end
 -- ARGV[1]  {id, filtered?}
 -- Returns  {id, samples}
 -- Errors   NOTFOUND  no such dead letter: it was resolved before, or newer ones took its place
--- Writes   hissrv:dead_letters, voltage:ledger
+-- Writes   hissrv:dead_letters, hissrv:ledger:{store}, voltage:ledger
 -- Example  FCALL dead_letter_resolve 0 '{"id":"1700000000000-0"}'
 function M.resolve(ns, _, argv)
   local document = args.document(argv[1])
@@ -91,11 +101,9 @@ function M.resolve(ns, _, argv)
   local samples = tonumber(M.field(found[1], "samples"))
   filtered = math.min(filtered, samples)
   redis.call("XDEL", keys.dead_letters(ns), id)
-  redis.call("HINCRBY", keys.ledger(ns), "dead_lettered", -samples)
-  redis.call("HINCRBY", keys.ledger(ns), "written", samples - filtered)
-  if filtered > 0 then
-    redis.call("HINCRBY", keys.ledger(ns), "dropped:mapping", filtered)
-  end
+  local moved = { dead_lettered = -samples, written = samples - filtered, ["dropped:mapping"] = filtered }
+  local refused = M.field(found[1], "stores")
+  ledger.of_all(ns, moved, refused ~= "0" and refused or nil)
   return json.object({ "id", json.text(id), "samples", json.integer(samples) })
 end
 

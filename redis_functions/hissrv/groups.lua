@@ -1,6 +1,7 @@
 -- The groups that read the history queue: who still wants an entry, who joins, who leaves.
 local history = require("core.history")
 local keys = require("lib.keys")
+local ledger = require("core.ledger")
 
 local M = {}
 
@@ -79,10 +80,7 @@ function M.sweep(ns)
       into[#into + 1] = found[i]
     end
   end
-  redis.call("HINCRBY", keys.ledger(ns), "written", (history.remove(ns, written)))
-  if #failed > 0 then
-    redis.call("HINCRBY", keys.ledger(ns), "dead_lettered", (history.remove(ns, failed)))
-  end
+  ledger.of_all(ns, { written = (history.remove(ns, written)), dead_lettered = (history.remove(ns, failed)) })
 end
 
 return M

@@ -38,7 +38,7 @@ function M.deferred(ns)
   return ns .. "voltage:deferred"
 end
 
--- hash: counters of samples.
+-- hash: counters of samples, in total.
 function M.ledger(ns)
   return ns .. "voltage:ledger"
 end
@@ -148,9 +148,14 @@ function M.sequence(ns, ch)
   return ns .. "comsrv:" .. ch .. ":seq"
 end
 
--- hash: state, epoch, lease, units, counters.
+-- hash: state, epoch, lease, units.
 function M.status(ns, ch)
   return ns .. "comsrv:" .. ch .. ":status"
+end
+
+-- hash: counters of the channel's samples.
+function M.channel_ledger(ns, ch)
+  return ns .. "comsrv:" .. ch .. ":ledger"
 end
 
 -- stream: commands as they come.
@@ -423,9 +428,14 @@ function M.history_queue(ns)
   return ns .. "hissrv:queue"
 end
 
--- hash: entries, bytes and samples of the queue.
+-- hash: entries, bytes and samples of the queue; stores.
 function M.history_size(ns)
   return ns .. "hissrv:queue:size"
+end
+
+-- hash: counters of what became of samples in a store.
+function M.store_ledger(ns, store)
+  return ns .. "hissrv:ledger:" .. store
 end
 
 -- set: dead-lettered entries other groups still read.

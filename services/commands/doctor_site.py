@@ -184,7 +184,10 @@ def check_ledger(_: Site) -> Iterator[Finding]:
     samples, history = ledger["samples"], ledger["history"]
     if not ledger["balanced"]:
         detail = f"differs by {samples['difference']} samples polled and {history['difference']} queued"
-        yield Finding("ledger", "error", detail, "GET /api/ledger; report it with the logs, it should never be")
+        rows = [(f"channel {row['channel']}", row["difference"]) for row in ledger["channels"]]
+        rows += [(f"store {row['store']}", row["difference"]) for row in ledger["stores"]]
+        detail += "".join(f"; {name} by {difference}" for name, difference in rows if difference)
+        yield Finding("ledger", "error", detail, "voltage ledger; report it with the logs, it should never be")
     dropped = sum(history["dropped"].values())
     if dropped:
         reasons = ", ".join(f"{count} {reason}" for reason, count in history["dropped"].items())

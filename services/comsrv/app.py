@@ -8,13 +8,14 @@ from typing import Final
 
 from aiohttp import web
 
+from libs import clock
 from libs.errors import UnavailableError
 from libs.http import BACKGROUND, service_app
 from libs.http.metrics import METRICS
 from libs.redis import client, library
 from libs.redis.client import Client, execute
 from libs.redis.functions import Functions
-from services.comsrv.appkeys import CHANNELS, FUNCTIONS, MODBUS_SERVER
+from services.comsrv.appkeys import CHANNELS, FUNCTIONS, MODBUS_SERVER, STARTED
 from services.comsrv.channel import Channel
 from services.comsrv.channels import Channels
 from services.comsrv.functions import ComsrvFunctions
@@ -78,6 +79,7 @@ async def _resources(
     try:
         await library.check(app[REDIS], settings.namespace)
         app[FUNCTIONS] = ComsrvFunctions(Functions(app[REDIS], settings.namespace))
+        app[STARTED] = await app[FUNCTIONS].ledger(), clock.now_ms()
         app[CHANNELS] = channels = Channels(app[FUNCTIONS], settings, declared, identity)
         app[METRICS].registry.register(ChannelCollector(lambda: channels.runners))
         app[BACKGROUND].start(channels.start(), "channels")

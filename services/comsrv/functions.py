@@ -12,6 +12,7 @@ from libs.points import PointKind
 from libs.redis.client import execute, run_id, translated
 from libs.redis.functions import Functions
 from libs.redis.keys import key
+from services.comsrv.ledger import Counted
 from services.comsrv.reckoning import Survived
 
 
@@ -172,10 +173,26 @@ class ComsrvFunctions:
         last = max(map(int, sequences.values()), default=0)
         return Survived(int(status.get("epoch", 0)), last, {block: int(at_ms) for block, at_ms in seen.items()})
 
-    async def ledger(self) -> tuple[dict[str, int], int]:
-        """Return the counters of samples, and how many samples wait in the history queue at that instant."""
-        counters, size = await self._hashes(key("ledger"), key("history_size"))
-        return {name: int(value) for name, value in counters.items()}, int(size.get("samples", "0"))
+    async def ledger(self) -> Counted:
+        """Return the counters of samples: in total, by channel and by store, all of one instant."""
+        with translated():
+            found = await execute(self.functions.client, "SMEMBERS", self.functions.key(key("channels")))
+            named = await execute(self.functions.client, "HGET", self.functions.key(key("history_size")), "stores")
+        channels, stores = sorted(map(int, found)), (named or b"").decode().split()
+        total, size, *rest = await self._hashes(
+            key("ledger"),
+            key("history_size"),
+            *(key("channel_ledger", ch=ch) for ch in channels),
+            *(key("store_ledger", store=store) for store in stores),
+        )
+        counters = [{name: int(value) for name, value in one.items()} for one in (total, *rest)]
+        of_stores = dict(zip(stores, counters[1 + len(channels) :], strict=True))
+        for own in of_stores.values():
+            # A store has nothing to do with what came before it.
+            own["queued"] = counters[0].get("queued", 0) - own.pop("before", 0)
+            own.pop("since_ms", None)
+        by_channel = dict(zip(channels, counters[1 : 1 + len(channels)], strict=True))
+        return Counted(counters[0], int(size.get("samples", "0")), by_channel, of_stores)
 
     async def _hashes(self, *names: str) -> list[dict[str, str]]:
         """Return several hashes as they are at one instant."""

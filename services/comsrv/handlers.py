@@ -11,7 +11,7 @@ from libs.http import Role, Routes
 from libs.http.pages import Page, PageQuery
 from libs.points import PointKind
 from services.comsrv import commissioning, ledger, operations, views
-from services.comsrv.appkeys import CHANNELS, FUNCTIONS, MODBUS_SERVER
+from services.comsrv.appkeys import CHANNELS, FUNCTIONS, MODBUS_SERVER, STARTED
 from services.comsrv.channel import Channel
 from services.comsrv.diagnostics import diagnostics
 from services.comsrv.plugins.registry import protocols
@@ -184,8 +184,10 @@ async def keep_frames(request: web.Request, body: FramesBody) -> dict[str, Any]:
 
 @routes.get("/api/ledger")
 async def get_ledger(request: web.Request) -> dict[str, Any]:
-    """Show the counters of samples and whether they balance."""
-    return ledger.balance(*await request.app[FUNCTIONS].ledger())
+    """Show the counters of samples, in total and since the start of comsrv, and whether they balance."""
+    runners = request.app[CHANNELS].runners
+    names = {channel_id: runner.channel.name for channel_id, runner in runners.items()}
+    return ledger.document(await request.app[FUNCTIONS].ledger(), *request.app[STARTED], names)
 
 
 @routes.get("/api/modbus-server")

@@ -90,7 +90,7 @@ class Consumer(QueueReader):
         if work.refused:
             await self._functions.fail(work.batch.id, work.refused)
         if len(work.refused) < len(work.batch.entries):
-            await self._functions.acknowledge(work.batch.id, work.filtered, bad, work.recorded)
+            await self._functions.acknowledge(work.batch.id, work.filtered, bad, work.recorded, self._store.names)
         for mapping, count in work.recorded.items():
             self.recorded[mapping] = self.recorded.get(mapping, 0) + count
 

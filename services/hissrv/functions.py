@@ -67,10 +67,16 @@ class HistoryFunctions:
         )
 
     async def acknowledge(
-        self, batch: str, filtered: int, refused: Sequence[Refused] = (), recorded: dict[str, int] | None = None
+        self,
+        batch: str,
+        filtered: int,
+        refused: Sequence[Refused] = (),
+        recorded: dict[str, int] | None = None,
+        stores: Sequence[str] = (),
     ) -> None:
-        """Say that a batch is in the store, but for the samples it refused: those are dead-lettered."""
-        document: dict[str, Any] = {"filtered": filtered}
+        """Say that a batch is in the stores, but for the samples one of them refused: those are dead-lettered."""
+        by_store = {name: sum(1 for one in refused if name in (one.stores or stores)) for name in stores}
+        document: dict[str, Any] = {"filtered": filtered, "stores": by_store}
         if recorded:
             document["recorded"] = {name or "*": count for name, count in recorded.items()}
         if refused:
@@ -157,6 +163,7 @@ def _letter(refused: Refused) -> dict[str, str]:
         "line": refused.line,
     }
     return {
+        **({"stores": " ".join(refused.stores)} if refused.stores else {}),
         "entry": str(refused.entry),
         "channel": _cut(refused.series.split(":")[1], 64),
         "reason": _cut(refused.reason, 512),

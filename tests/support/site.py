@@ -39,7 +39,13 @@ class Site:
         self.epoch = claimed["epoch"]
         return self
 
-    async def put(self, values: dict[int, float], quality: dict[int, str] | None = None, kind: str = "T") -> None:
+    async def put(
+        self,
+        values: dict[int, float],
+        quality: dict[int, str] | None = None,
+        kind: str = "T",
+        counters: dict[str, Any] | None = None,
+    ) -> None:
         """Poll a block: values by point id, and the quality of those that are not good."""
         self.seq += 1
         section = {
@@ -49,7 +55,8 @@ class Site:
             "quality": {str(point): text for point, text in (quality or {}).items()},
         }
         block = {"epoch": self.epoch, "seq": self.seq, "now_ms": self.now, "at_ms": self.now, "block": "b"}
-        await self.functions.call("comsrv_ingest", self.channel, {**block, "sections": [section]})
+        document = {**block, "sections": [section], "counters": counters or {}}
+        await self.functions.call("comsrv_ingest", self.channel, document)
 
     async def pass_ms(self, duration: int) -> None:
         """Let time pass, and what is due fire."""

@@ -213,7 +213,7 @@ class Latest(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """A sample the store will never take, as it was to be written, and why."""
+    """A sample the store will never take, as it was to be written, and why; of two stores, which of them."""
 
     entry: EntryId
     series: str
@@ -222,6 +222,7 @@ class Refused(NamedTuple):
     quality: str
     line: str
     reason: str
+    stores: tuple[str, ...] = ()
 
 
 class Written(NamedTuple):
@@ -247,6 +248,11 @@ class StoreStatus(NamedTuple):
 
 class Store(Protocol):
     """A history store. Every method is safe to call from the one event loop."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the ledger calls it, or each of the two it is."""
+        ...
 
     async def open(self) -> None:
         """Make it ready; finish or undo what a crash interrupted."""

@@ -96,6 +96,11 @@ class EmbeddedStore:
         self._trash: list[tuple[Files, str, set[int]]] = []
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """See `Store.names`."""
+        return ("embedded",)
+
+    @property
     def window(self) -> Window:
         """The open window."""
         if self._window is None:

@@ -52,6 +52,11 @@ class InfluxStore:
         self._newest_ms: int | None = None
         self._requests = asyncio.Semaphore(_PARALLEL)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See `Store.names`."""
+        return ("server",)
+
     async def open(self) -> None:
         """Reach the server; see `Store.open`."""
         await self._influx.open()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from libs.influx.lines import Label
 from libs.redis.queue import EntryId
-from services.hissrv.store.contract import Entry, Latest, Points, Query, Samples, Store, StoreStatus, Written
+from services.hissrv.store.contract import Entry, Latest, Points, Query, Refused, Samples, Store, StoreStatus, Written
 
 
 class PairStore:
@@ -20,6 +20,11 @@ class PairStore:
         self.first = first
         self.second = second
         self._open = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See `Store.names`."""
+        return (*self.first.names, *self.second.names)
 
     async def open(self) -> None:
         """See `Store.open`; one that is open already stays so while the other is waited for."""
@@ -37,9 +42,13 @@ class PairStore:
         """See `Store.write`; what either refuses is refused, and may be tried again."""
         first = await self.first.write(entries, forget_before=forget_before)
         second = await self.second.write(entries, forget_before=forget_before)
-        known = {(one.entry, one.series, one.at_ms) for one in first.refused}
-        more = [one for one in second.refused if (one.entry, one.series, one.at_ms) not in known]
-        return Written(max(0, first.samples - len(more)), first.repeated, [*first.refused, *more])
+        refused: dict[tuple[EntryId, str, int], Refused] = {}
+        for store, written in ((self.first, first), (self.second, second)):
+            for one in written.refused:
+                known = refused.setdefault((one.entry, one.series, one.at_ms), one)
+                refused[one.entry, one.series, one.at_ms] = known._replace(stores=(*known.stores, *store.names))
+        more = len(refused) - len(first.refused)
+        return Written(max(0, first.samples - more), first.repeated, list(refused.values()))
 
     async def load(self, samples: Samples) -> None:
         """See `Store.load`."""

@@ -105,3 +105,16 @@ async def test_polling_alarms_and_commands_go_on_when_the_memory_is_full(site: S
         await execute(client, "CONFIG", "SET", "maxmemory", "0")
     assert len(await site.members("alarmsrv:alarms:active")) == 1
     assert await execute(client, "ZCARD", "comsrv:1001:queued") == 1
+
+
+async def test_each_channel_has_counters_of_its_own(site: Site) -> None:
+    """What is counted for a channel is counted in total; a deleted channel stays in the total."""
+    rejected = {"timeout": 2}
+    await site.put({1: 5, 2: 6}, counters={"polled": 5, "unchanged": 1, "rejected": rejected})
+    own = await site.hash("comsrv:1001:ledger")
+    expected = {"polled": "5", "stored": "2", "unchanged": "1", "rejected:timeout": "2", "queued": "2"}
+    assert own == expected
+    assert expected.items() <= (await site.hash("voltage:ledger")).items()
+    await site.functions.call("channel_delete", 1001)
+    assert await site.hash("comsrv:1001:ledger") == {}
+    assert (await site.hash("voltage:ledger"))["polled"] == "5"

@@ -169,6 +169,18 @@ async def test_a_ledger_that_does_not_balance_is_said_once_a_difference(site: Si
     assert "0 polled, 3 queued" in alarm["title"]
 
 
+async def test_a_difference_names_the_channel_and_the_store(site: Site) -> None:
+    client = site.functions.client
+    await execute(client, "HSET", "hissrv:queue:size", "stores", "embedded server")
+    await execute(client, "HINCRBY", "hissrv:ledger:server", "written", "2")
+    for key in ("voltage:ledger", "comsrv:1001:ledger"):
+        await execute(client, "HINCRBY", key, "polled", "5")
+    for _ in range(3):
+        await site.pass_ms(10_000)
+    (alarm,) = await site.system_alarms()
+    assert alarm["title"].endswith(": 5 polled, 0 queued; channel 1001 by 5, store server by -2")
+
+
 # ---------------------------------------------------------------- what services report
 
 NETWORK = "system:network:cloud"

@@ -246,3 +246,53 @@ async def test_any_sequence_balances(functions: Functions, steps: list[str]) -> 
             await functions.call("batch_acknowledge", batch)
     await balance(functions)
     assert await execute(functions.client, "XLEN", "hissrv:queue") == 0
+
+
+async def by_store(functions: Functions, pending: int) -> dict[str, dict[str, int]]:
+    """Return each store's counters; each must account for what was queued since it joined."""
+    queued, found = (await counters(functions))["queued"], {}
+    for store in ("embedded", "server"):
+        own = await counters(functions, f"hissrv:ledger:{store}")
+        own.pop("since_ms", None)
+        if own:
+            assert queued - own.pop("before", 0) - pending == sum(own.values()), (store, own)
+        found[store] = own
+    return found
+
+
+async def test_two_stores_have_counters_of_their_own(functions: Functions) -> None:
+    """What one refused the other has; a store that joins later accounts for what comes after it."""
+    await fill(functions, 1)
+    batch, _ = await collect(functions)
+    await functions.call("batch_acknowledge", batch, {"stores": {"embedded": 0}})
+    await fill(functions, 2)
+    # A reader of its own holds the entries: what the store said waits until they leave.
+    await collect(functions, group="netsrv")
+    other = (await collect(functions, group="netsrv"))[0]
+    batch, entries = await collect(functions, limit=2)
+    letter = {"entry": entries[0], "channel": "1", "reason": "conflict", "document": "{}", "stores": "server"}
+    stores = {"embedded": 0, "server": 1}
+    document = {"filtered": 1, "refused": 1, "letters": [letter], "stores": stores}
+    await functions.call("batch_acknowledge", batch, document)
+    assert await by_store(functions, pending=4) == {"embedded": {"written": 2}, "server": {}}
+    await functions.call("batch_acknowledge", other)
+    assert await by_store(functions, pending=0) == {
+        "embedded": {"written": 5, "dropped:mapping": 1},
+        "server": {"written": 2, "dead_lettered": 1, "dropped:mapping": 1},
+    }
+    await balance(functions)
+    ((found, _),) = await execute(functions.client, "XRANGE", functions.key("hissrv:dead_letters"), "-", "+")
+    await functions.call("dead_letter_resolve", None, {"id": found.decode()})
+    assert (await by_store(functions, 0))["server"] == {"written": 3, "dropped:mapping": 1}
+    assert (await by_store(functions, 0))["embedded"]["written"] == 5
+    # One that was left out for a while does not answer for what left the queue meanwhile.
+    await execute(functions.client, "XGROUP", "DESTROY", functions.key("hissrv:queue"), "netsrv")
+    for stores in ({"embedded": 0}, {"embedded": 0, "server": 0}):
+        await fill(functions, 1)
+        batch, _ = await collect(functions)
+        await functions.call("batch_acknowledge", batch, {"stores": stores})
+    assert {name: own["written"] for name, own in (await by_store(functions, 0)).items()} == {
+        "embedded": 9, "server": 5,
+    }  # fmt: skip
+    with pytest.raises(InvalidError, match="stores"):
+        await functions.call("batch_acknowledge", batch, {"stores": {"no name": 0}})

@@ -13,13 +13,18 @@ from libs.influx.client import Server
 from libs.redis import client
 from libs.redis.client import execute
 from libs.redis.functions import Functions
+from services.comsrv.functions import ComsrvFunctions
+from services.comsrv.ledger import Counted
+from services.comsrv.ledger import document as ledger_document
 from services.hissrv.app import create_app
 from services.hissrv.consumer import Consumer
 from services.hissrv.functions import HistoryFunctions
 from services.hissrv.retry import retry
 from services.hissrv.settings import ConsumerSettings, HissrvSettings
 from services.hissrv.store.contract import Query
+from services.hissrv.store.embedded import EmbeddedStore
 from services.hissrv.store.influx import InfluxStore
+from services.hissrv.store.pair import PairStore
 from tests.integration.hissrv.support import Channel, section
 from tests.support.influx import InfluxServer
 from tests.support.servers import RedisServer
@@ -78,6 +83,38 @@ async def test_refused_and_retried(functions: Functions, redis_server: RedisServ
     found = await store.query(Query(REFS, 0, 10_000, 10_000))
     for ref in REFS:
         assert [(point.at_ms, point.value) for point in found[ref]] == [(1000, 1000.0), (2000, 2000.0)]
+
+
+async def test_of_two_stores(
+    functions: Functions, redis_server: RedisServer, store: InfluxStore, tmp_path: Path
+) -> None:
+    """What the server refuses the embedded store has: each accounts for every sample by itself."""
+    await functions.call("configure_mapping", "a", {"source": "comsrv:1001:T:1", "measurement": "meter"})
+    await functions.call("configure_mapping", "b", {"source": "*"})
+    channel = Channel(functions)
+    await channel.claim()
+    await store._influx.write(['meter value="text" 1000'])
+    await channel.send(1000, section("T", {"1": 1, "2": 2}))
+    pair = PairStore(EmbeddedStore(tmp_path), store)
+    await pair.open()
+    blocking = client.connect(redis_server.url, blocking=True)
+    history = HistoryFunctions(functions)
+    assert await Consumer(history, blocking, pair, ConsumerSettings(linger_ms=0), "one").step() == 1
+    await blocking.aclose()
+
+    async def by_store() -> dict[str, tuple[int, int, int]]:
+        rows = ledger_document(await ComsrvFunctions(functions).ledger(), Counted({}, 0, {}, {}), 0, {})["stores"]
+        return {row["store"]: (row["written"], row["dead_lettered"], row["difference"]) for row in rows}
+
+    assert await by_store() == {"embedded": (2, 0, 0), "server": (1, 1, 0)}
+    assert await ledger(functions) == {"queued": 2, "written": 1, "dead_lettered": 1}
+    letters = await history.dead_letters(10, "")
+    assert [letter.fields["stores"] for letter in letters] == ["server"]
+    await store._influx._ask("POST", "/query", params={"db": "refused", "q": "DROP MEASUREMENT meter"})
+    done, _ = await retry(history, pair, [letter.id for letter in letters])
+    assert len(done) == 1
+    assert await by_store() == {"embedded": (2, 0, 0), "server": (2, 0, 0)}
+    await pair.close()
 
 
 async def test_service(
