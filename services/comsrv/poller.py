@@ -288,6 +288,7 @@ class Poller:
         if not self._proven:
             self._proven = True
             self._backoff.reset()
+            self.report()
         if len(task.slices) == 1:
             self.uplink.offer(task.block, reading)
         else:
@@ -425,7 +426,7 @@ class Poller:
         else:
             self.uplink.state = "degraded" if down else "running"
         if self.uplink.state == "running" and before in {"down", "degraded"}:
-            log.info("channel %s: every unit answers again", self.uplink.channel)
+            log.info("channel %s: answers again", self.uplink.channel)
             self._logged = ""
         self.uplink.units = {name: unit.document() for name, unit in self.units.items() if name}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from services.comsrv import ledger
 from tests.integration.comsrv.site import NUMBER, Site, meter
 from tests.support.wait import wait_until
@@ -30,13 +32,25 @@ async def test_an_unchanged_poll_costs_no_ingest_but_is_seen(site: Site):
     assert runner.state == "running"
 
 
+def status(site: Site, wanted: str) -> Callable[[], Awaitable[bool]]:
+    """Return a condition: the channel's status in Redis is so."""
+
+    async def check() -> bool:
+        found = await site.functions.status(1001)
+        return bool(found["state"] == wanted)
+
+    return check
+
+
 async def test_a_silent_device_makes_its_points_bad_and_they_recover(site: Site):
     await site.run()
     await site.becomes("T:1", "12.300000")
     site.device.silent_units = {1}
     await site.becomes("T:1", "bad:timeout")
+    await wait_until(status(site, "down"), "the channel is said to be down")
     site.device.silent_units = set()
     await site.becomes("T:1", "12.300000")
+    await wait_until(status(site, "running"), "the channel is said to run")
 
 
 async def test_a_device_that_goes_and_comes_back(site: Site):
@@ -48,6 +62,8 @@ async def test_a_device_that_goes_and_comes_back(site: Site):
     assert runner.state == "down"
     await site.device.start()
     await site.becomes("T:1", "12.300000")
+    # Redis, too: the alarm of the channel goes by it.
+    await wait_until(status(site, "running"), "the channel is said to run")
 
 
 async def test_a_dropped_connection_alone_makes_nothing_bad(site: Site):
@@ -69,6 +85,8 @@ async def test_an_absent_device_at_start_is_waited_for(site: Site):
     assert runner.state == "down"
     await site.device.start()
     await site.becomes("T:1", "12.300000")
+    # Redis, too: the alarm of the channel goes by it.
+    await wait_until(status(site, "running"), "the channel is said to run")
 
 
 async def test_a_refused_address_costs_only_its_own_point(site: Site):
