@@ -21,7 +21,7 @@ local MAX_LEASE_MS = 3600000
 
 local CLAIM = { owner = true, interval_ms = true, now_ms = true }
 local RENEWAL = { epoch = true, now_ms = true, state = true, seen = true, units = true, counters = true }
-local RELEASE = { epoch = true, now_ms = true }
+local RELEASE = { epoch = true, now_ms = true, counters = true }
 
 --- Create or change a channel's definition.
 --
@@ -216,19 +216,21 @@ end
 --- Give a channel back at an orderly stop; its points become bad:stale at once.
 --
 -- KEYS[1]  channel
--- ARGV[1]  {epoch, now_ms?}
+-- ARGV[1]  {epoch, counters?, now_ms?}
 -- Returns  {seq}
 -- Errors   CONFLICT  a newer epoch holds the channel
--- Writes   comsrv:{ch}:status and the quality of its points
+-- Writes   comsrv:{ch}:status, the quality of its points, voltage:ledger
 -- Example  FCALL channel_release 1 1001 '{"epoch":1}'
 function M.release(ns, id, argv)
   local ch = args.channel(id)
   local document = args.document(argv[1])
   args.only(document, RELEASE)
+  blocks.check_counters(document.counters)
   local ctx = call.begin(ns, document.now_ms)
   leases.check_epoch(ctx, ch, document.epoch)
   call.accept(ctx)
   leases.lapse(ctx, ch, ctx.now, "stopped")
+  ingest.count(ctx, ch, document.counters, 0)
   return call.finish(ctx, '{"seq":' .. ctx.image .. "}")
 end
 

@@ -45,7 +45,7 @@ class Commander:
     """Executes the commands of a channel whose lease this process holds.
 
     `confirmed` holds the value that the device last showed for a point ("A:1"), `executed` counts,
-    `on_lost` is told when a write finds no connection.
+    `on_lost` is told when a write finds no connection, `on_answer` which unit answered one.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Commander:
         self._outcomes = outcomes
         self._epoch = epoch
         self.on_lost: Callable[[], None] = lambda: None
+        self.on_answer: Callable[[str], None] = lambda _: None
         self._verifying: dict[str, asyncio.Task[None]] = {}
 
     def adopt(self, channel: Channel) -> None:
@@ -166,6 +167,8 @@ class Commander:
         try:
             sent = await (self._pulse(jobs[0]) if jobs[0].off is not None else self._write(jobs))
         except (InvalidError, RefusedError) as error:
+            if isinstance(error, RefusedError):
+                self.on_answer(self._plugin.unit_of(jobs[0].write))
             await self._complete_all(jobs, "rejected", str(error))
         except UnavailableError as error:
             await self._complete_all(jobs, "failed", f"not sent: {error}")
@@ -176,6 +179,7 @@ class Commander:
             if not sent:
                 await self._complete_all(jobs, "expired", "its time to live ran out before it was sent")
                 return
+            self.on_answer(self._plugin.unit_of(jobs[0].write))
             for job in jobs:
                 await self._complete(job.id, "acknowledged", None, float(job.command["value"]))
                 self._follow(job)

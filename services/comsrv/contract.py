@@ -299,6 +299,11 @@ class ComBase(ABC):
         A plugin that learns only now what the device can hold raises InvalidError, before it sends anything.
         """
 
+    def unit_of(self, write: Write) -> str:
+        """Return the unit that a write goes to, as blocks name it; empty where there is but one."""
+        _ = write
+        return ""
+
     def neighbours(self, write: Write) -> tuple[str, ...]:
         """Return the points ("A:2") whose writes might leave in one request with this one."""
         _ = write

@@ -80,12 +80,12 @@ class ComsrvFunctions:
 
     async def renew(self, channel: int, document: dict[str, Any]) -> bool:
         """Keep a lease; return True where every point must be sent again."""
-        found = await self.functions.json("channel_renew", channel, document)
+        found = orjson.loads(await self.functions.batched("channel_renew", channel, document))
         return bool(found.get("resend"))
 
-    async def release(self, channel: int, epoch: int) -> None:
-        """Give a channel back."""
-        await self.functions.call("channel_release", channel, {"epoch": epoch})
+    async def release(self, channel: int, epoch: int, counters: dict[str, Any]) -> None:
+        """Give a channel back, with the last counters."""
+        await self.functions.batched("channel_release", channel, {"epoch": epoch, "counters": counters})
 
     async def status(self, channel: int) -> dict[str, Any]:
         """Return a channel's state."""
@@ -99,8 +99,8 @@ class ComsrvFunctions:
 
     async def set_quality(self, channel: int, document: dict[str, Any]) -> bool:
         """Change the quality of points alone; return True for a repeat without effect."""
-        reply = await self.functions.json("comsrv_set_quality", channel, _pack(document))
-        return bool(reply["repeat"])
+        reply = await self.functions.batched("comsrv_set_quality", channel, _pack(document))
+        return bool(orjson.loads(reply)["repeat"])
 
     async def submit(self, channel: int, document: dict[str, Any]) -> dict[str, Any]:
         """Submit a command."""
@@ -112,13 +112,11 @@ class ComsrvFunctions:
     ) -> list[dict[str, Any]]:
         """Take queued commands (of some points only, where they are named), highest priority first; they are `sent`."""
         document: dict[str, Any] = {"epoch": epoch, "limit": limit} | ({"points": list(points)} if points else {})
-        found: Any = await self.functions.json("command_claim", channel, document)
-        return list(found)
+        return list(orjson.loads(await self.functions.batched("command_claim", channel, document)))
 
     async def holds(self, channel: int) -> list[dict[str, Any]]:
         """Return who holds points of a channel."""
-        found = await self.functions.read_json("command_holds", channel)
-        return list(found["items"])
+        return list(orjson.loads(await self.functions.batched("command_holds", channel))["items"])
 
     async def release_hold(self, channel: int, document: dict[str, Any]) -> dict[str, Any]:
         """End a hold; StateError where nobody holds the point, or a higher authority does."""

@@ -83,7 +83,8 @@ class Poller:
         self._late_told = 0
         # The trouble that was logged last, until every unit answers again.
         self._logged = ""
-        self._lost = asyncio.Event()
+        self._news = asyncio.Event()
+        self._lost = False
         # True once a good answer came over the present connection.
         self._proven = False
         # True while the points say that there is no connection.
@@ -136,7 +137,7 @@ class Poller:
             await self._connect()
             while True:
                 # What was lost before is connected again.
-                self._lost.clear()
+                self._lost = False
                 try:
                     await self._work()
                 except NotConnectedError as error:
@@ -177,16 +178,26 @@ class Poller:
             await self.rest(IDLE_S)
 
     async def rest(self, seconds: float) -> None:
-        """Wait; NotConnectedError when a command found the connection lost meanwhile: the next poll may be far."""
+        """Wait, or until a command has news, as the next poll may be far. Raises NotConnectedError when that is a loss."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._lost.wait()
-                self._lost.clear()
-                raise NotConnectedError("a command found the connection lost")
+                await self._news.wait()
+        self._news.clear()
+        if self._lost:
+            self._lost = False
+            raise NotConnectedError("a command found the connection lost")
 
     def lost(self) -> None:
         """Say that a command found no connection."""
-        self._lost.set()
+        self._lost = True
+        self._news.set()
+
+    def heard(self, name: str) -> None:
+        """Say that a unit answered a command: one that was silent is asked again at once."""
+        unit = self.units.get(name)
+        if unit is not None and unit.health is Health.SILENT:
+            unit.next_ms = monotonic_now()
+            self._news.set()
 
     def _done(self, name: str) -> None:
         """Note that a group was polled."""

@@ -151,7 +151,7 @@ class Runner:
         if task is None:
             return
         self._stop.set()
-        _, pending = await asyncio.wait({task}, timeout=2 * STOP_S)
+        _, pending = await asyncio.wait({task}, timeout=3 * STOP_S)
         if pending:
             await _cancel(task)
 
@@ -266,7 +266,7 @@ class Runner:
         commander = Commander(
             self._functions, channel, plugin, line, self._sent, self._pulses, self._outcomes, lambda: uplink.epoch
         )
-        commander.on_lost = poller.lost
+        commander.on_lost, commander.on_answer = poller.lost, poller.heard
         caretaker = Caretaker(self._functions, channel, commander, lambda: uplink.epoch, lambda: uplink.heard_ms)
         self._plugin, self.uplink, self.poller = plugin, uplink, poller
         self.commander, self.caretaker = commander, caretaker
@@ -306,13 +306,21 @@ class Runner:
             await _cancel(*working)
             if self.channel.commands.on_stop == "safe":
                 await caretaker.make_safe()
-            uplink.close()
-            with suppress(TimeoutError, UnavailableError, StateError):
-                async with asyncio.timeout(STOP_S):
-                    await sending
-                    await uplink.release()
+            await self._finish(uplink, sending)
         finally:
             await _cancel(sending, stop, *working)
+
+    async def _finish(self, uplink: Uplink, sending: asyncio.Task[None]) -> None:
+        """Send what was read and give the channel back. What Redis does not take in time is counted as not sent."""
+        uplink.close()
+        await asyncio.wait({sending}, timeout=STOP_S)
+        uplink.abandon()
+        with suppress(TimeoutError, UnavailableError, StateError):
+            async with asyncio.timeout(STOP_S):
+                await sending
+                await uplink.release()
+                return
+        log.warning("channel %s: stopped without Redis; what was read last is not in it", self.channel.id)
 
     async def _restore(self, plugin: ComBase) -> None:
         """Give a plugin whose points are set through the API the values it had before the restart."""

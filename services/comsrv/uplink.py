@@ -119,14 +119,18 @@ class Uplink:
     def offer(self, block: Block, item: Reading | Failure) -> None:
         """Queue what became of a block; never waits."""
         while len(self._queue) >= self._limit:
-            dropped, old = self._queue.popleft()
-            if isinstance(old, Reading):
-                self.dropped += dropped.size
-                self._counters.polled += dropped.size
-                self._counters.reject("not_sent", dropped.size)
+            self._drop()
         self._queue.append((block, item))
         self._idle.clear()
         self._news.set()
+
+    def _drop(self) -> None:
+        """Leave out the oldest reading, and count it."""
+        block, old = self._queue.popleft()
+        if isinstance(old, Reading):
+            self.dropped += block.size
+            self._counters.polled += block.size
+            self._counters.reject("not_sent", block.size)
 
     @property
     def _limit(self) -> int:
@@ -225,10 +229,15 @@ class Uplink:
         self._closing = True
         self._news.set()
 
+    def abandon(self) -> None:
+        """Give up what still waits; `release` carries how much it was."""
+        while self._queue:
+            self._drop()
+
     async def release(self) -> None:
         """Carry the last counters and give the channel back, after `run` has ended."""
         await self._renew()
-        await self.functions.release(self.channel, self.epoch)
+        await self.functions.release(self.channel, self.epoch, self._counters.document())
 
     async def _send(self, block: Block, item: Reading | Failure) -> None:
         image = self._images.get(block.name)

@@ -126,8 +126,13 @@ async def test_a_calculated_point_stays_stale_while_nobody_holds_its_channel(sit
     assert await site.hash("comsrv:1002:T") == {"1": "16.000000"}
 
 
-async def test_release_makes_the_points_stale_at_once(polled: Site) -> None:
-    await polled.functions.call("channel_release", 1002, {"epoch": polled.epoch, "now_ms": polled.now})
+async def test_release_makes_the_points_stale_at_once_and_takes_the_last_counters(polled: Site) -> None:
+    document = {"epoch": polled.epoch, "now_ms": polled.now, "counters": {"polled": 7, "rejected": {"not_sent": 7}}}
+    before = await polled.hash("voltage:ledger")
+    await polled.functions.call("channel_release", 1002, document)
+    ledger = await polled.hash("voltage:ledger")
+    assert ledger["rejected:not_sent"] == "7"
+    assert int(ledger["polled"]) - int(before.get("polled", 0)) == 7
     assert await polled.hash("comsrv:1002:S:q") == {"1": "bad:stale"}
     assert (await polled.functions.read_json("comsrv_status", 1002))["state"] == "stopped"
     assert (await claim(polled, "other"))["epoch"] == 2

@@ -8,6 +8,7 @@ from libs.redis.client import execute
 from services.comsrv.channel import Channel
 from services.comsrv.pulses import Pulses
 from services.comsrv.runner import definition, from_definition
+from services.comsrv.schedule import monotonic_now
 from tests.integration.comsrv.site import Site, meter
 from tests.support.wait import wait_until
 
@@ -210,3 +211,26 @@ async def test_a_channel_that_only_writes_is_ready_and_connects_again(site: Site
     assert (await site.command("A", 6))["state"] == "failed"
     await site.device.start()
     assert (await site.command("A", 7))["state"] == "verified"
+
+
+async def test_a_silent_unit_that_answers_a_command_is_asked_again_at_once(site: Site):
+    """Among others, and long before its turn: the pause between two attempts is minutes by then."""
+    document = definition(meter(site.device.port, polling={"interval_ms": 50, "reprobe_max_ms": 600_000}))
+    document["points"]["T"][1]["mapping"]["slave_id"] = 2
+    site.device.set_registers(0, 1, 2, unit=2)
+    runner = await site.run(from_definition(document))
+    await site.becomes("T:1", "12.300000")
+    poller = runner.poller
+    assert poller is not None
+    site.device.silent_units = {1}
+    await site.becomes("T:1", "bad:timeout")
+    unit = poller.units["1"]
+    unit.failures = 30
+
+    async def left_alone() -> bool:
+        return unit.next_ms - monotonic_now() > 100_000
+
+    await wait_until(left_alone, "the unit is left alone for minutes")
+    site.device.silent_units = set()
+    assert (await site.command("A", 5))["state"] == "verified"
+    await site.becomes("T:1", "12.300000")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ from libs.redis import client, library
 from libs.redis.functions import Functions
 from services.comsrv import ledger
 from tests.integration.comsrv.proxy import LossyProxy
-from tests.integration.comsrv.site import Site
+from tests.integration.comsrv.site import Site, meter
 from tests.support.servers import RedisServer
 from tests.support.wait import wait_until
 
@@ -157,4 +159,42 @@ async def test_readings_are_bounded_while_redis_is_away_and_the_dropped_are_coun
         return found["samples"]["rejected"].get("not_sent", 0) >= 30
 
     await wait_until(counted, "the dropped samples are in the ledger")
+    await site.stack.aclose()
+
+
+async def test_what_a_slow_redis_does_not_take_before_a_stop_is_counted(durable: RedisServer, tmp_path: Path):
+    """Every sample that was read is in the ledger, and the ledger balances."""
+    site = await running(durable.url, tmp_path)
+    channel = meter(site.device.port, polling={"interval_ms": 10})
+    runner = await site.run(channel)
+    await site.becomes("T:1", "12.300000")
+    uplink, poller = runner.uplink, runner.poller
+    assert uplink is not None
+    assert poller is not None
+    taken = asyncio.Event()
+    ingest = site.functions.ingest
+
+    async def slow(*words: Any) -> bool:
+        await taken.wait()
+        return await ingest(*words)
+
+    site.functions.ingest = slow  # type: ignore[method-assign] # a Redis that takes its time
+    site.device.set_registers(0, 7)
+
+    async def waiting() -> bool:
+        return len(uplink._queue) > 5
+
+    await wait_until(waiting, "readings wait for Redis")
+    stopping = asyncio.create_task(runner.stop())
+
+    async def given_up() -> bool:
+        return uplink.dropped > 0
+
+    await wait_until(given_up, "the stop gave up what waited")
+    taken.set()
+    await stopping
+    found = ledger.balance(*await site.functions.ledger())
+    assert found["balanced"], found
+    assert found["samples"]["rejected"]["not_sent"] == uplink.dropped
+    assert found["samples"]["polled"] == 3 * (poller.statistics.requests - poller.statistics.failures)
     await site.stack.aclose()

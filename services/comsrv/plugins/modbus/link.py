@@ -190,14 +190,24 @@ class Link(Dialer):
         enough = len(self._proven & self._silent) >= min(2, len(self._proven))
         # Requests among neighbors wait for less than the time-out: several of them may all be too early.
         enough = enough and monotonic() - self._silent_since >= self._longest_s
-        alone = self._proven == self._silent == {unit}
-        if self._silences >= (LONE_SILENCES if alone else SILENCES) and enough and not self._serial:
+        if self._silences >= (LONE_SILENCES if self._alone(unit) else SILENCES) and enough and not self._serial:
             self._drop()
             text = f"{traffic.endpoint}: {self._silences} requests without an answer"
             return self._lost(text, sent=True)
         if connection is not self._connection:
             return self._lost(f"{traffic.endpoint}: connection lost", sent=True)
         return NoAnswerError(text)
+
+    def _alone(self, unit: int) -> bool:
+        """Say whether a new connection costs nobody but a silent unit anything.
+
+        Either nobody else answered over this one; or nobody did so far, and the link only ever
+        had this one to ask, which did answer: so it is no gateway with a dead unit.
+        """
+        if self._silent != {unit}:
+            return False
+        only = not self._proven and self.traffic.units.keys() == {unit} and self.traffic.answers > 0
+        return only or self._proven == {unit}
 
     # Serial lines.
 

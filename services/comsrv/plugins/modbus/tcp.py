@@ -125,6 +125,10 @@ class ModbusTcp(ComBase):
         """Send the write and await the answer."""
         await writing.write(self._client, _planned(write))
 
+    def unit_of(self, write: Write) -> str:
+        """Return the unit of a write."""
+        return str(_planned(write).wire.unit)
+
     def neighbours(self, write: Write) -> tuple[str, ...]:
         """Return the points whose addresses touch, one after the other."""
         return self._runs.get(f"{write.kind}:{write.point.id}", ())
