@@ -178,7 +178,7 @@ class Poller:
             await self.rest(IDLE_S)
 
     async def rest(self, seconds: float) -> None:
-        """Wait, or until a command has news, as the next poll may be far. Raises NotConnectedError when that is a loss."""
+        """Wait, or until a command has news, as the next poll may be far. NotConnectedError when that is a loss."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._news.wait()

@@ -69,7 +69,7 @@ async def test_a_killed_redis_gets_the_whole_image_when_it_is_back(durable: Redi
     await start_again(durable, site)
     await site.becomes("T:1", "7.700000")
     await site.becomes("S:1", "1.000000")
-    assert ledger.balance(*await site.functions.ledger())["balanced"]
+    assert ledger.balance(*(await site.functions.ledger())[:2])["balanced"]
     await site.stack.aclose()
 
 
@@ -92,7 +92,7 @@ async def test_what_a_power_cut_of_redis_takes_is_booked_as_lost(durable: RedisS
     assert runner.poller is not None
     polls = runner.poller.statistics
     await runner.stop()
-    found = ledger.balance(*await site.functions.ledger())
+    found = ledger.balance(*(await site.functions.ledger())[:2])
     assert found["balanced"], found
     assert found["lost"]["redis_restart"] >= 15
     read = 3 * (polls.requests - polls.failures)
@@ -118,7 +118,7 @@ async def test_lost_replies_neither_lose_nor_double_a_sample(durable: RedisServe
     assert runner.poller is not None
     good_polls = runner.poller.statistics
     await runner.stop()
-    found = ledger.balance(*await site.functions.ledger())
+    found = ledger.balance(*(await site.functions.ledger())[:2])
     assert found["balanced"], found
     # Three points a poll, no sample lost or counted twice.
     assert found["samples"]["polled"] == 3 * (good_polls.requests - good_polls.failures)
@@ -154,7 +154,7 @@ async def test_readings_are_bounded_while_redis_is_away_and_the_dropped_are_coun
     await uplink.drained()
 
     async def counted() -> bool:
-        found = ledger.balance(*await site.functions.ledger())
+        found = ledger.balance(*(await site.functions.ledger())[:2])
         assert found["balanced"], found
         return found["samples"]["rejected"].get("not_sent", 0) >= 30
 
@@ -193,7 +193,7 @@ async def test_what_a_slow_redis_does_not_take_before_a_stop_is_counted(durable:
     await wait_until(given_up, "the stop gave up what waited")
     taken.set()
     await stopping
-    found = ledger.balance(*await site.functions.ledger())
+    found = ledger.balance(*(await site.functions.ledger())[:2])
     assert found["balanced"], found
     assert found["samples"]["rejected"]["not_sent"] == uplink.dropped
     assert found["samples"]["polled"] == 3 * (poller.statistics.requests - poller.statistics.failures)
