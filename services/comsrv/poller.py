@@ -291,8 +291,10 @@ class Poller:
     def good(self, task: Task, reading: Reading) -> None:
         """Hand a reading on."""
         task.answered = True
-        task.problem = ""
         unit = task.unit
+        if task.problem:
+            task.problem = ""
+            self._judge(unit)
         if unit.health is not Health.RUNNING:
             self.recovered(unit)
         unit.proven = task
@@ -323,6 +325,19 @@ class Poller:
             self.spare.doubt(task, asked=not hurried)
         else:
             self.silent(unit, error.quality)
+        if task.problem and not unit.refusal:
+            self._judge(unit)
+
+    def _judge(self, unit: Unit) -> None:
+        """Say whether a unit refuses all it is asked: then it is of no more use than a silent one."""
+        tasks = list(self.of(unit))
+        refused = all(task.problem and task.search is None for task in tasks)
+        refusal = tasks[0].problem if tasks and refused else ""
+        if refusal != unit.refusal:
+            unit.refusal = refusal
+            if refusal and not unit.problem:
+                unit.since_ms = now_ms()
+            self.report()
 
     def _leave(self, task: Task) -> None:
         """Leave a block out of its poll. What was left out before has no value of this poll and the last."""
@@ -430,7 +445,7 @@ class Poller:
 
     def report(self) -> None:
         """Say how the channel is."""
-        down = [name for name, unit in self.units.items() if unit.problem]
+        down = [name for name, unit in self.units.items() if unit.trouble]
         before = self.uplink.state
         if len(down) == len(self.units) and down:
             self.uplink.state = "down"

@@ -41,6 +41,8 @@ class Unit:
         self.name = name
         self.health = Health.RUNNING
         self.problem = ""
+        # Set while it answers, and refuses all it is asked.
+        self.refusal = ""
         self.failures = 0
         self.since_ms = 0
         self.next_ms = 0.0
@@ -92,9 +94,14 @@ class Unit:
         """Take it for well again."""
         self.health, self.problem, self.failures = Health.RUNNING, "", 0
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing of it can be read; empty where something can."""
+        return self.problem or self.refusal
+
     def document(self) -> dict[str, Any]:
         """Return its state for the channel's status."""
-        return {"state": "down" if self.problem else "running", "problem": self.problem}
+        return {"state": "down" if self.trouble else "running", "problem": self.trouble}
 
     def diagnostics(self) -> dict[str, Any]:
         """Return all there is to say."""

@@ -145,5 +145,5 @@ def _point(channel: int, kind: PointKind, row: dict[str, Any], image: Image, see
         "label": None if is_text else _label(row, text),
         "quality": quality or ("good" if text is not None else NO_VALUE),
         "changed_at_ms": changed,
-        "seen_at_ms": seen.get(f"{kind}:{point_id}", changed),
+        "seen_at_ms": seen.get(f"{kind}:{point_id}", changed if text is not None else None),
     }

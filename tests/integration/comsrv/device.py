@@ -45,6 +45,8 @@ class Device:
         self.twists: deque[Callable[[bytes], bytes]] = deque()
         self.silent_units: set[int] = set()
         self.silent_codes: set[int] = set()
+        # Units that answer everything with an exception, and with which.
+        self.failing_units: dict[int, int] = {}
         # Seconds that a register takes, and that a unit takes to answer.
         self.register_s = 0.0
         self.slow_units: dict[int, float] = {}
@@ -137,7 +139,8 @@ class Device:
                 return False
         if unit in self.silent_units or request[0] in self.silent_codes:
             return True
-        answer = self._answer(unit, request)
+        failing = self.failing_units.get(unit)
+        answer = bytes((request[0] | 0x80, failing)) if failing else self._answer(unit, request)
         frame = struct.pack(">HHHB", transaction, 0, len(answer) + 1, unit) + answer
         if self._rtu:
             frame = bytes((unit,)) + answer

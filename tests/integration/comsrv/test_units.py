@@ -111,6 +111,27 @@ async def test_a_unit_that_answers_again_is_back_within_seconds(site: Site, runn
     assert site.device.connections == 1
 
 
+async def test_a_unit_that_refuses_everything_is_down_until_it_does_not(site: Site, running: Runner):
+    """A gateway may answer for a device that is broken: the link is well, and nothing of the unit is."""
+    site.device.failing_units = {7: 4}
+    await site.becomes("T:7", "bad:exception_4")
+
+    async def told() -> bool:
+        found = await site.functions.status(1001)
+        return found["state"] == "degraded" and found["units"]["7"]["problem"] == "bad:exception_4"
+
+    await wait_until(told, "the unit is said to be down")
+    site.device.failing_units = {}
+    await site.becomes("T:7", "7.000000")
+
+    async def well() -> bool:
+        found = await site.functions.status(1001)
+        return found["state"] == "running" and found["units"]["7"]["state"] == "running"
+
+    await wait_until(well, "the unit is said to run")
+    assert site.device.connections == 1
+
+
 async def test_a_slow_unit_is_waited_for(site: Site, running: Runner):
     """Longer than its neighbors are kept waiting, shorter than the time-out: its points are good."""
     await polls(site, 12)
