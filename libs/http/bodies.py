@@ -14,6 +14,9 @@ from libs.http.problems import UnparsableError
 from libs.validation import Model, dotted, problems_of
 
 MAX_BYTES: Final = 1_000_000
+# Bodies that are files: passed on as a stream, to routes that take them.
+UPLOADS: Final = {"text/csv": "csv", "application/vnd.apache.parquet": "parquet"}
+MAX_UPLOAD_BYTES: Final = 1_000_000_000
 # A tree of conditions may nest 32 deep, and each `all` costs an object and a list.
 MAX_NESTING: Final = 72
 SHOWN_STEPS: Final = 4

@@ -9,6 +9,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from libs.http.bodies import UPLOADS
 from libs.http.problems import CONTENT_TYPE as PROBLEM_TYPE
 from libs.http.routes import PATH_PATTERNS, Route
 from libs.points import ID_PATTERN
@@ -89,7 +90,10 @@ def _operation(route: Route, schemas: dict[str, Any], references: References) ->
     if route.body is not None:
         operation["requestBody"] = {
             "required": any(field.is_required() for field in route.body.model_fields.values()),
-            "content": {"application/json": {"schema": {"$ref": references[route.body, "validation"]}}},
+            "content": {
+                "application/json": {"schema": {"$ref": references[route.body, "validation"]}},
+                **({kind: {"schema": {"type": "string", "format": "binary"}} for kind in UPLOADS if route.uploads}),
+            },
         }
     if not route.open:
         operation["security"] = [{"token": []}]

@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from libs.errors import ConfigurationError, InvalidError, Problem, UnauthorizedError, VoltageError
+from libs.errors import ConfigurationError, InvalidError, LimitError, Problem, UnauthorizedError, VoltageError
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +22,12 @@ class UnparsableError(InvalidError):
     """The text is no JSON at all: 400 where other invalid input is 422."""
 
     status = 400
+
+
+class TooLargeError(LimitError):
+    """A body over its limit: 413 where other bounds are 429."""
+
+    status = 413
 
 
 def document(status: int, code: str, detail: str, problems: list[Problem] | None = None) -> dict[str, Any]:

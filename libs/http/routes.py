@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from libs.errors import ForbiddenError, InvalidError, Problem
 from libs.http import tokens
-from libs.http.bodies import NoQuery, read_body, read_query
+from libs.http.bodies import UPLOADS, NoQuery, read_body, read_query
 from libs.http.tokens import Role, User
 from libs.points import NUMBER_PATTERN, PointKind, check_id, check_number
 
@@ -84,6 +84,7 @@ class Route:
     open: bool
     raw: bool
     media: str
+    uploads: bool = False
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Check, parse, call the handler, and encode its answer."""
@@ -98,7 +99,7 @@ class Route:
         query = read_query(request.query, self.query or NoQuery)
         if self.query is not None:
             arguments["query"] = query
-        if self.body is not None:
+        if self.body is not None and not (self.uploads and request.content_type in UPLOADS):
             arguments["body"] = await read_body(request, self.body)
         return encode(await self.handler(request, **arguments), self.status)
 
@@ -123,6 +124,7 @@ class Routes:
         open: bool = False,  # noqa: A002 - reads best where it is used
         raw: bool = False,
         media: str = "application/json",
+        uploads: bool = False,
     ) -> Callable[[Handler], Handler]:
         """Declare a route.
 
@@ -131,10 +133,13 @@ class Routes:
             open: anybody may call it.
             raw: the handler looks at path, query and body itself.
             media: the content type of its answer.
+            uploads: the body may be a file instead (UPLOADS): then there is no `body`, and the handler reads it.
         """
 
         def keep(handler: Handler) -> Handler:
-            self.routes.append(Route(method, path, handler, role, body, query, reply, status, open, raw, media))
+            self.routes.append(
+                Route(method, path, handler, role, body, query, reply, status, open, raw, media, uploads)
+            )
             return handler
 
         return keep

@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.client import HTTPResponse
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 from urllib.parse import urlencode
 
 import click
@@ -20,6 +20,8 @@ from services.commands.token import make_token
 from services.supervisor.site import Site, load_site
 
 TIMEOUT_S: Final = 30.0
+JSON: Final = "application/json"
+NO_CONTENT: Final = 204
 TOKEN_TTL_S: Final = 60
 PAGE: Final = 500
 # A pipe has no width; what a person greps for must not be cut at the 80 columns rich assumes.
@@ -40,23 +42,35 @@ def request(
         UnavailableError: nothing answers.
         VoltageError: what the gateway answered, as our error.
     """
-    with _open(path, query, body, role, method) as reply:
+    data = None if body is None else json.dumps(body).encode()
+    with _open(path, query, data, {"Content-Type": JSON}, role, method) as reply:
+        return json.load(reply) if reply.status != NO_CONTENT else None
+
+
+def upload(path: str, file: BinaryIO, size: int, media: str, role: str) -> Any:
+    """Send a file as it is read; errors as in `request`."""
+    with _open(path, None, file, {"Content-Type": media, "Content-Length": str(size)}, role, "POST") as reply:
         return json.load(reply)
 
 
 @contextmanager
 def _open(
-    path: str, query: Mapping[str, object] | None, body: object, role: str, method: str | None
+    path: str,
+    query: Mapping[str, object] | None,
+    data: bytes | BinaryIO | None,
+    headers: Mapping[str, str],
+    role: str,
+    method: str | None,
 ) -> Iterator[HTTPResponse]:
     site = load_site()
     url = site.settings.service_url("gateway") + path
     given = {name: value for name, value in (query or {}).items() if value is not None}
     if given:
         url += "?" + urlencode(given, doseq=True)
-    data = None if body is None else json.dumps(body).encode()
     asked = urllib.request.Request(url, data, method=method)  # noqa: S310 - http only
     asked.add_header("Authorization", f"Bearer {make_token(site.settings, 'voltage', role, TOKEN_TTL_S)}")
-    asked.add_header("Content-Type", "application/json")
+    for name, value in headers.items():
+        asked.add_header(name, value)
     try:
         with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as reply:  # noqa: S310 - http only
             yield reply
@@ -67,9 +81,9 @@ def _open(
         raise UnavailableError(f"the gateway at {url} does not answer ({reason}); start it: voltage up") from None
 
 
-def download(path: str, query: Mapping[str, object]) -> Iterator[bytes]:
+def download(path: str, query: Mapping[str, object], role: str = "viewer") -> Iterator[bytes]:
     """Read an answer that is no JSON, piece by piece; errors as in `request`."""
-    with _open(path, query, None, "viewer", None) as reply:
+    with _open(path, query, None, {}, role, None) as reply:
         while piece := reply.read(65536):
             yield piece
 

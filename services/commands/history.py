@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -10,12 +9,13 @@ from typing import Any, Final
 import click
 
 from libs.errors import InvalidError
-from services.commands.api import request, show
+from libs.http.bodies import UPLOADS
+from services.commands.api import download, request, show, upload
 from services.commands.read import as_json, limited, timed, when
-from services.supervisor.site import load_site
 
 POLL_S: Final = 0.5
 BAR: Final = 100
+MEDIA: Final = {form: media for media, form in UPLOADS.items()}
 SHOW: Final = "show"
 
 
@@ -94,7 +94,16 @@ def export(target: Path, series: tuple[str, ...], start: str, end: str) -> None:
         raise InvalidError(f"{target} exists; name another file")
     body = {"series": list(series) or None, "start": start, "end": end, "format": form}
     result = _follow(request("/api/history/export", body=body, role="operator"))
-    shutil.move(result["path"], target)
+    path = f"/api/history/exports/{result['file']}"
+    part = target.with_name(f"{target.name}.part")
+    try:
+        with part.open("wb") as file:
+            for piece in download(path, {}, role="operator"):
+                file.write(piece)
+        part.rename(target)
+    finally:
+        part.unlink(missing_ok=True)
+    request(path, role="operator", method="DELETE")
     click.echo(f"{target}: {result['samples']} samples of {result['series']} series, {result['bytes']} bytes")
 
 
@@ -102,15 +111,14 @@ def export(target: Path, series: tuple[str, ...], start: str, end: str) -> None:
 @click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def import_(source: Path) -> None:
     """Read samples from SOURCE, a .csv or .parquet file with series, at_ms or time, and value."""
-    form = _form(source)
-    folder = load_site().data_dir / "transfer" / "imports"
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"{time.time_ns()}.{form}"
-    shutil.copyfile(source, folder / name)
+    media = MEDIA[_form(source)]
+    with source.open("rb") as file:
+        job = upload("/api/history/import", file, source.stat().st_size, media, role="engineer")
     try:
-        result = _follow(request("/api/history/import", body={"file": name}, role="engineer"))
-    finally:
-        (folder / name).unlink(missing_ok=True)
+        result = _follow(job)
+    except InvalidError as error:
+        # What it is called there says nothing here.
+        raise InvalidError(str(error).replace(job["input"]["file"], str(source))) from None
     click.echo(f"{result['samples']} samples read from {source}; the same file again changes nothing")
 
 
@@ -129,7 +137,7 @@ def copy(source: str, target: str, series: tuple[str, ...], start: str, end: str
 
 def _form(path: Path) -> str:
     form = path.suffix.removeprefix(".").lower()
-    if form not in {"csv", "parquet"}:
+    if form not in MEDIA:
         raise InvalidError(f"{path} ends with neither .csv nor .parquet")
     return form
 

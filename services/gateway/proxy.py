@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
 import aiohttp
@@ -12,7 +13,9 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict
 from yarl import URL
 
-from libs.errors import UnavailableError
+from libs.errors import InvalidError, UnavailableError, VoltageError
+from libs.http.bodies import UPLOADS
+from libs.http.problems import TooLargeError
 from services.gateway.settings import ProxySettings
 
 logger = logging.getLogger(__name__)
@@ -44,6 +47,8 @@ class Proxy:
             UnavailableError: the service is away or silent; says whether the call may have had an effect.
             web.HTTPRequestEntityTooLarge: the body is over the limit.
         """
+        if request.content_type in UPLOADS:
+            return await self._stream(request, service, address)
         # Read whole, which the application's limit bounds: a body that is refused half-way, or whose
         # sender goes away, never reaches a service as half a call.
         body = await request.read()
@@ -59,6 +64,66 @@ class Proxy:
             raise _away(request, service, error) from None
         async with upstream:
             return await _answer(request, service, upstream)
+
+    async def _stream(self, request: web.Request, service: str, address: str) -> web.StreamResponse:
+        """Pass a file on as it comes; one that breaks off breaks off there, too, and is nothing whole.
+
+        Raises:
+            TooLargeError: the file is over the limit.
+        """
+        upload = Upload(request, self._settings)
+        headers = _kept(request.headers, NOT_FORWARDED)
+        if request.content_length is not None:
+            headers[hdrs.CONTENT_LENGTH] = str(request.content_length)
+        try:
+            upstream = await self._session.request(
+                request.method,
+                URL(address + request.raw_path, encoded=True),
+                headers=headers,
+                data=upload.parts(),
+                allow_redirects=False,
+                # The answer comes after the whole file, however long that takes.
+                timeout=aiohttp.ClientTimeout(total=None, connect=self._settings.connect_timeout_s, sock_read=None),
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if upload.problem is not None:
+                raise upload.problem from None
+            raise _away(request, service, error) from None
+        async with upstream:
+            return await _answer(request, service, upstream)
+
+
+class Upload:
+    """A request's body as it comes, up to a limit."""
+
+    def __init__(self, request: web.Request, settings: ProxySettings) -> None:
+        """Refuse at once what says that it is too large."""
+        self._request = request
+        self._settings = settings
+        self.problem: VoltageError | None = None
+        self._check(request.content_length or 0)
+
+    def _check(self, size: int) -> None:
+        limit = self._settings.max_upload_bytes
+        if size > limit:
+            self.problem = TooLargeError(f"the file is larger than {limit} bytes (GATEWAY_PROXY_MAX_UPLOAD_BYTES)")
+            raise self.problem
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        """Yield it."""
+        size = 0
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.upload_timeout_s):
+                    part = await self._request.content.readany()
+            except (TimeoutError, aiohttp.ClientError, web.RequestPayloadError, OSError) as error:
+                self.problem = InvalidError(f"the file broke off after {size} bytes: {error!r}")
+                raise self.problem from None
+            if not part:
+                return
+            size += len(part)
+            self._check(size)
+            yield part
 
 
 def _kept(headers: Mapping[str, str], without: frozenset[str]) -> CIMultiDict[str]:

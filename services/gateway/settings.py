@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from libs.config import Settings
-from libs.http.bodies import MAX_BYTES
+from libs.http.bodies import MAX_BYTES, MAX_UPLOAD_BYTES
 from libs.validation import Model
 
 
@@ -23,6 +23,8 @@ class ProxySettings(Model):
     connect_timeout_s: float = Field(3, gt=0, le=60, description="for a connection, waiting for a free one included")
     read_timeout_s: float = Field(90, gt=0, le=3600, description="silence of a service before its caller gets 503")
     max_body_bytes: int = Field(MAX_BYTES, ge=1000, description="a larger body is 413")
+    max_upload_bytes: int = Field(MAX_UPLOAD_BYTES, ge=1000, description="a larger file (CSV, Parquet) is 413")
+    upload_timeout_s: float = Field(60, gt=0, le=3600, description="silence of who sends a file before it is given up")
 
 
 class StreamSettings(Model):

@@ -56,9 +56,9 @@ def create_app(settings: HissrvSettings) -> web.Application:
         folders["history"] = settings.store_folder.absolute()
     troubles = Troubles(store, consumer, maintenance, folders)
 
-    transfer = Transfer(lambda: stores_by_name(store), settings.data_dir / "transfer")
+    transfer = Transfer(lambda: stores_by_name(store), settings.data_dir / "transfer", settings.transfer)
     kinds = {"export": transfer.export, "import": transfer.import_, "copy": transfer.copy}
-    jobs = Jobs(functions, settings.consumer_name, kinds)
+    jobs = Jobs(functions, settings.consumer_name, kinds, transfer.uploads.forget)
 
     async def check_store() -> dict[str, object]:
         return (await store.status())._asdict()
@@ -69,6 +69,7 @@ def create_app(settings: HissrvSettings) -> web.Application:
 
     async def record() -> None:
         await opened(store)
+        await asyncio.to_thread(transfer.tidy)
         app[BACKGROUND].start(maintenance.run(), "maintenance")
         app[BACKGROUND].start(jobs.run(), "jobs")
         await consumer.run()

@@ -13,6 +13,7 @@ from aiohttp import web
 from libs import clock
 from libs.errors import InvalidError
 from libs.http import USER, Json, Page, PageQuery, Reply, Role, Routes
+from libs.http.bodies import UPLOADS
 from services.hissrv import aliases
 from services.hissrv.consumer import Consumer, Maintenance
 from services.hissrv.functions import MAX_LETTERS, DeadLetter, HistoryFunctions
@@ -240,10 +241,24 @@ async def exported(request: web.Request) -> Reply:
     return web.FileResponse(transfer.file(transfer.exports, name), headers=headers)
 
 
-@ROUTES.post("/api/history/import", role=Role.ENGINEER, body=ImportRequest, status=202)
-async def import_(request: web.Request, body: ImportRequest) -> Reply:
-    """Read samples from a file: a job; every line is checked before the first one is written."""
+@ROUTES.delete("/api/history/exports/{file}", role=Role.OPERATOR, status=204)
+async def delete_export(request: web.Request) -> None:
+    """Delete the file of an export that is done; without that it goes after a week."""
     transfer = request.app[TRANSFER]
+    transfer.file(transfer.exports, request.match_info["file"]).unlink(missing_ok=True)
+
+
+@ROUTES.post("/api/history/import", role=Role.ENGINEER, body=ImportRequest, status=202, uploads=True)
+async def import_(request: web.Request, body: ImportRequest | None = None) -> Reply:
+    """Read samples from a file: a job; every line is checked before the first one is written.
+
+    The file is the body itself, as text/csv or application/vnd.apache.parquet, or a JSON body names one that is
+    in transfer/imports of the data directory.
+    """
+    transfer = request.app[TRANSFER]
+    if body is None:
+        form = UPLOADS[request.content_type]
+        body = ImportRequest(file=await transfer.uploads.receive(request.content, form, request.content_length))
     transfer.file(transfer.imports, body.file)
     return Json(await request.app[JOBS].submit("import", body.model_dump()))
 
@@ -269,5 +284,5 @@ async def get_job(request: web.Request) -> Reply:
 
 @ROUTES.post("/api/jobs/{id}/cancel", role=Role.ENGINEER)
 async def cancel_job(request: web.Request) -> Reply:
-    """Cancel a job; what it did stays, an unfinished file goes."""
+    """Cancel a job; what it did stays, an unfinished or uploaded file goes."""
     return Json(await request.app[JOBS].cancel(request.match_info["id"], request[USER].name))

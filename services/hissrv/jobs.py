@@ -58,8 +58,15 @@ Work = Callable[[dict[str, Any], Progress], Awaitable[dict[str, Any]]]
 class Jobs:
     """Submits, lists, cancels and works off the jobs of the queue `history`."""
 
-    def __init__(self, functions: Functions, owner: str, kinds: Mapping[str, Work]) -> None:
-        """Keep what each kind of job does."""
+    def __init__(
+        self,
+        functions: Functions,
+        owner: str,
+        kinds: Mapping[str, Work],
+        over: Callable[[dict[str, Any]], None] = lambda _: None,
+    ) -> None:
+        """Keep what each kind of job does; `over` gets the input of one that will not come again."""
+        self._over = over
         self._functions = functions
         self._owner = owner
         self._kinds = kinds
@@ -80,7 +87,9 @@ class Jobs:
 
     async def cancel(self, job: str, by: str) -> bytes:
         """Cancel a job; returns it."""
-        return await self._functions.call("job_cancel", job, {"by": by})
+        cancelled = await self._functions.call("job_cancel", job, {"by": by})
+        self._over(orjson.loads(await self.get(job))["input"])
+        return cancelled
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -102,6 +111,7 @@ class Jobs:
                 raise StateError(f"this hissrv has no jobs of kind {job['kind']}")
             result = await work(job["input"] | {"job": name}, Progress(self._functions, name, fence))
             await self._functions.call("job_complete", name, {"fence": fence}, orjson.dumps(result))
+            self._over(job["input"])
         except Cancelled as error:
             _LOG.info("job %s: %s", name, error)
         except (VoltageError, OSError) as error:
@@ -110,5 +120,7 @@ class Jobs:
             document = {"fence": fence, "error": str(error)[:_TEXT], "retry": isinstance(error, UnavailableError)}
             try:
                 await self._functions.call("job_fail", name, document)
+                if not document["retry"]:
+                    self._over(job["input"])
             except (StateError, ConflictError, NotFoundError) as gone:
                 _LOG.info("job %s: %s", name, gone)

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import Field
 
 from libs.config import InfluxSettings, Settings
+from libs.http.bodies import MAX_UPLOAD_BYTES
 from libs.validation import Id, Model
 
 
@@ -33,12 +34,22 @@ class ConsumerSettings(Model):
     idle_ms: int = Field(30_000, ge=1000, description="what another consumer left this long is taken over")
 
 
+class TransferSettings(Model):
+    """Files of samples that come and go."""
+
+    max_upload_bytes: int = Field(MAX_UPLOAD_BYTES, ge=1000, description="a larger file to import is 413")
+    keep_days: int = Field(
+        7, ge=1, le=3650, description="exports, and files whose import never ended, go after so long"
+    )
+
+
 class HissrvSettings(Settings):
     """All settings of hissrv."""
 
     store: StoreSettings = StoreSettings()
     influxdb: InfluxSettings = InfluxSettings()
     consumer: ConsumerSettings = ConsumerSettings()
+    transfer: TransferSettings = TransferSettings()
 
     @property
     def store_folder(self) -> Path:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from fnmatch import translate
 from pathlib import Path
 from typing import Any, Final
@@ -15,25 +17,32 @@ from libs import clock
 from libs.errors import InvalidError, NotFoundError
 from services.hissrv import tables
 from services.hissrv.jobs import Progress
+from services.hissrv.settings import TransferSettings
 from services.hissrv.store.contract import Points, Query, Samples, Store
 from services.hissrv.tables import Columns
+from services.hissrv.uploads import UPLOADED, Uploads
 
 PAGE: Final = 200_000
 SERIES_A_PAGE: Final = 1000
+DAY_S: Final = 86_400
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,120}\.(csv|parquet)")
 
 
 class Transfer:
     """Works on the stores of this hissrv; files are in folders of their own.
 
-    stores: by name, `main` among them. Exports are kept until they are deleted.
+    stores: by name, `main` among them. Exports are kept until they are deleted, or are old.
     """
 
-    def __init__(self, stores: Callable[[], dict[str, Store]], folder: Path) -> None:
+    def __init__(
+        self, stores: Callable[[], dict[str, Store]], folder: Path, settings: TransferSettings | None = None
+    ) -> None:
         """Keep them."""
         self._stores = stores
+        self._settings = settings or TransferSettings()
         self.exports = folder / "exports"
         self.imports = folder / "imports"
+        self.uploads = Uploads(self.imports, self._settings.max_upload_bytes)
 
     def file(self, folder: Path, name: str) -> Path:
         """Return the path of a file by its name.
@@ -49,10 +58,21 @@ class Transfer:
             raise NotFoundError(f"file {path}")
         return path
 
+    def tidy(self) -> None:
+        """Remove what is old: exports, files that were uploaded and whose import never ended, parts of files."""
+        old_s = time.time() - self._settings.keep_days * DAY_S
+        for folder in (self.exports, self.imports):
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in folder.iterdir():
+                ours = folder == self.exports or path.name.startswith(UPLOADED)
+                with suppress(FileNotFoundError):
+                    if ours and path.is_file() and path.stat().st_mtime < old_s:
+                        path.unlink()
+
     async def export(self, body: dict[str, Any], progress: Progress) -> dict[str, Any]:
         """Write all samples of the series that match to a file."""
         store = self._store("main")
-        self.exports.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(self.tidy)
         path = self.exports / f"{body['job']}.{body['format']}"
         found = [ref async for ref in _series(store, body.get("series") or ["*"])]
         writer = await asyncio.to_thread(tables.Writer, path)
@@ -70,9 +90,9 @@ class Transfer:
 
     async def import_(self, body: dict[str, Any], progress: Progress) -> dict[str, Any]:
         """Write all samples of a file to the store: it is read once to check every line, then to write."""
-        store = self._store("main")
+        store, rows = self._store("main"), 0
         path = self.file(self.imports, body["file"])
-        size, rows = max(1, path.stat().st_size), 0
+        size = max(1, (await asyncio.to_thread(path.stat)).st_size)
         for writing in (False, True):
             done, parts = 0, tables.read(path)
             while (part := await asyncio.to_thread(next, parts, None)) is not None:

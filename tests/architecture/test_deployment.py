@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from libs.config import load
 from libs.config.settings import Shared
-from libs.http.bodies import MAX_BYTES
+from libs.http.bodies import MAX_BYTES, MAX_UPLOAD_BYTES
 from libs.services import RESERVED, SERVICES, port_of
 from services.cli import voltage
 from services.commands.settings_models import settings_model
@@ -268,6 +268,7 @@ def test_nginx_gets_every_variable_of_its_template(compose: dict[str, Any], tmp_
     wanted = set(re.findall(r"\$\{(\w+)\}", template))
     assert wanted == {name for name in service["environment"] if "ENVSUBST" not in name}
     assert int(service["environment"]["NGINX_BODY_LIMIT"]) == MAX_BYTES
+    assert int(service["environment"]["NGINX_UPLOAD_LIMIT"]) == MAX_UPLOAD_BYTES
     gateway = compose["services"]["apigateway"]["networks"]["edge"]["ipv4_address"]
     assert service["environment"]["NGINX_GATEWAY"] == f"{gateway}:{port_of('gateway')}"
     ports = {port.split(":")[1] for port in service["ports"]}
@@ -275,7 +276,7 @@ def test_nginx_gets_every_variable_of_its_template(compose: dict[str, Any], tmp_
     # scripts/nginx-config has the same limits for a site without Docker.
     script = (ROOT / "scripts" / "nginx-config").read_text()
     assert set(re.findall(r": \"\$\{(NGINX_\w+?):?=", script)) == wanted
-    for name in ("BODY_LIMIT", "RATE", "BURST", "LOGIN_RATE", "LOGIN_BURST", "STREAMS", "METRICS_FROM"):
+    for name in ("BODY_LIMIT", "UPLOAD_LIMIT", "RATE", "BURST", "LOGIN_RATE", "LOGIN_BURST", "STREAMS", "METRICS_FROM"):
         assert f'"${{NGINX_{name}:={service["environment"][f"NGINX_{name}"]}}}"' in script
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import re
 import shlex
@@ -20,7 +21,10 @@ from libs.http.bodies import MAX_BYTES
 from tests.support.processes import ROOT, Site, free_port_base
 from tests.support.wait import wait_until
 
-LIMITS = {"NGINX_RATE": "20", "NGINX_BURST": "30", "NGINX_LOGIN_RATE": "1", "NGINX_LOGIN_BURST": "2"}
+LIMITS = {
+    "NGINX_RATE": "20", "NGINX_BURST": "30", "NGINX_LOGIN_RATE": "1", "NGINX_LOGIN_BURST": "2",
+    "NGINX_UPLOAD_LIMIT": "4000000",
+}  # fmt: skip
 
 
 # Debian keeps it where only root looks.
@@ -144,6 +148,22 @@ async def test_a_body_over_the_services_own_limit_is_a_413_problem(
     # A large one within the limit reaches the service, which finds it empty.
     status, _ = await post(MAX_BYTES - 1)
     assert status in {400, 422}
+
+
+async def test_a_file_to_import_passes_as_it_comes(started: Entry, session: aiohttp.ClientSession, engineer: str):
+    """Three times the limit of a body, up to a limit of its own."""
+
+    async def post(rows: int) -> tuple[int, dict[str, Any]]:
+        headers = bearer(engineer) | {"Content-Type": "text/csv"}
+        data = io.BytesIO(b"series,at_ms,value\n" + b"comsrv:9:T:1,100000000,1\n" * rows)
+        async with session.post(started.https + "/api/history/import", data=data, headers=headers) as reply:
+            return reply.status, await reply.json(content_type=None)
+
+    status, job = await post(3 * MAX_BYTES // 25)
+    assert (status, job["kind"]) == (202, "import")
+    status, problem = await post(int(LIMITS["NGINX_UPLOAD_LIMIT"]) // 25)
+    assert (status, problem["code"]) == (413, "LIMIT")
+    assert "the file is larger than" in problem["detail"]
 
 
 async def test_too_many_requests_are_a_429_problem_and_pass(started: Entry, session: aiohttp.ClientSession):

@@ -132,6 +132,16 @@ def device() -> web.Application:
     """Return a service to stand behind the gateway: it tells what reached it."""
     app = web.Application(client_max_size=10_000_000)
 
+    whole: list[int] = []
+
+    async def file(request: web.Request) -> web.Response:
+        answer = await echo(request)
+        whole.append(1)
+        return answer
+
+    async def seen(_: web.Request) -> web.Response:
+        return web.json_response({"seen": len(whole)})
+
     async def echo(request: web.Request) -> web.Response:
         body = await request.read()
         told = {
@@ -165,5 +175,7 @@ def device() -> web.Application:
     app.router.add_get("/api/channels/large", large)
     app.router.add_get("/api/channels/broken", broken)
     app.router.add_post("/api/channels/dies", dies)
+    app.router.add_post("/api/channels/1/file", file)
+    app.router.add_get("/api/channels/1/seen", seen)
     app.router.add_route("*", "/api/{tail:.*}", echo)
     return app

@@ -7,7 +7,11 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 
+from libs.http.tokens import signing_key
+from services.gateway.app import create_app
+from services.gateway.settings import GatewaySettings
 from tests.integration.gateway.support import Gateway
 
 
@@ -92,3 +96,43 @@ async def test_the_page_is_open_and_may_not_be_framed(gateway: Gateway) -> None:
         assert answer.status == 200
     async with gateway.http.get("/assets/..%2findex.html") as answer:
         assert answer.status == 404
+
+
+async def file(parts: int, size: int = 100_000, *, broken: bool = False) -> AsyncIterator[bytes]:
+    """Yield a body, which may break off."""
+    for _ in range(parts):
+        yield b"x" * size
+    if broken:
+        raise ValueError("the sender goes away")
+
+
+async def test_a_file_passes_as_it_comes(gateway: Gateway) -> None:
+    """Larger than any other body may be, with its length known or not."""
+    headers = {"Authorization": f"Bearer {gateway.token()}", "Content-Type": "text/csv"}
+    for more, sent in (({}, file(30)), ({"Content-Length": "3000000"}, io.BytesIO(b"x" * 3_000_000))):
+        async with gateway.http.post("/api/channels/1/file", data=sent, headers=headers | more) as answer:
+            told = await answer.json()
+        assert len(told["body"]) == 3_000_000
+        assert told["headers"].get("content-length") == more.get("Content-Length")
+    headers["Content-Type"] = "application/json"
+    async with gateway.http.post("/api/channels/1/file", data=file(30), headers=headers) as answer:
+        assert answer.status == 413
+
+
+async def test_a_file_has_a_limit_and_is_whole_or_nothing(settings: GatewaySettings) -> None:
+    """One that says that it is too large, turns out so, or breaks off is refused; the service gets no half of it."""
+    proxy = settings.proxy.model_copy(update={"max_upload_bytes": 250_000})
+    async with TestClient(TestServer(create_app(settings.model_copy(update={"proxy": proxy})))) as http:
+        gateway = Gateway(http, signing_key(settings))
+        headers = {"Authorization": f"Bearer {gateway.token()}", "Content-Type": "text/csv"}
+        for data in (io.BytesIO(b"x" * 250_001), file(9)):
+            async with http.post("/api/channels/1/file", data=data, headers=headers) as answer:
+                problem = await answer.json(content_type=None)
+            assert (answer.status, problem["code"]) == (413, "LIMIT")
+            assert "larger than 250000 bytes" in problem["detail"]
+        with pytest.raises(aiohttp.ClientError):
+            await http.post("/api/channels/1/file", data=file(1, broken=True), headers=headers)
+        _, told = await gateway.call("GET", "/api/channels/1/seen")
+        assert told["seen"] == 0
+        async with http.post("/api/channels/1/file", data=b"x", headers={"Content-Type": "text/csv"}) as answer:
+            assert answer.status == 401

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import io
+import os
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from libs import clock
 from libs.errors import InvalidError, NotFoundError
+from libs.http import Role
+from libs.http.bodies import MAX_BYTES
+from libs.http.tokens import issue
 from libs.redis.functions import Functions
 from libs.redis.queue import EntryId
+from services.hissrv.handlers import JOBS, TRANSFER
 from services.hissrv.jobs import Cancelled, Jobs, Progress
 from services.hissrv.store.contract import Entry, Part, Query, Store
 from services.hissrv.store.edges import DAY_MS
 from services.hissrv.store.embedded import EmbeddedStore
 from services.hissrv.store.pair import PairStore
 from services.hissrv.transfer import Transfer
-from tests.integration.hissrv.support import Api
+from tests.integration.hissrv.support import START_MS, Api
 from tests.support.wait import wait_until
 
 REFS = ["comsrv:1:T:1", "comsrv:1:T:2", "modsrv:pv1:active_power"]
@@ -71,7 +80,7 @@ async def test_there_and_back(
     result = await Transfer(lambda: {"main": full}, tmp_path).export({**RANGE, "job": "j-1", "format": form}, progress)
     assert (result["series"], result["samples"]) == (3, sum(map(len, (await everything(full)).values())))
     assert [path.name for path in (tmp_path / "exports").iterdir()] == [f"j-1.{form}"]
-    (tmp_path / "imports").mkdir()
+    (tmp_path / "imports").mkdir(exist_ok=True)
     (tmp_path / "exports" / result["file"]).rename(tmp_path / "imports" / f"j.{form}")
     for _ in range(2):
         await Transfer(lambda: {"main": empty}, tmp_path).import_({"file": f"j.{form}"}, progress)
@@ -118,7 +127,7 @@ async def test_a_wrong_file_changes_nothing(
 ) -> None:
     """Every wrong line is named, and not one sample is written."""
     _, empty = stores
-    (tmp_path / "imports").mkdir()
+    (tmp_path / "imports").mkdir(exist_ok=True)
     (tmp_path / "imports" / "a.csv").write_text(text)
     progress: Any = told
     with pytest.raises(InvalidError) as caught:
@@ -130,7 +139,7 @@ async def test_a_wrong_file_changes_nothing(
 async def test_other_columns(stores: tuple[EmbeddedStore, EmbeddedStore], tmp_path: Path) -> None:
     """Times as RFC 3339, a quality number without a text, an empty value; names of files stay in their folder."""
     _, empty = stores
-    (tmp_path / "imports").mkdir()
+    (tmp_path / "imports").mkdir(exist_ok=True)
     rows = "comsrv:1:T:1,1970-01-01T00:00:05Z,1.5,192\ncomsrv:1:T:1,1970-01-01T00:00:06.5+00:00,,0\n"
     (tmp_path / "imports" / "a.csv").write_text(f"series,time,value,quality\n{rows}")
     transfer = Transfer(lambda: {"main": empty}, tmp_path)
@@ -209,3 +218,121 @@ async def test_over_http(api: Api) -> None:
     ):  # fmt: skip
         assert (await api.call("POST", path, body))[0] == 422, (path, body)
     assert (await api.call("POST", "import", {"file": "none.csv"}))[0] == 404
+
+
+CSV = "text/csv"
+PARQUET = "application/vnd.apache.parquet"
+
+
+async def upload(api: Api, data: Any, media: str = CSV, role: Role = Role.ENGINEER) -> tuple[int, dict[str, Any]]:
+    """Send a file; return status and answer."""
+    headers = {"Authorization": f"Bearer {issue(api.key, 'ann', role, 60)}", "Content-Type": media}
+    async with api.http.post("/api/history/import", data=data, headers=headers) as answer:
+        return answer.status, await answer.json(content_type=None)
+
+
+def files(folder: Path) -> list[str]:
+    """Return the names of the files in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+async def ended(api: Api, job: dict[str, Any]) -> dict[str, Any]:
+    """Return a job once it has ended."""
+
+    async def over() -> Any:
+        _, found = await api.call("GET", f"../jobs/{job['id']}")
+        return found["state"] in {"done", "failed"} and found
+
+    found: dict[str, Any] = await wait_until(over, "the job ends")
+    return found
+
+
+@pytest.fixture
+def imports(tmp_path: Path) -> Path:
+    """Give the folder uploads come to."""
+    return tmp_path / "data" / "transfer" / "imports"
+
+
+async def test_a_file_is_imported_by_its_upload(api: Api, imports: Path, tmp_path: Path) -> None:
+    """CSV and Parquet come in as they are read, twice is the same, and no file stays here."""
+    rows = 60_000
+    text = "series,at_ms,value\n" + "".join(f"comsrv:1:T:1,{START_MS + at},{at / 4}\n" for at in range(rows))
+    table = pa.table(
+        {"series": ["comsrv:1:T:2"] * 3, "at_ms": [START_MS, START_MS + 1, START_MS + 2], "value": [1.0] * 3}
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    parquet = (tmp_path / "a.parquet").read_bytes()
+    assert len(text) > MAX_BYTES
+    for _ in range(2):
+        for data, media, count in ((text.encode(), CSV, rows), (parquet, PARQUET, 3)):
+            status, job = await upload(api, io.BytesIO(data), media)
+            assert (status, job["kind"]) == (202, "import")
+            assert (await ended(api, job))["result"]["samples"] == count
+    one, two = await api.query("comsrv:1:T:1", "comsrv:1:T:2", aggregate="count")
+    assert [series["points"][0][1] for series in (one, two)] == [rows, 3]
+    assert files(imports) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "media", "said"),
+    [
+        (b"series,at_ms,value\ncomsrv:1:T:1,5,1\nnonsense,6,1\n", CSV, "line 3"),
+        (b"\x00\xff\x00", CSV, "can't be read"),
+        (b"PAR1 this is none", PARQUET, "can't be read"),
+    ],
+)
+async def test_a_wrong_upload_changes_nothing(api: Api, imports: Path, data: bytes, media: str, said: str) -> None:
+    """The job fails and says why, nothing of the file is written, and the file goes."""
+    _, job = await upload(api, data, media)
+    found = await ended(api, job)
+    assert found["state"] == "failed"
+    assert said in found["error"] or "columns" in found["error"]
+    assert (await api.query("comsrv:1:T:1"))[0]["points"] == []
+    assert files(imports) == []
+
+
+async def test_uploads_have_limits(api: Api, imports: Path) -> None:
+    """Too large, said so or not; empty; broken off; not allowed: refused, and nothing stays."""
+    uploads = api.http.server.app[TRANSFER].uploads  # type: ignore[union-attr]
+    uploads._limit = 1000
+
+    async def parts(count: int, *, broken: bool = False) -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield b"x" * 500
+        if broken:
+            raise ValueError("the sender goes away")
+
+    for data in (b"x" * 1001, parts(9)):
+        status, problem = await upload(api, data)
+        assert (status, problem["code"]) == (413, "LIMIT")
+        assert "larger than 1000 bytes" in problem["detail"]
+    assert (await upload(api, b""))[0] == 422
+    assert (await upload(api, b"x", role=Role.OPERATOR))[0] == 403
+    assert (await upload(api, b"x", "text/plain"))[0] == 400
+    with pytest.raises(Exception, match="goes away"):
+        await upload(api, parts(1, broken=True))
+
+    async def gone() -> bool:
+        return not files(imports)
+
+    await wait_until(gone, "nothing is left of what was refused")
+    assert (await api.call("GET", "../jobs"))[1]["items"] == []
+
+
+async def test_a_cancelled_import_and_an_old_export_go(api: Api, imports: Path) -> None:
+    """The file of an import that is cancelled before its turn goes; so do exports, by request or after a week."""
+    jobs = api.http.server.app[JOBS]  # type: ignore[union-attr]
+    name = "upload-0123456789abcdef.csv"
+    (imports / name).write_text("series,at_ms,value\n")
+    document = {"kind": "import", "not_before_ms": clock.now_ms() + 60_000}
+    job = orjson.loads(await jobs._functions.call("job_submit", "history", document, f'{{"file":"{name}"}}'))
+    assert (await api.call("POST", f"../jobs/{job['id']}/cancel"))[0] == 200
+    assert files(imports) == []
+    exports = imports.with_name("exports")
+    for name in ("a.csv", "b.csv"):
+        (exports / name).touch()
+    assert (await api.call("DELETE", "exports/a.csv", raw=True))[0] == 204
+    assert (await api.call("DELETE", "exports/a.csv"))[0] == 404
+    os.utime(exports / "b.csv", (0, 0))
+    api.http.server.app[TRANSFER].tidy()  # type: ignore[union-attr]
+    assert files(exports) == []
