@@ -141,6 +141,10 @@ class Isolated(ComBase):
         """Scale and check."""
         return self.plugin.prepare_write(kind, point, value)
 
+    def unit_of(self, write: Write) -> str:
+        """Return the unit that a write goes to."""
+        return self.plugin.unit_of(write)
+
     def neighbours(self, write: Write) -> tuple[str, ...]:
         """Return points that might leave in one request with it."""
         return self.plugin.neighbours(write)
