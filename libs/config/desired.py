@@ -62,16 +62,18 @@ class _Reader:
             self._problem(document, (), f"must be a mapping with {' or '.join(self.sections)}")
             return
         for section, items in document.data.items():
-            if section not in self.sections:
+            if f"{section}s" in self.sections and isinstance(items, dict):
+                # One alone, as the documents write `rule: {...}`.
+                self._take(document, f"{section}s", (section,), items)
+            elif section not in self.sections:
                 self._problem(document, (section,), f"unknown key {section}{nearest(section, self.sections)}")
             elif not isinstance(items, list):
                 self._problem(document, (section,), f"{section} must be a list")
             else:
                 for index, item in enumerate(items):
-                    self._take(document, section, index, item)
+                    self._take(document, section, (section, index), item)
 
-    def _take(self, document: Document, section: str, index: int, item: object) -> None:
-        path: KeyPath = (section, index)
+    def _take(self, document: Document, section: str, path: KeyPath, item: object) -> None:
         model = self.sections[section]
         definition, problems = examined(model, item, lambda inner: document.unsaid((*path, *inner)))
         self.problems += [problem for problem in problems if problem.where != UNPLACED]

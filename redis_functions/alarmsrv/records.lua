@@ -4,6 +4,7 @@ local args = require("lib.args")
 local errors = require("lib.errors")
 local json = require("lib.json")
 local keys = require("lib.keys")
+local specials = require("core.specials")
 
 local M = {}
 
@@ -158,6 +159,9 @@ function M.create(ctx, alarm, at)
   redis.call("SADD", keys.alarms_by_level(ns, alarm.level), alarm.id)
   redis.call("SADD", keys.alarms_by_source(ns, alarm.source), alarm.id)
   index_open(ctx, alarm)
+  if alarm.origin then
+    specials.changed(ctx, alarm.origin, at)
+  end
   redis.call("PUBLISH", keys.alarm_new(ns), M.encode(alarm))
 end
 
@@ -189,6 +193,9 @@ function M.change(ctx, alarm, changes, at)
   if changes.source then
     redis.call("SREM", keys.alarms_by_source(ns, source), alarm.id)
     redis.call("SADD", keys.alarms_by_source(ns, alarm.source), alarm.id)
+  end
+  if alarm.origin then
+    specials.changed(ctx, alarm.origin, at)
   end
   redis.call("PUBLISH", keys.alarm_changed(ns), M.encode(alarm))
 end

@@ -114,7 +114,7 @@ local function point_value(ctx, ref)
 end
 
 -- What the channel's table says; else what the model's template does.
-local function unit_of(ctx, watcher)
+local function unit_of(ctx, watcher, source)
   local slot = watcher.leaves[1].slot
   local ch = slot and slot.owner and string.match(slot.owner, "^comsrv:(%d+)$")
   local facts = ch and redis.call("HGET", keys.points(ctx.ns, ch), slot.kind .. ":" .. slot.id)
@@ -122,7 +122,7 @@ local function unit_of(ctx, watcher)
   if unit then
     return unit
   end
-  local model, name = string.match(watcher.document.source, "^modsrv:([%w_%-]+):([%w_%-]+)$")
+  local model, name = string.match(source, "^modsrv:([%w_%-]+):([%w_%-]+)$")
   local text = model and redis.call("GET", keys.model(ctx.ns, model))
   local template = text and cjson.decode(text).template
   text = type(template) == "string" and redis.call("GET", keys.template(ctx.ns, template))
@@ -131,22 +131,19 @@ local function unit_of(ctx, watcher)
   return type(point) == "table" and type(point.unit) == "string" and point.unit or ""
 end
 
--- At most MAX_TITLE bytes, and no half of a character at the end.
-local function bounded(text)
-  if #text <= M.MAX_TITLE then
+-- At most so many bytes, and no half of a character at the end.
+local function bounded(text, limit)
+  if #text <= limit then
     return text
   end
-  local cut = string.sub(text, 1, M.MAX_TITLE)
+  local cut = string.sub(text, 1, limit)
   return (string.gsub(cut, "[\192-\255]?[\128-\191]*$", "", 1))
 end
 
---- The title of a definition's alarm. `seen` is { text, quality } of the transition.
-function M.render(ctx, watcher, seen)
-  local parts = watcher.template
-  if not parts then
-    return watcher.title
-  end
-  local document, words = watcher.document, {}
+--- Fill in the parts of a message. `said` holds what the fields name (source, limit, level, ...), `seen` is
+-- { text, quality } of the transition.
+function M.fill(ctx, watcher, parts, said, seen, bytes)
+  local words = {}
   for i = 1, #parts do
     local part = parts[i]
     if type(part) == "string" then
@@ -158,15 +155,23 @@ function M.render(ctx, watcher, seen)
     elseif part.field == "quality" then
       words[i] = seen.quality or (seen.text and "good" or "missing")
     elseif part.field == "unit" then
-      words[i] = unit_of(ctx, watcher)
-    elseif part.field == "priority" then
+      words[i] = unit_of(ctx, watcher, said.source)
+    elseif part.field == "priority" and watcher.kept then
       words[i] = watcher.kept.priority
     else
-      local value = document[part.field]
+      local value = said[part.field]
       words[i] = value ~= nil and shown(value, part.decimals) or ""
     end
   end
-  return bounded(table.concat(words))
+  return bounded(table.concat(words), bytes)
+end
+
+--- The title of a definition's alarm.
+function M.render(ctx, watcher, seen)
+  if not watcher.template then
+    return watcher.title
+  end
+  return M.fill(ctx, watcher, watcher.template, watcher.document, seen, M.MAX_TITLE)
 end
 
 return M

@@ -103,7 +103,7 @@ function M.delete(ns, id)
     "DEL", keys.channel(ns, ch), keys.programs(ns, ch), keys.writable(ns, ch), keys.points(ns, ch),
     keys.seen(ns, ch), keys.sequence(ns, ch),
     keys.command_stream(ns, ch), keys.command_sent(ns, ch), keys.selected(ns, ch), keys.tags(ns, ch),
-    keys.substituted(ns, ch), keys.channel_ledger(ns, ch)
+    keys.substituted(ns, ch), keys.channel_ledger(ns, ch), keys.command_states(ns, ch)
   )
   -- The epoch stays: one that was given is never given again, also where the channel comes back.
   local epoch = redis.call("HGET", keys.status(ns, ch), "epoch")

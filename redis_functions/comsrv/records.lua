@@ -3,6 +3,7 @@ local json = require("lib.json")
 local keys = require("lib.keys")
 local holds = require("comsrv.holds")
 local numbers = require("lib.numbers")
+local specials = require("core.specials")
 local streams = require("lib.streams")
 local system_alarms = require("core.system_alarms")
 local timers = require("core.timers")
@@ -81,6 +82,20 @@ local function note(command, state, at, reason)
   command.state, command.reason = state, reason
 end
 
+-- The newest command of a point is what conditions see of it.
+local function note_state(ctx, command)
+  local ch, point = command.channel, command.type .. ":" .. command.point
+  local states, newest = keys.command_states(ctx.ns, ch), point .. ":id"
+  if command.state == "queued" then
+    redis.call("HSET", states, newest, command.id, point, command.state)
+  elseif redis.call("HGET", states, newest) == command.id then
+    redis.call("HSET", states, point, command.state)
+  else
+    return
+  end
+  specials.changed(ctx, "command:" .. ch .. ":" .. point, ctx.now)
+end
+
 local function keep(ctx, command)
   local flat = {}
   for name, value in pairs(command) do
@@ -88,6 +103,7 @@ local function keep(ctx, command)
     flat[#flat + 1] = value
   end
   redis.call("HSET", keys.command(ctx.ns, command.id), unpack(flat))
+  note_state(ctx, command)
   redis.call("PUBLISH", keys.command_changed(ctx.ns), M.encode(command))
 end
 

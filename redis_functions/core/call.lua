@@ -1,4 +1,5 @@
 -- The frame of every call that changes state: the clock, the timers that are due, the image number.
+local aggregates = require("core.aggregates")
 local alarms = require("alarmsrv.alarms")
 local args = require("lib.args")
 local clock = require("core.clock")
@@ -10,6 +11,7 @@ local keys = require("lib.keys")
 local leases = require("comsrv.leases")
 local points = require("comsrv.overrides")
 local records = require("comsrv.records")
+local specials = require("core.specials")
 local system_alarms = require("core.system_alarms")
 local timers = require("core.timers")
 local transitions = require("core.transitions")
@@ -26,6 +28,8 @@ local HANDLERS = {
   command = records.expire,
   release = records.release,
   again = transitions.again,
+  clock = specials.clock_over,
+  slices = aggregates.slices_over,
   shelve = alarms.shelve_over,
   realarm = alarms.realarm_over,
   escalate = escalation.over,
@@ -53,7 +57,7 @@ end
 
 --- Let everything follow from what the call changed, and return its reply.
 function M.finish(ctx, reply)
-  if #ctx.touched > 0 then
+  if #ctx.touched > 0 or ctx.switches then
     engine.settle(ctx, ctx.now)
   end
   deferred.flush(ctx)
@@ -77,6 +81,7 @@ function M.begin(ns, now_ms)
   local ctx = context(ns, now, graphs.open(ns))
   if step then
     system_alarms.note(ctx, "clock", "", string.format("by %.0f ms", -step))
+    specials.stepped(ctx)
   end
   local due, count = timers.take(ns, now, timers.PER_CALL), 0
   if due then

@@ -1,11 +1,17 @@
 -- What follows from changed points, in one pass: calculated points, models, conditions, rules and alarms.
+local aggregates = require("core.aggregates")
 local calculations = require("core.calculations")
 local conditions = require("core.conditions")
 local deferred = require("core.deferred")
 local publish = require("core.publish")
+local streams = require("lib.streams")
+local switching = require("rulesrv.switching")
 local transitions = require("core.transitions")
 
 local M = {}
+
+-- What acts may touch what others watch. Past transitions.DEPTH nothing acts any more; this ends what goes on still.
+local MAX_ROUNDS = 64
 
 local function by_priority(a, b)
   if a.priority ~= b.priority then
@@ -121,9 +127,11 @@ local function gather_dirty(ctx)
   return dirty
 end
 
---- Let everything follow from the slots in ctx.touched, at one instant.
-function M.settle(ctx, at)
+local function settle_once(ctx, at)
   calculations.run(ctx, at)
+  if ctx.graph.windowed then
+    aggregates.run(ctx, at)
+  end
   local dirty = gather_dirty(ctx)
   ctx.touched = {}
   calculations.store(ctx, at)
@@ -134,6 +142,25 @@ function M.settle(ctx, at)
   for i = 1, #dirty do
     evaluate(ctx, dirty[i], at)
   end
+  if ctx.switches then
+    switching.run(ctx)
+  end
+end
+
+--- Let everything follow from the slots in ctx.touched, at one instant; and what that touches, round by round.
+function M.settle(ctx, at)
+  local first = ctx.depth or 0
+  settle_once(ctx, at)
+  while #ctx.touched > 0 or ctx.switches do
+    ctx.depth = (ctx.depth or 0) + 1
+    if ctx.depth - first > MAX_ROUNDS then
+      ctx.touched, ctx.switches = {}, nil
+      streams.event(ctx.ns, at, "cascade", "rules that touch each other were stopped after " .. MAX_ROUNDS .. " rounds")
+      break
+    end
+    settle_once(ctx, at)
+  end
+  ctx.depth = nil
   deferred.flush(ctx)
 end
 
@@ -162,6 +189,9 @@ function M.glimpse(ctx, slot, text, quality, at)
   evaluate_leaves(ctx, slot, at)
   slot.value, slot.text, slot.quality, slot.at = image.value, image.text, image.quality, image.at
   evaluate_leaves(ctx, slot, image.at)
+  if #ctx.touched > 0 or ctx.switches then
+    M.settle(ctx, image.at or at)
+  end
   deferred.flush(ctx)
 end
 

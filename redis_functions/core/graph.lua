@@ -5,17 +5,20 @@
 -- every accepted call a new number, so a restart, a fail-over, a FLUSHALL or a restored backup
 -- is noticed at the next call.
 --
--- slot     a point: { ref, owner, kind, id, value, quality, at, leaves, targets, calcs }
+-- slot     a point: { ref, owner, kind, id, value, quality, at, leaves, targets, calcs }; or what core/specials.lua
+--          makes of a state, a window of time or an aggregate
 --          hot is what core/engine.lua makes of its leaves for speed; nil when one of them changed
 -- leaf     a condition on a slot (core/conditions.lua)
 -- watcher  a rule or an alarm definition: { kind, name, root, leaves, truth, active, ... }
 local args = require("lib.args")
 local keys = require("lib.keys")
 local alarm_compile = require("alarmsrv.compile")
+local conflicts = require("rulesrv.conflicts")
 local marks = require("alarmsrv.marks")
 local measures = require("core.measures")
 local rule_compile = require("rulesrv.compile")
 local slots = require("core.slots")
+local specials = require("core.specials")
 
 local M = {}
 
@@ -58,6 +61,7 @@ local function load_state(ns, watcher)
     state[found[i]] = found[i + 1]
   end
   watcher.truth = TRUTH[state.truth or "?"]
+  watcher.unseen = true
   M.cool(watcher)
   watcher.active = state.active == "1"
   watcher.fired_ms = tonumber(state.fired_ms)
@@ -68,7 +72,16 @@ local function load_state(ns, watcher)
     leaf.on, leaf.held = on == "1", held == "1"
     leaf.since, leaf.elapsed = tonumber(since), tonumber(elapsed) or 0
     if leaf.measure then
-      measures.load(leaf, state["window:" .. i])
+      measures.load(leaf, state, i)
+    end
+  end
+end
+
+-- The points of a watcher are read: what its leaves compare with next time.
+local function wire(watcher)
+  if watcher.measured then
+    for i = 1, #watcher.leaves do
+      measures.wire(watcher.leaves[i])
     end
   end
 end
@@ -96,12 +109,27 @@ local function reload(graph)
   slots.load_values(graph.ns, all)
   graph.fresh = {}
   load_alarms(graph)
+  specials.reload(graph)
   for _, watcher in pairs(graph.watchers) do
     load_state(graph.ns, watcher)
+    wire(watcher)
   end
 end
 
-M.load_fresh = slots.load_fresh
+--- Read the values of slots that were made since.
+local function load_fresh(graph)
+  slots.load_fresh(graph)
+  specials.load_fresh(graph)
+end
+M.load_fresh = load_fresh
+
+--- Find what a leaf looks at, without watching it.
+function M.look_up(graph, leaf)
+  leaf.slot = leaf.special and specials.slot(graph, leaf) or M.resolve(graph, leaf.source)
+  if type(leaf.value) == "table" and leaf.value.source then
+    leaf.other = M.resolve(graph, leaf.value.source)
+  end
+end
 
 local function detach(leaf, slot)
   slot.hot = nil
@@ -114,12 +142,14 @@ local function detach(leaf, slot)
 end
 
 local function attach(graph, leaf)
-  leaf.slot = M.resolve(graph, leaf.source)
+  M.look_up(graph, leaf)
   leaf.slot.leaves = leaf.slot.leaves or {}
   leaf.slot.hot = nil
   table.insert(leaf.slot.leaves, leaf)
+  if leaf.special then
+    specials.attached(graph, leaf)
+  end
   if type(leaf.value) == "table" and leaf.value.source then
-    leaf.other = M.resolve(graph, leaf.value.source)
     leaf.other.leaves = leaf.other.leaves or {}
     leaf.other.hot = nil
     table.insert(leaf.other.leaves, leaf)
@@ -173,6 +203,9 @@ function M.put_watcher(graph, watcher)
   graph.watchers[watcher.id] = watcher
   name_models(graph, watcher, watcher)
   name_members(graph, watcher, true)
+  if watcher.kind == "rule" then
+    conflicts.index(graph, watcher, true)
+  end
   load_state(graph.ns, watcher)
   if not watcher.enabled then
     return
@@ -185,9 +218,13 @@ function M.put_watcher(graph, watcher)
     local leaf = watcher.leaves[i]
     leaf.watcher = watcher
     leaf.simple = simple or nil
+    watcher.measured = watcher.measured or leaf.measure == "change"
     attach(graph, leaf)
   end
   M.load_fresh(graph)
+  if not graph.building then
+    wire(watcher)
+  end
 end
 
 --- Take a watcher out.
@@ -199,6 +236,9 @@ function M.drop_watcher(graph, kind, name)
   graph.watchers[watcher.id] = nil
   name_models(graph, watcher, nil)
   name_members(graph, watcher, nil)
+  if watcher.kind == "rule" then
+    conflicts.index(graph, watcher, nil)
+  end
   for i = 1, #watcher.leaves do
     local leaf = watcher.leaves[i]
     if leaf.slot then
@@ -380,7 +420,8 @@ local function put_stored(graph, compile, text)
 end
 
 local function build(ns)
-  local graph = { ns = ns, owners = {}, models = {}, watchers = {}, named = {}, calcs = {}, fresh = {}, members = {}, building = true }
+  local graph = { ns = ns, owners = {}, models = {}, watchers = {}, named = {}, calcs = {}, fresh = {}, members = {}, building = true,
+    specials = {}, fresh_specials = {}, windows = {}, commanders = {} }
   load_alarms(graph)
   each(ns, keys.models(ns), keys.model_expansion, function(id, text)
     M.put_model(graph, id, cjson.decode(text))
@@ -397,6 +438,9 @@ local function build(ns)
   end)
   graph.building = nil
   M.load_fresh(graph)
+  for _, watcher in pairs(graph.watchers) do
+    wire(watcher)
+  end
   return graph
 end
 

@@ -72,9 +72,14 @@ local function decode(text)
   return list
 end
 
---- Read what a leaf remembers from its state; `text` is nil where there is none.
-function M.load(leaf, text)
-  local low, high = string.match(text or "", "^([^|]*)|(.*)$")
+--- Read what a leaf remembers from its watcher's state.
+function M.load(leaf, state, index)
+  if leaf.measure == "change" then
+    leaf.noted, leaf.changed_at = nil, tonumber(state["changed:" .. index])
+    leaf.kept = state["last:" .. index]
+    return
+  end
+  local low, high = string.match(state["window:" .. index] or "", "^([^|]*)|(.*)$")
   leaf.low, leaf.high, leaf.noted, leaf.again = decode(low), decode(high), nil, nil
   leaf.kept = nil
 end
@@ -118,7 +123,72 @@ local function rate(ctx, leaf, at)
   return false
 end
 
-local MEASURES = { rate = rate, stuck = stuck }
+--- The leaf's point was read: a change is told from the last good value, which is that of the point while it is good.
+function M.wire(leaf)
+  if leaf.measure ~= "change" then
+    return
+  end
+  local slot = leaf.slot
+  if slot.value ~= nil and not slot.quality then
+    leaf.noted = slot.value
+  elseif leaf.kept then
+    leaf.noted = cjson.decode(leaf.kept)[1]
+  end
+end
+
+local function fits(operator, value, before)
+  if operator == "rising" then
+    return value > before
+  end
+  return operator == "changed" or value < before
+end
+
+-- The value is another one (higher, lower) than the last good one: for the moment, or for `within_ms`.
+local function change(ctx, leaf, at)
+  local slot = leaf.slot
+  local field = "last:" .. leaf.index
+  if slot.value == nil or slot.quality then
+    if leaf.noted ~= nil and not leaf.kept then
+      leaf.kept = cjson.encode({ leaf.noted })
+      redis.call("HSET", leaf.watcher.state, field, leaf.kept)
+    end
+    return nil
+  elseif leaf.kept then
+    leaf.kept = nil
+    redis.call("HDEL", leaf.watcher.state, field)
+  end
+  local before = leaf.noted
+  leaf.noted = slot.value
+  local now = before ~= nil and before ~= slot.value and fits(leaf.operator, slot.value, before)
+  if not leaf.within_ms then
+    leaf.watcher.pulsed = leaf.watcher.pulsed or now
+    return now
+  end
+  if now then
+    leaf.changed_at = at
+    redis.call("HSET", leaf.watcher.state, "changed:" .. leaf.index, string.format("%.0f", at))
+    again_at(ctx, leaf, at + leaf.within_ms)
+  end
+  return leaf.changed_at ~= nil and at < leaf.changed_at + leaf.within_ms
+end
+
+local MEASURES = { rate = rate, stuck = stuck, change = change }
+
+--- What a leaf that measures says, without any effect; `at` is nil where only the present state counts.
+function M.peek(leaf, at)
+  local slot = leaf.slot
+  if slot.value == nil or slot.quality then
+    return nil
+  elseif leaf.measure == "stuck" then
+    return at ~= nil and slot.at ~= nil and at >= slot.at + leaf.value
+  elseif leaf.measure == "change" then
+    return leaf.within_ms ~= nil and leaf.changed_at ~= nil and (at == nil or at < leaf.changed_at + leaf.within_ms)
+  end
+  local limit = leaf.value - (leaf.on and leaf.hysteresis or 0)
+  local low, high = (leaf.low or {})[1], (leaf.high or {})[1]
+  return (leaf.direction ~= "falling" and low ~= nil and slot.value - low[1] > limit)
+    or (leaf.direction ~= "rising" and high ~= nil and high[1] - slot.value > limit)
+end
 
 --- What a leaf that measures says at an instant: true, false or nil.
 function M.raw(ctx, leaf, at)

@@ -1,16 +1,22 @@
 -- Watchers (rules, alarm definitions) that turn: the memory of their leaves, their state, and what they do.
 local alarms = require("alarmsrv.alarms")
+local branches = require("rulesrv.branch")
 local conditions = require("core.conditions")
 local deferred = require("core.deferred")
 local graphs = require("core.graph")
+local json = require("lib.json")
 local keys = require("lib.keys")
 local marks = require("alarmsrv.marks")
 local measures = require("core.measures")
+local specials = require("core.specials")
 local actions = require("rulesrv.actions")
 local templates = require("alarmsrv.templates")
 local timers = require("core.timers")
 
 local M = {}
+
+-- So many rules may follow from each other in one call; the next one's actions are withheld.
+M.DEPTH = 8
 
 -- ---------------------------------------------------------------- leaves with memory
 
@@ -74,9 +80,23 @@ local function truth_of(ctx, leaf, at)
   return raw
 end
 
+--- What a leaf says now, without any effect.
+function M.peek(leaf, last_good, at)
+  local raw
+  if leaf.measure then
+    raw = measures.peek(leaf, at)
+  else
+    raw = conditions.raw(leaf, last_good)
+  end
+  if leaf.for_ms and raw == true then
+    return leaf.held == true
+  end
+  return raw
+end
+
 -- ---------------------------------------------------------------- transitions
 
-local MAX_INPUTS = 16
+local MAX_INPUTS = 32
 
 --- What a watcher saw: [{ref, value, quality, at_ms}], as JSON, and whether all of it is good.
 function M.inputs(watcher)
@@ -88,7 +108,9 @@ function M.inputs(watcher)
     end
     if i <= MAX_INPUTS then
       -- A quality is words and underscores: it needs no escaping.
-      parts[i] = '{"ref":"' .. watcher.leaves[i].source .. '","value":' .. (slot.text or "null") .. ',"quality":"'
+      local leaf = watcher.leaves[i]
+      parts[i] = '{"ref":"' .. leaf.source .. '",' .. (leaf.aggregate and '"aggregate":"' .. leaf.aggregate.of .. '",' or "")
+        .. '"value":' .. (slot.text or "null") .. ',"quality":"'
         .. (slot.quality or (slot.value ~= nil and "good") or "missing")
         .. '","at_ms":' .. (slot.at and string.format("%.0f", slot.at) or "null") .. "}"
     end
@@ -103,7 +125,7 @@ local function act(ctx, watcher, item)
     if item.on then
       actions.fire(ctx, watcher, item)
     else
-      actions.clear(ctx, watcher, item)
+      actions.clear(ctx, watcher, item, M.seen_by)
     end
   elseif watcher.kind == "suppress" then
     if item.on then
@@ -122,16 +144,34 @@ local function truth_text(truth)
   return truth == nil and "?" or (truth and "1" or "0")
 end
 
-local function keep_state(watcher, at)
+local function keep_state(ctx, watcher, at)
   local truth, active = truth_text(watcher.truth), watcher.active and "1" or "0"
   if watcher.kind == "rule" then
     redis.call(
       "HSET", watcher.state, "truth", truth, "active", active, "since_ms", string.format("%.0f", at),
       "fired_ms", string.format("%.0f", watcher.fired_ms or 0), "count", watcher.count or 0
     )
+    specials.changed(ctx, watcher.id, at)
   else
     redis.call("HSET", watcher.state, "truth", truth, "active", active)
   end
+end
+
+local function quoted(list)
+  for i = 1, #list do
+    list[i] = '"' .. list[i] .. '"'
+  end
+  return list
+end
+
+--- The moment as a rule sees it.
+function M.seen_by(watcher, at)
+  local slot = watcher.leaves[1].slot
+  local inputs, good = M.inputs(watcher)
+  return {
+    at = at, text = slot.text, quality = slot.quality, inputs = inputs, good = good,
+    branch = json.list(quoted(branches.paths(watcher, M.peek))),
+  }
 end
 
 local function item_of(ctx, watcher, on, at)
@@ -139,6 +179,11 @@ local function item_of(ctx, watcher, on, at)
   local item = { watcher = watcher.id, on = on, at = at, text = slot.text, quality = slot.quality }
   if watcher.kind == "rule" then
     item.inputs, item.good = M.inputs(watcher)
+    item.branch = json.list(quoted(branches.paths(watcher, M.peek)))
+    if (ctx.depth or 0) >= M.DEPTH then
+      item.stopped = "withheld: it follows from " .. M.DEPTH .. " rules one after the other"
+    end
+    item.depth = ctx.depth
   elseif on and watcher.template and watcher.template.points then
     item.title = templates.render(ctx, watcher, item)
   end
@@ -172,7 +217,7 @@ local function transition(ctx, watcher, on, at)
       timers.set(ctx.ns, at + watcher.cooldown_ms, "cooldown", watcher.id)
     end
   end
-  keep_state(watcher, at)
+  keep_state(ctx, watcher, at)
   local item = item_of(ctx, watcher, on, at)
   if deferred.admit(ctx) then
     act(ctx, watcher, item)
@@ -213,20 +258,30 @@ local function set_truth(ctx, watcher, truth, at)
     timers.cancel(ctx.ns, "off", watcher.id)
   end
   redis.call("HSET", watcher.state, "truth", truth_text(truth))
+  if watcher.active and watcher.kind == "rule" then
+    specials.changed(ctx, watcher.id, at)
+  end
 end
 
 --- Evaluate one watcher at an instant; deferred.flush follows.
 function M.follow(ctx, watcher, at)
   local truth
+  watcher.unseen = nil
   if watcher.only then
     truth = truth_of(ctx, watcher.only, at)
   else
     truth = conditions.evaluate(watcher.root, function(leaf)
-      return truth_of(ctx, leaf, at)
+      leaf.truth = truth_of(ctx, leaf, at)
+      return leaf.truth
     end)
   end
   if truth ~= watcher.truth then
     set_truth(ctx, watcher, truth, at)
+  end
+  if watcher.pulsed then
+    -- A change is there for a moment only.
+    watcher.pulsed = nil
+    M.follow(ctx, watcher, at)
   end
 end
 
@@ -297,7 +352,7 @@ end
 
 --- Carry out what waits, in order, at most a call's budget. Returns how many.
 function M.drain(ctx)
-  local done = 0
+  local done, deepest = 0, 0
   -- What follows from what is carried out waits behind the rest.
   ctx.behind = true
   while done < deferred.TRANSITIONS do
@@ -305,9 +360,12 @@ function M.drain(ctx)
     if not text then
       break
     end
-    carry_out(ctx, cjson.decode(text))
+    local item = cjson.decode(text)
+    carry_out(ctx, item)
+    deepest = math.max(deepest, item.depth or 0)
     done = done + 1
   end
+  ctx.depth = deepest + 1
   return done
 end
 

@@ -1,6 +1,7 @@
 -- How a watcher (a rule, an alarm definition) comes and goes, whichever it is.
 local graphs = require("core.graph")
 local keys = require("lib.keys")
+local specials = require("core.specials")
 local timers = require("core.timers")
 local transitions = require("core.transitions")
 
@@ -36,9 +37,14 @@ end
 
 --- Put a checked watcher in the place of the old one and evaluate it at once.
 function M.install(ctx, watcher)
+  local before = ctx.graph.watchers[watcher.kind .. ":" .. watcher.name]
   graphs.put_watcher(ctx.graph, watcher)
+  if before then
+    specials.sweep(ctx, before)
+  end
   graphs.changed(ctx.graph)
   if watcher.enabled then
+    specials.arm(ctx, watcher)
     transitions.evaluate(ctx, watcher, ctx.now)
   end
 end

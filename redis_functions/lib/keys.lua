@@ -143,6 +143,11 @@ function M.seen(ns, ch)
   return ns .. "comsrv:" .. ch .. ":seen"
 end
 
+-- hash: A:1 -> state of its newest command.
+function M.command_states(ns, ch)
+  return ns .. "comsrv:" .. ch .. ":command_states"
+end
+
 -- hash: block -> last sequence of this epoch.
 function M.sequence(ns, ch)
   return ns .. "comsrv:" .. ch .. ":seq"
@@ -406,6 +411,31 @@ end
 -- set: rules that watch a reference.
 function M.watch(ns, source)
   return ns .. "rulesrv:watch:" .. source
+end
+
+-- hash: slices of a window that is aggregated over.
+function M.rule_window(ns, source)
+  return ns .. "rulesrv:window:" .. source
+end
+
+-- hash: time zone -> its offsets for some years, JSON.
+function M.rule_zones(ns)
+  return ns .. "rulesrv:zones"
+end
+
+-- set: time zones that rules name.
+function M.rule_zones_wanted(ns)
+  return ns .. "rulesrv:zones:wanted"
+end
+
+-- string: a calendar of dates, JSON.
+function M.rule_calendar(ns, id)
+  return ns .. "rulesrv:calendar:" .. id
+end
+
+-- set: calendar ids.
+function M.rule_calendars(ns)
+  return ns .. "rulesrv:calendars"
 end
 
 -- stream: every firing, with its inputs.

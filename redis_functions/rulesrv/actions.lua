@@ -1,56 +1,12 @@
--- What a rule does when it fires and when its condition ends.
+-- What a rule does when it fires and when its condition ends, and the record of it.
 local alarms = require("alarmsrv.alarms")
-local commands = require("comsrv.records")
-local submission = require("comsrv.submission")
+local conflicts = require("rulesrv.conflicts")
+local effects = require("rulesrv.effects")
 local json = require("lib.json")
 local keys = require("lib.keys")
 local streams = require("lib.streams")
 
 local M = {}
-
-local NEEDS_ACK = { Critical = true, Major = true, Minor = true }
-
-local function alarm_origin(watcher, index)
-  return watcher.id .. "#" .. index
-end
-
-local function create_alarm(ctx, watcher, index, params, item)
-  local level = params.level or "Warning"
-  local ack = params.ack_required
-  if ack == nil then
-    ack = NEEDS_ACK[level] == true
-  end
-  local alarm = alarms.raise(ctx, {
-    origin = alarm_origin(watcher, index), rule = watcher.name, title = params.title, description = params.description,
-    level = level, source = params.source or watcher.leaves[1].source, ack_required = ack, value = item.text,
-    quality = item.quality or "good",
-    version = watcher.document.version and string.format("%.0f", watcher.document.version),
-  }, item.at)
-  return alarm.id
-end
-
-local function command(ctx, watcher, _, params, item)
-  -- An action that moves a device needs every input good, unless the rule says on_bad: last.
-  if not item.good and not watcher.last_good then
-    return nil, "withheld: an input is not good"
-  end
-  local ch, spec, problem = submission.of_rule(ctx, watcher.name, params)
-  if problem then
-    return nil, problem
-  end
-  return commands.enqueue(ctx, ch, spec).id
-end
-
-local function publish_topic(ctx, watcher, _, params, item)
-  redis.call("PUBLISH", keys.rule_published(ctx.ns, params.topic), json.object({
-    "rule", json.text(watcher.name), "at_ms", json.integer(item.at), "seq", ctx.image,
-    "message", params.message and json.text(params.message) or "null",
-    "payload", params.payload ~= nil and cjson.encode(params.payload) or "null", "inputs", item.inputs,
-  }))
-  return params.topic
-end
-
-local ACTIONS = { create_alarm = create_alarm, command = command, publish = publish_topic }
 
 -- Ids and words of ours need no escaping; a rule fires in the middle of an ingest, so this is short.
 local function record(ctx, watcher, item, what, outcomes)
@@ -58,22 +14,26 @@ local function record(ctx, watcher, item, what, outcomes)
   streams.append(
     ctx.ns, keys.firings(ctx.ns), "rule", watcher.name, "event", what, "at_ms", at,
     "seq", ctx.image, "version", watcher.document.version and string.format("%.0f", watcher.document.version) or "",
-    "inputs", item.inputs, "actions", outcomes
+    "inputs", item.inputs, "branch", item.branch or "[]", "actions", outcomes
   )
   redis.call(
     "PUBLISH", keys.triggered(ctx.ns),
     '{"rule":"' .. watcher.name .. '","name":' .. json.text(watcher.document.name) .. ',"event":"' .. what
-      .. '","at_ms":' .. at .. ',"seq":' .. ctx.image .. ',"inputs":' .. item.inputs .. ',"actions":' .. outcomes .. "}"
+      .. '","at_ms":' .. at .. ',"seq":' .. ctx.image .. ',"inputs":' .. item.inputs .. ',"branch":' .. (item.branch or "[]")
+      .. ',"actions":' .. outcomes .. "}"
   )
 end
 
 --- Carry out a rule's actions and record the firing with what each came to.
+-- An item that is `stopped` (a cascade too deep) only says so.
 function M.fire(ctx, watcher, item)
   local outcomes = {}
   for i, action in ipairs(watcher.document.actions or {}) do
-    local result, problem = ACTIONS[action.type](ctx, watcher, i, action.params, item)
-    outcomes[i] = '{"type":"' .. action.type .. '",'
-      .. (problem and '"problem":' .. json.text(problem) or '"result":' .. json.text(result)) .. "}"
+    if item.stopped then
+      outcomes[i] = json.object({ "type", json.text(action.type), "problem", json.text(item.stopped) })
+    else
+      outcomes[i] = effects.carry_out(ctx, watcher, i, item)
+    end
   end
   local text = json.list(outcomes)
   record(ctx, watcher, item, "fired", text)
@@ -90,19 +50,32 @@ function M.mark_uncertain(ctx, watcher, uncertain, at)
   end
   for i, action in ipairs(watcher.document.actions or {}) do
     if action.type == "create_alarm" then
-      alarms.mark_uncertain(ctx, alarm_origin(watcher, i), uncertain, at)
+      alarms.mark_uncertain(ctx, effects.origin(watcher, i), uncertain, at)
     end
   end
 end
 
---- The condition ended: the alarms the rule raised return.
-function M.clear(ctx, watcher, item)
+--- The condition ended: the alarms the rule raised return, and what it commanded is another rule's to command again.
+-- `item_of(watcher, at)` gives the moment as another rule sees it.
+function M.clear(ctx, watcher, item, item_of)
   for i, action in ipairs(watcher.document.actions or {}) do
     if action.type == "create_alarm" then
-      alarms.condition_ended(ctx, alarm_origin(watcher, i), item.at, item)
+      alarms.condition_ended(ctx, effects.origin(watcher, i), item.at, item)
     end
   end
   record(ctx, watcher, item, "cleared", "[]")
+  if item.stopped or not watcher.commands then
+    return
+  end
+  local order, heirs = conflicts.heirs(ctx, watcher)
+  for i = 1, #order do
+    local heir, outcomes = order[i], {}
+    local its = item_of(heir, item.at)
+    for _, index in ipairs(heirs[heir]) do
+      outcomes[#outcomes + 1] = effects.carry_out(ctx, heir, index, its)
+    end
+    record(ctx, heir, its, "resumed", json.list(outcomes))
+  end
 end
 
 return M

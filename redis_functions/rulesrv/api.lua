@@ -1,5 +1,6 @@
 -- The functions of rulesrv. No logic here.
 local rules = require("rulesrv.rules")
+local zones = require("rulesrv.zones")
 
 return {
   { name = "rule_upsert", run = rules.upsert },
@@ -12,4 +13,9 @@ return {
   { name = "rule_trigger_action", run = rules.trigger_action },
   { name = "rule_update_state", run = rules.update_state },
   { name = "rule_stats", run = rules.stats, reads = true },
+  { name = "rule_zone", run = zones.put },
+  { name = "calendar_upsert", run = zones.upsert },
+  { name = "calendar_get", run = zones.get, reads = true },
+  { name = "calendar_list", run = zones.list, reads = true },
+  { name = "calendar_delete", run = zones.delete },
 }

@@ -4,14 +4,15 @@ local args = require("lib.args")
 local call = require("core.call")
 local compile = require("rulesrv.compile")
 local conditions = require("core.conditions")
+local cycles = require("rulesrv.cycles")
 local errors = require("lib.errors")
 local graphs = require("core.graph")
 local json = require("lib.json")
 local keys = require("lib.keys")
 local numbers = require("lib.numbers")
 local pages = require("lib.pages")
+local switching = require("rulesrv.switching")
 local transitions = require("core.transitions")
-local watchers = require("core.watchers")
 
 local M = {}
 
@@ -28,36 +29,6 @@ local function compiled(graph, ns, id)
     errors.fail("STATE", "rule " .. id .. " as it is stored can't be compiled; store it anew")
   end
   return watcher
-end
-
-local function unwatch(ns, watcher)
-  for i = 1, #watcher.leaves do
-    redis.call("SREM", keys.watch(ns, watcher.leaves[i].source), watcher.name)
-  end
-end
-
--- A rule that goes, or is switched off, leaves no hold running and no alarm standing.
-local function quiesce(ctx, watcher)
-  if watchers.retire(ctx, watcher) > 0 or watcher.active then
-    local inputs = transitions.inputs(watcher)
-    actions.clear(ctx, watcher, { at = ctx.now, inputs = inputs })
-  end
-end
-
--- Put a checked rule in the place of the old one and evaluate it at once.
-local function install(ctx, watcher, text)
-  local ns, id = ctx.ns, watcher.name
-  local before = ctx.graph.watchers["rule:" .. id]
-  if before then
-    quiesce(ctx, before)
-    unwatch(ns, before)
-  end
-  redis.call("SET", keys.rule(ns, id), text)
-  redis.call("SADD", keys.rules(ns), id)
-  for i = 1, #watcher.leaves do
-    redis.call("SADD", keys.watch(ns, watcher.leaves[i].source), id)
-  end
-  watchers.install(ctx, watcher)
 end
 
 --- Create or change a rule.
@@ -77,11 +48,14 @@ function M.upsert(ns, id, argv)
   local watcher, problems = compile.compile(document)
   errors.fail_all(problems)
   local ctx = call.begin(ns)
+  if watcher.enabled then
+    errors.fail_all({ cycles.problem(ctx.graph, watcher) })
+  end
   if redis.call("SISMEMBER", keys.rules(ns), id) == 0 and redis.call("SCARD", keys.rules(ns)) >= MAX_RULES then
     errors.fail("LIMIT", "there are " .. MAX_RULES .. " rules")
   end
   call.accept(ctx)
-  install(ctx, watcher, text)
+  switching.install(ctx, watcher, text)
   return call.finish(ctx, text)
 end
 
@@ -118,40 +92,8 @@ function M.delete(ns, id)
   stored(ns, id)
   local ctx = call.begin(ns)
   call.accept(ctx)
-  local watcher = ctx.graph.watchers["rule:" .. id]
-  if watcher then
-    quiesce(ctx, watcher)
-    unwatch(ns, watcher)
-    graphs.drop_watcher(ctx.graph, "rule", id)
-  end
-  redis.call("DEL", keys.rule(ns, id), keys.rule_state(ns, id))
-  redis.call("SREM", keys.rules(ns), id)
-  graphs.changed(ctx.graph)
+  switching.remove(ctx, id)
   return call.finish(ctx, json.object({ "deleted", json.text(id) }))
-end
-
--- The document is kept byte for byte but for the one member: it is put in front, or replaced where
--- it stands (the name may also stand inside an action's payload, so each place is tried).
-local function switched(text, wanted)
-  local document = args.document(text)
-  if document.enabled == nil then
-    text = string.gsub(text, "^%s*{", '{"enabled":' .. wanted .. ",", 1)
-    return text, args.document(text)
-  end
-  local position = 1
-  while true do
-    local first, last = string.find(text, '"enabled"%s*:%s*%a+', position)
-    if not first then
-      return text, nil
-    end
-    local member = string.gsub(string.sub(text, first, last), "%a+$", wanted)
-    local changed = string.sub(text, 1, first - 1) .. member .. string.sub(text, last + 1)
-    document = args.document(changed)
-    if tostring(document.enabled) == wanted then
-      return changed, document
-    end
-    position = last + 1
-  end
 end
 
 --- Switch a rule on or off.
@@ -166,16 +108,13 @@ function M.enable(ns, id, argv)
   id = args.id(id, "rule")
   local wanted = args.choice(argv[1], "the argument", { "true", "false" })
   local text = stored(ns, id)
-  local changed, document = switched(text, wanted)
-  if not document then
-    errors.fail("STATE", "rule " .. id .. " can't be switched in place; store it anew")
-  end
-  document.id = id
-  local watcher, problems = compile.compile(document)
-  errors.fail_all(problems)
   local ctx = call.begin(ns)
+  local watcher, changed, problem = switching.prepare(ctx.graph, id, text, wanted)
+  if not watcher then
+    errors.fail(changed, problem)
+  end
   call.accept(ctx)
-  install(ctx, watcher, changed)
+  switching.install(ctx, watcher, changed)
   return call.finish(ctx, changed)
 end
 
@@ -226,11 +165,7 @@ local function watcher_of(graph, ns, id)
   if not watcher.leaves[1].slot then
     -- A rule that is off is not wired; for a look its points are resolved without watching them.
     for i = 1, #watcher.leaves do
-      local leaf = watcher.leaves[i]
-      leaf.slot = graphs.resolve(graph, leaf.source)
-      if type(leaf.value) == "table" and leaf.value.source then
-        leaf.other = graphs.resolve(graph, leaf.value.source)
-      end
+      graphs.look_up(graph, watcher.leaves[i])
     end
     graphs.load_fresh(graph)
   end

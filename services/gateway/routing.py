@@ -17,6 +17,7 @@ OWNERS: Final[dict[str, str]] = {
     "alarm-definitions": "alarmsrv",
     "alarm-routes": "alarmsrv",
     "rules": "rulesrv",
+    "calendars": "rulesrv",
     "history": "hissrv",
     "jobs": "hissrv",
     "networks": "netsrv",

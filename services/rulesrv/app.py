@@ -13,13 +13,15 @@ from services.rulesrv.handlers import ROUTES, RULES
 from services.rulesrv.schemas import Rule
 from services.rulesrv.settings import RulesrvSettings
 from services.rulesrv.ticker import Ticker
+from services.rulesrv.windows import Calendar
+from services.rulesrv.zones import Zones
 
 NAME: Final = "rulesrv"
 
 
 def desired(settings: RulesrvSettings) -> list[Entry]:
     """Read the rules in config/rules/*.yaml."""
-    return read_desired(settings.config_dir / "rules", {"rules": Rule})
+    return read_desired(settings.config_dir / "rules", {"calendars": Calendar, "rules": Rule})
 
 
 def create_app(settings: RulesrvSettings) -> web.Application:
@@ -29,9 +31,9 @@ def create_app(settings: RulesrvSettings) -> web.Application:
     startup = Startup(
         functions,
         settings.namespace,
-        kinds={"rules": rules.definitions},
+        kinds={"calendars": rules.calendars, "rules": rules.definitions},
         read=lambda: desired(settings),
-        work={"tick": Ticker(rules, settings.tick_ms).run},
+        work={"tick": Ticker(rules, settings.tick_ms).run, "zones": Zones(rules).run},
     )
     app = startup.app(settings, NAME, ROUTES)
     app[RULES] = rules

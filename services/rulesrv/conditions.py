@@ -12,6 +12,8 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from libs.points import is_text_reference
 from libs.validation import Model, WatchedRef
+from services.rulesrv.sources import WORDS, Source, state_kind
+from services.rulesrv.windows import Window
 
 MAX_NESTING: Final = 32
 MAX_CONDITIONS: Final = 256
@@ -22,7 +24,7 @@ def _kind(node: Any) -> str:
     """Return the tag of a node; tags in angle brackets are left out of paths."""
     if isinstance(node, list):
         return "<list>"
-    for name in ("all", "any", "not"):
+    for name in ("all", "any", "not", "time"):
         if name in node if isinstance(node, dict) else hasattr(node, name):
             return f"<{name}>"
     return "<leaf>" if not hasattr(node, "not_") else "<not>"
@@ -35,57 +37,142 @@ class OtherPoint(Model):
 
 
 Number = int | float
-Value = bool | Number | str | list[Number] | OtherPoint
+Value = bool | Number | str | list[Number] | list[str] | OtherPoint
+Operator = Literal[
+    "==", "!=", ">", ">=", "<", "<=", "in", "between", "changed", "rising", "falling", "rate", "quality", "no_data"
+]
+CHANGES: Final = frozenset(("changed", "rising", "falling"))
+COMPARISONS: Final = frozenset(("==", "!=", ">", ">=", "<", "<="))
+OF_TEXTS: Final = frozenset(("==", "!=", "in", "changed", "quality", "no_data"))
+OF_STATES: Final = frozenset(("==", "!=", "in", "changed"))
+HAS_HYSTERESIS: Final = frozenset((">", ">=", "<", "<=", "between", "rate"))
+
+
+class When(Model):
+    """What a count counts: how often the point came to fit it."""
+
+    operator: Literal["==", "!=", ">", ">=", "<", "<="]
+    value: Number
 
 
 class Leaf(Model):
     """One comparison of a point; unknown while the point is missing or not good."""
 
-    source: WatchedRef
-    operator: Literal["==", "!=", ">", ">=", "<", "<=", "in", "between", "quality", "no_data"]
-    value: Value
+    source: Source
+    operator: Operator
+    value: Value | None = None
     for_ms: int | None = Field(None, ge=0, le=MAX_HOLD_MS, description="how long it must hold")
     hysteresis: float | None = Field(None, ge=0, description="how far past the limit it must go to end")
+    within_ms: int | None = Field(None, ge=0, le=MAX_HOLD_MS, description="how long changed, rising, falling stay true")
+    window_ms: int | None = Field(None, ge=1000, le=MAX_HOLD_MS, description="of rate, or of an aggregate")
+    direction: Literal["rising", "falling", "both"] | None = Field(None, description="of rate")
+    aggregate: Literal["mean", "min", "max", "count"] | None = Field(None, description="over window_ms")
+    when: When | None = Field(None, description="what count counts; without it changes of the value")
+    coverage: float | None = Field(None, ge=0, le=1, description="share of the window that must be good; else 0.5")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        value = self.value
-        if is_text_reference(self.source):
-            self._fits_text()
-            return self
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        wrong = ""
-        if self.operator == "between":
-            wrong = "" if isinstance(value, list) and len(value) == 2 and value[0] <= value[1] else "[low, high]"
-        elif self.operator == "in":
-            wrong = "" if isinstance(value, list) and value else "a list of numbers"
-        elif self.operator == "quality":
-            wrong = "" if isinstance(value, str) else "a quality such as good, bad or bad:stale"
-        elif self.operator == "no_data":
-            wrong = "" if number and float(str(value)) >= 0 else "the milliseconds without data"
-        elif isinstance(value, list | str) or (isinstance(value, OtherPoint) and is_text_reference(value.source)):
-            wrong = "a number, true or false, or {source: another reference}"
+        wrong = _wrong_value(self) or _wrong_options(self)
         if wrong:
-            raise ValueError(f"value of operator {self.operator} must be {wrong}")
+            raise ValueError(wrong)
         return self
 
-    def _fits_text(self) -> None:
-        """Refuse what a text point can't be compared with."""
-        value = self.value
-        if self.operator not in {"==", "!=", "quality", "no_data"}:
-            raise ValueError("operator of a text must be ==, !=, quality or no_data")
-        wanted = int | float if self.operator == "no_data" else str
-        other = isinstance(value, OtherPoint) and is_text_reference(value.source) and self.operator in {"==", "!="}
-        if not other and (isinstance(value, bool) or not isinstance(value, wanted)):
-            raise ValueError(f"value of operator {self.operator} of a text must be {_OF_TEXTS[self.operator]}")
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-_OF_TEXTS: Final = {
-    "==": "a text, or {source: another text}",
-    "!=": "a text, or {source: another text}",
-    "quality": "a quality such as good, bad or bad:stale",
-    "no_data": "the milliseconds without data",
-}
+def _wrong_value(leaf: Leaf) -> str | None:
+    """Return what is wrong with the operator and its value."""
+    operator, value, state = leaf.operator, leaf.value, state_kind(leaf.source)
+    if operator in CHANGES:
+        if value is not None:
+            return f"value does not go with operator {operator}"
+        if operator != "changed" and (state or is_text_reference(leaf.source)):
+            return f"operator {operator} is of numbers only"
+        return None
+    if value is None:
+        return f"value of operator {operator} is missing"
+    if state or is_text_reference(leaf.source):
+        return _wrong_state(leaf, state) if state else _wrong_text(leaf)
+    return _wrong_number(leaf)
+
+
+def _wrong_number(leaf: Leaf) -> str | None:
+    """Return what a point can't be compared with."""
+    operator, value = leaf.operator, leaf.value
+    numbers = isinstance(value, list) and all(_is_number(item) for item in value)
+    other = isinstance(value, OtherPoint) and not is_text_reference(value.source)
+    wanted, fits = {
+        "between": ("[low, high]", numbers and _is_range(value)),
+        "in": ("a list of numbers", numbers and bool(value)),
+        "quality": ("a quality such as good, bad or bad:stale", isinstance(value, str)),
+        "no_data": ("the milliseconds without data", _is_number(value) and float(str(value)) >= 0),
+        "rate": ("the change, above 0", _is_number(value) and float(str(value)) > 0),
+    }.get(
+        operator, ("a number, true or false, or {source: another reference}", other or isinstance(value, int | float))
+    )
+    return None if fits else f"value of operator {operator} must be {wanted}"
+
+
+def _is_range(value: Any) -> bool:
+    return len(value) == 2 and value[0] <= value[1]
+
+
+def _wrong_state(leaf: Leaf, kind: str) -> str | None:
+    if leaf.operator not in OF_STATES:
+        return f"operator of the state of {kind} must be one of ==, !=, in, changed"
+    listed = leaf.value if leaf.operator == "in" and isinstance(leaf.value, list) else [leaf.value]
+    if leaf.operator == "in" and not isinstance(leaf.value, list):
+        listed = []
+    fits = bool(listed) and all(item in WORDS[kind] for item in listed)
+    return None if fits else f"value must be {'a list of ' * (leaf.operator == 'in')}{', '.join(WORDS[kind])}"
+
+
+def _wrong_text(leaf: Leaf) -> str | None:
+    """Return what a text point can't be compared with."""
+    operator, value = leaf.operator, leaf.value
+    if operator not in OF_TEXTS:
+        return "operator of a text must be ==, !=, in, changed, quality or no_data"
+    other = isinstance(value, OtherPoint) and is_text_reference(value.source)
+    texts = isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
+    wanted, fits = {
+        "in": ("a list of texts", texts),
+        "quality": ("a quality such as good, bad or bad:stale", isinstance(value, str)),
+        "no_data": ("the milliseconds without data", _is_number(value)),
+    }.get(operator, ("a text, or {source: another text}", other or isinstance(value, str)))
+    return None if fits else f"value of operator {operator} of a text must be {wanted}"
+
+
+def _wrong_options(leaf: Leaf) -> str | None:
+    """Return which option does not go with the operator."""
+    operator = leaf.operator
+    point = state_kind(leaf.source) is None and not is_text_reference(leaf.source)
+    problems = {
+        "for_ms does not go with a change, which has no duration; give within_ms": operator in CHANGES and leaf.for_ms,
+        "within_ms goes with changed, rising and falling only": leaf.within_ms and operator not in CHANGES,
+        "direction goes with rate only": leaf.direction and operator != "rate",
+        "window_ms goes with rate and with an aggregate only": (
+            leaf.window_ms and operator != "rate" and leaf.aggregate is None
+        ),
+        "hysteresis goes with >, >=, <, <=, between and rate only": (
+            leaf.hysteresis is not None and operator not in HAS_HYSTERESIS
+        ),
+        "an aggregate is over a window: give window_ms": leaf.aggregate and leaf.window_ms is None,
+        "an aggregate is of numbers only": leaf.aggregate and not point,
+        "operator of an aggregate must be one of ==, !=, >, >=, <, <=, in, between": (
+            leaf.aggregate and operator not in COMPARISONS | {"in", "between"}
+        ),
+        "when goes with count only": leaf.when is not None and leaf.aggregate != "count",
+        "coverage goes with an aggregate only": leaf.coverage is not None and leaf.aggregate is None,
+    }
+    return next((text for text, wrong in problems.items() if wrong), None)
+
+
+class Time(Model):
+    """True while a window of time is open; unknown where no table says what the wall clock shows."""
+
+    time: Window
 
 
 class All(Model):
@@ -110,6 +197,7 @@ Condition = Annotated[
     Annotated[All, Tag("<all>")]
     | Annotated[AnyOf, Tag("<any>")]
     | Annotated[Not, Tag("<not>")]
+    | Annotated[Time, Tag("<time>")]
     | Annotated[Leaf, Tag("<leaf>")],
     Discriminator(_kind),
 ]
@@ -121,6 +209,7 @@ Conditions = Annotated[
     | Annotated[All, Tag("<all>")]
     | Annotated[AnyOf, Tag("<any>")]
     | Annotated[Not, Tag("<not>")]
+    | Annotated[Time, Tag("<time>")]
     | Annotated[Leaf, Tag("<leaf>")],
     Discriminator(_kind),
 ]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
+import orjson
+
 from libs.redis import streams
+from libs.redis.client import execute
 from libs.redis.definitions import Definitions, Names
 from libs.redis.functions import Functions
 from libs.redis.keys import key
 
+CALENDAR: Final = Names("calendar", "calendar_upsert", "calendar_get", "calendar_list", "calendar_delete")
 RULE: Final = Names("rule", "rule_upsert", "rule_get", "rule_list", "rule_delete")
 
 
@@ -19,6 +24,7 @@ class RuleFunctions:
         """Keep the gate to Redis."""
         self._functions = functions
         self.definitions = Definitions(functions, RULE)
+        self.calendars = Definitions(functions, CALENDAR)
 
     async def enable(self, rule: str, *, enabled: bool) -> bytes:
         """Switch a rule on or off; returns the rule."""
@@ -27,6 +33,20 @@ class RuleFunctions:
     async def evaluate(self, rule: str, values: dict[str, float | str]) -> bytes:
         """Evaluate a rule, with simulated values where given; acts on nothing."""
         return await self._functions.read("rule_evaluate", rule, {"values": values})
+
+    async def zones(self) -> tuple[set[str], dict[str, Any]]:
+        """Return the time zones that rules name, and the tables that Redis has."""
+        client = self._functions.client
+        wanted = await execute(client, "SMEMBERS", self._functions.key(key("rule_zones_wanted")))
+        tables = await execute(client, "HGETALL", self._functions.key(key("rule_zones")))
+        return (
+            {name.decode() for name in wanted} - {"UTC"},
+            {name.decode(): orjson.loads(text) for name, text in tables.items()},
+        )
+
+    async def put_zone(self, zone: str, table: Mapping[str, Any]) -> None:
+        """Hand over what a zone's clocks show."""
+        await self._functions.call("rule_zone", None, {"zone": zone, **table})
 
     async def stats(self) -> bytes:
         """Return the counts of all rules."""

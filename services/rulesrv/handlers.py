@@ -9,9 +9,40 @@ from aiohttp import web
 from libs.http import USER, Comment, Json, Page, PageQuery, Reply, Role, Routes
 from services.rulesrv.functions import RuleFunctions
 from services.rulesrv.schemas import FiringQuery, Rule, Simulation
+from services.rulesrv.windows import Calendar
 
 RULES: Final = web.AppKey("rules", RuleFunctions)
 ROUTES: Final = Routes()
+
+
+@ROUTES.get("/api/calendars", query=PageQuery, reply=Page)
+async def list_calendars(request: web.Request, query: PageQuery) -> Reply:
+    """List the calendars by id."""
+    return Json(await request.app[RULES].calendars.page(query.arguments()))
+
+
+@ROUTES.post("/api/calendars", role=Role.ENGINEER, body=Calendar, reply=Calendar, status=201)
+async def create_calendar(request: web.Request, body: Calendar) -> Reply:
+    """Create a calendar: dates that windows of time name."""
+    return Json(await request.app[RULES].calendars.create(body, request[USER].name))
+
+
+@ROUTES.get("/api/calendars/{id}", reply=Calendar)
+async def get_calendar(request: web.Request) -> Reply:
+    """Read a calendar."""
+    return Json(await request.app[RULES].calendars.get(request.match_info["id"]))
+
+
+@ROUTES.put("/api/calendars/{id}", role=Role.ENGINEER, body=Calendar, reply=Calendar)
+async def change_calendar(request: web.Request, body: Calendar) -> Reply:
+    """Change a calendar; the windows that name it follow at once."""
+    return Json(await request.app[RULES].calendars.change(request.match_info["id"], body, request[USER].name))
+
+
+@ROUTES.delete("/api/calendars/{id}", role=Role.ENGINEER)
+async def delete_calendar(request: web.Request) -> Reply:
+    """Delete a calendar that no rule names."""
+    return Json(await request.app[RULES].calendars.delete(request.match_info["id"]))
 
 
 @ROUTES.get("/api/rules", query=PageQuery, reply=Page)

@@ -78,7 +78,7 @@ COMMAND: dict[str, Any] = {"channel": 1001, "type": "A", "point": 1, "value": 5}
         (leaf(operator="==", hysteresis=1), "conditions[0].hysteresis must be"),
         (leaf(forms=1), "conditions[0].forms is unknown"),
         ({"actions": 5}, "actions must be a list"),
-        ({"actions": [{"type": "explode"}]}, "actions[0].type must be create_alarm, command or publish"),
+        ({"actions": [{"type": "explode"}]}, "actions[0].type must be create_alarm, resolve_alarm, command"),
         ({"actions": [{"type": "publish"}]}, "actions[0].params is missing"),
         (action("create_alarm"), "actions[0].params.title must be a text"),
         (action("create_alarm", title="x", level="Bad"), "actions[0].params.level must be"),

@@ -1,0 +1,187 @@
+-- What each action of a rule does: effect(ctx, watcher, index, params, item) returns its result, or nil and the problem.
+local alarms = require("alarmsrv.alarms")
+local commands = require("comsrv.records")
+local conflicts = require("rulesrv.conflicts")
+local expression = require("core.expression")
+local graphs = require("core.graph")
+local json = require("lib.json")
+local keys = require("lib.keys")
+local outbox = require("alarmsrv.outbox")
+local records = require("alarmsrv.records")
+local submission = require("comsrv.submission")
+local templates = require("alarmsrv.templates")
+
+local M = {}
+
+local NEEDS_ACK = { Critical = true, Major = true, Minor = true }
+
+--- The origin of the alarm that an action raises.
+function M.origin(watcher, index)
+  return watcher.id .. "#" .. index
+end
+
+-- A text of an action, with the values of the moment in it.
+local function words(ctx, watcher, index, params, name, item, bytes)
+  local parts = watcher.templates[index] and watcher.templates[index][name]
+  if not parts then
+    return params[name]
+  end
+  local leaf = watcher.leaves[1]
+  return templates.fill(ctx, watcher, parts, {
+    source = params.source or leaf.source, id = watcher.name, name = watcher.document.name, level = params.level or "Warning",
+    priority = watcher.priority, limit = type(leaf.value) == "number" and leaf.value or nil, deadband = leaf.hysteresis,
+  }, item, bytes)
+end
+
+local function create_alarm(ctx, watcher, index, params, item)
+  local level = params.level or "Warning"
+  local ack = params.ack_required
+  if ack == nil then
+    ack = NEEDS_ACK[level] == true
+  end
+  local alarm = alarms.raise(ctx, {
+    origin = M.origin(watcher, index), rule = watcher.name, title = words(ctx, watcher, index, params, "title", item, 256),
+    description = words(ctx, watcher, index, params, "description", item, 2048),
+    level = level, source = params.source or watcher.leaves[1].source, ack_required = ack, value = item.text,
+    quality = item.quality or "good",
+    version = watcher.document.version and string.format("%.0f", watcher.document.version),
+  }, item.at)
+  return alarm.id
+end
+
+-- As by hand: an alarm whose condition stands is not resolved.
+local function resolve_alarm(ctx, watcher, _, params)
+  local alarm = records.open(ctx, params.alarm)
+  if not alarm then
+    return "no alarm is open"
+  end
+  local row, problem = alarms.asked(ctx, alarm, "resolve")
+  if not row then
+    return nil, problem
+  end
+  alarms.carry_out(ctx, alarm, row, "rule:" .. watcher.name)
+  return alarm.id
+end
+
+-- The value of a command: as it stands, or calculated from points that must be good.
+local function value_of(ctx, watcher, params)
+  if not params.program then
+    return params.value
+  end
+  local bad
+  local value, reason = expression.evaluate(params.program, function(ref)
+    local slot = graphs.resolve(ctx.graph, ref)
+    graphs.load_fresh(ctx.graph)
+    if slot.value == nil or (slot.quality and not watcher.last_good) then
+      bad = bad or ref
+      return nil
+    end
+    return slot.value
+  end)
+  if value == nil then
+    return nil, reason == "input" and "withheld: " .. bad .. " is not good" or "withheld: the value is " .. reason
+  end
+  return value
+end
+
+local function send(ctx, watcher, params, item, target)
+  -- An action that moves a device needs every input good, unless the rule says on_bad: last.
+  if not item.good and not watcher.last_good then
+    return nil, "withheld: an input is not good"
+  end
+  local value, problem = value_of(ctx, watcher, params)
+  if problem then
+    return nil, problem
+  end
+  local holder, beaten = conflicts.of(ctx, watcher, target or params)
+  if holder then
+    return nil, "withheld: rule " .. holder.name .. " of priority " .. json.integer(holder.priority) .. " commands the point"
+  end
+  local asked = {}
+  for name, field in pairs(params) do
+    asked[name] = field
+  end
+  asked.target, asked.value = target or params.target, value
+  local ch, spec
+  ch, spec, problem = submission.of_rule(ctx, watcher.name, asked)
+  if problem then
+    return nil, problem
+  end
+  return commands.enqueue(ctx, ch, spec).id, nil, beaten and { "over", json.text("rule " .. beaten.name) } or nil
+end
+
+local function command(ctx, watcher, _, params, item)
+  return send(ctx, watcher, params, item)
+end
+
+local function model_action(ctx, watcher, _, params, item)
+  return send(ctx, watcher, params, item, "modsrv:" .. params.model .. ":" .. params.action)
+end
+
+local function publish_topic(ctx, watcher, index, params, item)
+  local message = words(ctx, watcher, index, params, "message", item, 1024)
+  redis.call("PUBLISH", keys.rule_published(ctx.ns, params.topic), json.object({
+    "rule", json.text(watcher.name), "at_ms", json.integer(item.at), "seq", ctx.image,
+    "message", message and json.text(message) or "null",
+    "payload", params.payload ~= nil and cjson.encode(params.payload) or "null", "inputs", item.inputs,
+  }))
+  return params.topic
+end
+
+-- A message to people, by the routes of notification that take its level and tags.
+local function notify(ctx, watcher, index, params, item)
+  local level = params.level or "Warning"
+  if redis.call("HEXISTS", keys.alarm_journal_head(ctx.ns), "wants:" .. level) == 0 then
+    return nil, "no route of notification takes the level " .. level
+  end
+  outbox.put(ctx.ns, "notice", {
+    "number", json.integer(ctx.image), "at_ms", json.integer(item.at), "alarm", watcher.id, "event", "notice",
+    "status", "Notice", "level", level, "source", watcher.leaves[1].source,
+    "title", words(ctx, watcher, index, params, "message", item, 1024), "value", item.text or "",
+    "quality", item.quality or "good", "tags", params.tags and #params.tags > 0 and cjson.encode(params.tags) or "",
+  })
+  return level
+end
+
+-- Rules are switched when all that follows from this moment is through (rulesrv/switching.lua).
+local function switch(wanted)
+  return function(ctx, watcher, _, params)
+    local names = {}
+    if params.rule then
+      if not ctx.graph.watchers["rule:" .. params.rule] then
+        return nil, "NOTFOUND rule " .. params.rule
+      end
+      names[1] = params.rule
+    else
+      for _, other in pairs(ctx.graph.watchers) do
+        if other.kind == "rule" and other.group == params.group then
+          names[#names + 1] = other.name
+        end
+      end
+      table.sort(names)
+    end
+    ctx.switches = ctx.switches or {}
+    for i = 1, #names do
+      ctx.switches[#ctx.switches + 1] = { name = names[i], wanted = wanted, by = watcher.name }
+    end
+    return #names > 0 and table.concat(names, ",") or "no rule is in the group"
+  end
+end
+
+local EFFECTS = {
+  create_alarm = create_alarm, resolve_alarm = resolve_alarm, command = command, model_action = model_action,
+  publish = publish_topic, notify = notify, enable_rule = switch("true"), disable_rule = switch("false"),
+}
+
+--- Carry out one action; returns what it came to, as JSON.
+function M.carry_out(ctx, watcher, index, item)
+  local action = watcher.document.actions[index]
+  local result, problem, more = EFFECTS[action.type](ctx, watcher, index, action.params, item)
+  local members = { "type", json.text(action.type), problem and "problem" or "result", json.text(problem or result) }
+  if more then
+    members[#members + 1], members[#members + 2] = more[1], more[2]
+  end
+  return json.object(members)
+end
+
+return M

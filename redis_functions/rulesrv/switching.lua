@@ -1,0 +1,136 @@
+-- How rules come, go and are switched: by a person, by a definition that changed, by another rule.
+local actions = require("rulesrv.actions")
+local args = require("lib.args")
+local compile = require("rulesrv.compile")
+local cycles = require("rulesrv.cycles")
+local graphs = require("core.graph")
+local keys = require("lib.keys")
+local specials = require("core.specials")
+local streams = require("lib.streams")
+local transitions = require("core.transitions")
+local watchers = require("core.watchers")
+
+local M = {}
+
+-- What is read at an instant is in the watch index; a window of time is not.
+local function watched(watcher)
+  local found = {}
+  for i = 1, #watcher.leaves do
+    if not watcher.leaves[i].window then
+      found[#found + 1] = watcher.leaves[i].source
+    end
+  end
+  return found
+end
+
+local function unwatch(ns, watcher)
+  for _, source in ipairs(watched(watcher)) do
+    redis.call("SREM", keys.watch(ns, source), watcher.name)
+  end
+end
+
+-- A rule that goes, or is switched off, leaves no hold running and no alarm standing.
+local function quiesce(ctx, watcher)
+  local waited = watchers.retire(ctx, watcher) > 0
+  if waited or watcher.active then
+    watcher.active = false
+    actions.clear(ctx, watcher, { at = ctx.now, inputs = transitions.inputs(watcher) }, transitions.seen_by)
+  end
+end
+
+--- Put a checked rule in the place of the old one and evaluate it at once.
+function M.install(ctx, watcher, text)
+  local ns, id = ctx.ns, watcher.name
+  local before = ctx.graph.watchers["rule:" .. id]
+  if before then
+    quiesce(ctx, before)
+    unwatch(ns, before)
+  end
+  redis.call("SET", keys.rule(ns, id), text)
+  redis.call("SADD", keys.rules(ns), id)
+  for _, source in ipairs(watched(watcher)) do
+    redis.call("SADD", keys.watch(ns, source), id)
+  end
+  watchers.install(ctx, watcher)
+  specials.changed(ctx, watcher.id, ctx.now)
+end
+
+--- Take a rule out.
+function M.remove(ctx, id)
+  local ns = ctx.ns
+  local watcher = ctx.graph.watchers["rule:" .. id]
+  if watcher then
+    quiesce(ctx, watcher)
+    unwatch(ns, watcher)
+    graphs.drop_watcher(ctx.graph, "rule", id)
+    specials.sweep(ctx, watcher)
+  end
+  redis.call("DEL", keys.rule(ns, id), keys.rule_state(ns, id))
+  redis.call("SREM", keys.rules(ns), id)
+  graphs.changed(ctx.graph)
+  specials.changed(ctx, "rule:" .. id, ctx.now)
+end
+
+-- The document is kept byte for byte but for the one member: it is put in front, or replaced where
+-- it stands (the name may also stand inside an action's payload, so each place is tried).
+local function switched(text, wanted)
+  local document = args.document(text)
+  if document.enabled == nil then
+    text = string.gsub(text, "^%s*{", '{"enabled":' .. wanted .. ",", 1)
+    return text, args.document(text)
+  end
+  local position = 1
+  while true do
+    local first, last = string.find(text, '"enabled"%s*:%s*%a+', position)
+    if not first then
+      return text, nil
+    end
+    local member = string.gsub(string.sub(text, first, last), "%a+$", wanted)
+    local changed = string.sub(text, 1, first - 1) .. member .. string.sub(text, last + 1)
+    document = args.document(changed)
+    if tostring(document.enabled) == wanted then
+      return changed, document
+    end
+    position = last + 1
+  end
+end
+
+--- The rule as it is when switched: its watcher and its text; or nil, the code and what is wrong.
+function M.prepare(graph, id, text, wanted)
+  local changed, document = switched(text, wanted)
+  if not document then
+    return nil, "STATE", "rule " .. id .. " can't be switched in place; store it anew"
+  end
+  document.id = id
+  local watcher, problems = compile.compile(document)
+  if #problems == 0 and watcher.enabled then
+    problems[1] = cycles.problem(graph, watcher)
+  end
+  if #problems > 0 then
+    return nil, "INVALID", table.concat(problems, "; ")
+  end
+  return watcher, changed
+end
+
+--- Switch the rules that other rules asked for; what then follows is a round of its own.
+function M.run(ctx)
+  local asked = ctx.switches
+  ctx.switches = nil
+  for i = 1, #asked do
+    local name, wanted = asked[i].name, asked[i].wanted
+    local before = ctx.graph.watchers["rule:" .. name]
+    if before and tostring(before.enabled) ~= wanted then
+      local watcher, text, problem = M.prepare(ctx.graph, name, redis.call("GET", keys.rule(ctx.ns, name)), wanted)
+      if watcher then
+        M.install(ctx, watcher, text)
+      end
+      streams.event(
+        ctx.ns, ctx.now, "rule_switched",
+        "rule " .. asked[i].by .. " switched rule " .. name .. (wanted == "true" and " on" or " off")
+          .. (problem and ", in vain: " .. problem or "")
+      )
+    end
+  end
+end
+
+return M
