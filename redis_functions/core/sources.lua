@@ -1,6 +1,9 @@
 -- What a condition may look at: points, texts, and states of alarms, rules and commands.
 local M = {}
 
+-- What is no service: the first word of states and windows of time.
+M.OWN = { alarm = true, rule = true, command = true, time = true }
+
 --- True when a text is the reference of a point.
 function M.is_reference(text)
   if type(text) ~= "string" then
@@ -8,6 +11,9 @@ function M.is_reference(text)
   end
   local service, owner, _, point = string.match(text, "^([%w_%-]+):([%w_%-]+):([TSCA]):([1-9]%d*)$")
   if service then
+    if M.OWN[service] then
+      return false
+    end
     return service ~= "comsrv" or (string.find(owner, "^[1-9]%d*$") ~= nil and #point <= 9)
   end
   return string.find(text, "^modsrv:[%w_%-]+:[%w_%-]+$") ~= nil

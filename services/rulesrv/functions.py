@@ -63,6 +63,6 @@ class RuleFunctions:
         )
 
     async def tick(self) -> int:
-        """Let time pass; return how much of a storm was carried out."""
+        """Let time pass; return how much was carried out: timers that were due, or of a storm."""
         done = await self._functions.json("voltage_tick", None)
-        return int(done["drained"])
+        return max(int(done["drained"]), int(done["fired"]))

@@ -40,12 +40,13 @@ def state_kind(text: str) -> str | None:
 
 def _check(text: str) -> str:
     if state_kind(text) is None and not is_text_reference(text):
+        states = "a state: alarm:<definition>, rule:<rule>, command:<channel>:<A,C>:<point>"
+        if text.partition(":")[0] in WORDS:
+            raise ValueError(f"{text!r} is not {states}")
         try:
             parse_reference(text)
         except InvalidError as error:
-            raise ValueError(
-                f"{error}; or a state: alarm:<definition>, rule:<rule>, command:<channel>:<A,C>:<point>"
-            ) from None
+            raise ValueError(f"{error}; or {states}") from None
     return text
 
 

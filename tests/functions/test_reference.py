@@ -18,7 +18,7 @@ UNKNOWN = {"batch_acknowledge", "batch_fail", "dead_letter_resolve", "forward_co
 BEFORE = (
     "channel_upsert", "channel_claim", "comsrv_ingest", "template_upsert", "model_upsert", "rule_upsert",
     "alarm_define", "store_alarm", "configure_mapping", "command_submit", "job_submit", "job_claim",
-    "network_upsert", "route_upsert", "alarm_route_upsert",
+    "network_upsert", "route_upsert", "alarm_route_upsert", "calendar_upsert",
 )  # fmt: skip
 SHORTLY_BEFORE = {
     "command_complete": ["command_claim"], "point_untag": ["point_tag"], "point_restore": ["point_substitute"],

@@ -9,6 +9,7 @@ from libs.redis.client import execute
 from libs.redis.functions import Functions
 
 START = 1_000_000
+TIMERS_A_CALL = 20
 
 
 class Site:
@@ -33,6 +34,10 @@ class Site:
         }
         definition = {"id": self.channel, "name": "test", "protocol": "virtual", "points": points}
         await self.functions.call("channel_upsert", self.channel, definition)
+        return await self.claim()
+
+    async def claim(self) -> Site:
+        """Take the channel, again where its lease lapsed."""
         claimed = await self.functions.json(
             "channel_claim", self.channel, {"owner": "test", "interval_ms": 1_000_000, "now_ms": self.now}
         )
@@ -61,7 +66,8 @@ class Site:
     async def pass_ms(self, duration: int) -> None:
         """Let time pass, and what is due fire."""
         self.now += duration
-        await self.functions.call("voltage_tick", None, {"now_ms": self.now})
+        while (await self.functions.json("voltage_tick", None, {"now_ms": self.now}))["fired"] >= TIMERS_A_CALL:
+            pass
 
     async def hash(self, key: str) -> dict[str, str]:
         """Return a hash as texts."""
