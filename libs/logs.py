@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
+from aiohttp.http_exceptions import HttpProcessingError
 
 if TYPE_CHECKING:
     from libs.config.settings import LogSettings
@@ -71,6 +72,15 @@ class ConsoleFormatter(_Formatter):
         return text
 
 
+def malformed_request(record: logging.LogRecord) -> bool:
+    """Keep to one warning without a traceback what is the client's fault: a request that is no HTTP, or too long."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.msg, record.args, record.exc_info = "a malformed request was refused: %s", (error.message,), None
+    return True
+
+
 def setup(service: str, settings: LogSettings) -> None:
     """Send this process' logs to standard error in the configured form."""
     console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
@@ -79,5 +89,6 @@ def setup(service: str, settings: LogSettings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())
+    logging.getLogger("aiohttp.server").addFilter(malformed_request)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)

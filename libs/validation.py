@@ -13,6 +13,7 @@ import typing
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, WithJsonSchema
+from pydantic_core import PydanticCustomError, core_schema
 
 from libs.errors import InvalidError, Problem
 from libs.points import (
@@ -27,6 +28,8 @@ from libs.points import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from pydantic import GetCoreSchemaHandler
+
 SHOWN_INPUT: Final = 60
 # Stands for a place where there is none.
 UNPLACED: Final = "(document)"
@@ -35,10 +38,48 @@ Path = tuple[str | int, ...]
 M = typing.TypeVar("M", bound=BaseModel)
 
 
+def _number(value: object) -> object:
+    """Refuse true and false where a number belongs; pydantic takes them for 1 and 0."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("number_expected", "must be a number")
+    return value
+
+
+def _flag(value: object) -> object:
+    """Refuse 1 and 0 where true or false belong."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        raise PydanticCustomError("flag_expected", "must be true or false")
+    return value
+
+
+_KEPT_APART: Final = {"int": _number, "float": _number, "bool": _flag}
+
+
+def _apart(schema: Any) -> Any:
+    """Return pydantic's schema with numbers and truth values kept apart everywhere in it."""
+    if isinstance(schema, list):
+        return [_apart(each) for each in schema]
+    if isinstance(schema, tuple):
+        return tuple(_apart(each) for each in schema)
+    if not isinstance(schema, dict):
+        return schema
+    # A mapping of field names to their schemas has no type, or one that is itself a field's schema.
+    kind = schema.get("type")
+    plain = {"metadata", "default"} if isinstance(kind, str) else ()
+    inner = {key: value if key in plain else _apart(value) for key, value in schema.items()}
+    check = _KEPT_APART.get(kind) if isinstance(kind, str) else None
+    return core_schema.no_info_before_validator_function(check, inner) if check else inner
+
+
 class Model(BaseModel):
-    """Base of every model at an edge: frozen, nothing unknown, finite numbers."""
+    """Base of every model at an edge: frozen, nothing unknown, finite numbers, `false` is no 0."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: type[BaseModel], handler: GetCoreSchemaHandler) -> Any:
+        """Keep numbers and truth values apart in all fields."""
+        return _apart(handler(source))
 
 
 def _checked(check: Callable[[str], object]) -> Callable[[str], str]:

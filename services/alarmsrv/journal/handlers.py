@@ -30,7 +30,7 @@ async def verify_journal(request: web.Request) -> Reply:
     return JournalVerified(**{**found._asdict(), "broken": broken}, whole=broken is None)
 
 
-@ROUTES.get("/api/alarms/journal/export", query=JournalQuery)
+@ROUTES.get("/api/alarms/journal/export", query=JournalQuery, media="text/csv")
 async def export_journal(request: web.Request, query: JournalQuery) -> Reply:
     """Return all wanted transitions as CSV, oldest first; `limit` and `cursor` do not count."""
     wanted = query.wanted()

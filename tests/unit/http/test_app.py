@@ -15,6 +15,7 @@ from libs.config import Settings
 from libs.errors import StateError, UnavailableError
 from libs.http import USER, Json, Page, PageQuery, Reply, Role, Routes, service_app
 from libs.http.tokens import issue, signing_key
+from libs.logs import malformed_request
 from libs.validation import Id, Model
 
 Client = TestClient[web.Request, web.Application]
@@ -155,6 +156,23 @@ async def test_every_wrong_field_is_named(client: Client, tokens: dict[Role, Any
     assert errors["levle"] == "unknown key; did you mean level?"
     assert errors["level"] == "is required"
     assert "'a:b' must match" in errors["id"]
+
+
+async def test_false_is_no_zero(client: Client, tokens: dict[Role, Any]) -> None:
+    """A truth value where a number belongs is refused, as in YAML `limit: off`."""
+    reply = await client.post("/api/things", json={"id": "a", "level": False}, headers=tokens[Role.ENGINEER])
+    assert reply.status == 422
+    assert (await reply.json())["errors"] == [{"field": "level", "message": "must be a number, not False"}]
+
+
+async def test_a_malformed_request_is_one_warning(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    """A request line beyond the limit is the client's fault: refused, and no traceback in the log."""
+    caplog.handler.addFilter(malformed_request)
+    reply = await client.get("/health?" + 9000 * "x")
+    assert reply.status == 400
+    (said,) = caplog.records
+    assert (said.levelname, said.exc_info) == ("WARNING", None)
+    assert "more than 8190 bytes" in said.getMessage()
 
 
 @pytest.mark.parametrize("body", [b"{", b"", b"[NaN]", b'{"id": "a", "level": NaN}', b"\xff"])
