@@ -8,6 +8,7 @@ local errors = require("lib.errors")
 local json = require("lib.json")
 local keys = require("lib.keys")
 local outbox = require("alarmsrv.outbox")
+local replay = require("core.replay")
 
 local M = {}
 
@@ -65,7 +66,11 @@ function M.append(ctx, at, alarm, what, user, comment, seen)
   if masked then
     fields[#fields + 1], fields[#fields + 2] = "masked", masked
   end
-  local hash = redis.sha1hex(table.concat(fields, SEPARATOR))
+  local text = table.concat(fields, SEPARATOR)
+  local hash = redis.sha1hex(text)
+  if replay.listens() then
+    replay.output(string.sub(key, #ns + 1), text)
+  end
   redis.call("XADD", key, "*", unpack(fields))
   redis.call("HSET", keys.alarm_journal_head(ns), "number", number, "hash", hash)
   head.number, head.hash, ctx.journal_head = count, hash, head
@@ -107,6 +112,7 @@ function M.archived(ns, _, argv)
   local key, head = keys.alarm_journal(ns), keys.alarm_journal_head(ns)
   if number > (tonumber(redis.call("HGET", head, "number")) or 0) then
     redis.call("HSET", head, "number", string.format("%.0f", number), "hash", hash)
+    replay.effect()
   end
   local excess = redis.call("XLEN", key) - keep
   if excess <= 0 then

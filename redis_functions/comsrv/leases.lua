@@ -3,6 +3,7 @@ local calculations = require("core.calculations")
 local errors = require("lib.errors")
 local graphs = require("core.graph")
 local keys = require("lib.keys")
+local replay = require("core.replay")
 local streams = require("lib.streams")
 local system_alarms = require("core.system_alarms")
 local timers = require("core.timers")
@@ -38,9 +39,19 @@ function M.extend(ctx, ch, lease_ms)
   timers.set(ctx.ns, ctx.now + lease_ms, "lease", ch)
 end
 
+-- The next points of a channel. The order of a large hash is the server's own, so it is in the replay log.
+local function next_points(base, cursor)
+  local found
+  local noted = replay.fact("points|" .. base .. "|" .. cursor, function()
+    found = redis.call("HSCAN", base, cursor, "COUNT", CHUNK)
+    return (cursor ~= "0" or found[1] ~= "0") and found or nil
+  end)
+  return noted or found or { "0", redis.call("HGETALL", base) }
+end
+
 local function mark_chunk(ctx, ch, kind, cursor, quality, at)
   local base = ctx.ns .. "comsrv:" .. ch .. ":" .. (kind == "X" and "text" or kind)
-  local reply = redis.call("HSCAN", base, cursor, "COUNT", CHUNK)
+  local reply = next_points(base, cursor)
   local section = { ids = {}, values = {}, quality = {} }
   local points = (ctx.graph.owners["comsrv:" .. ch] or {})[kind] or {}
   local any = false

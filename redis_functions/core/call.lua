@@ -11,6 +11,7 @@ local keys = require("lib.keys")
 local leases = require("comsrv.leases")
 local points = require("comsrv.overrides")
 local records = require("comsrv.records")
+local replay = require("core.replay")
 local specials = require("core.specials")
 local system_alarms = require("core.system_alarms")
 local timers = require("core.timers")
@@ -51,6 +52,7 @@ end
 function M.accept(ctx)
   local image = redis.call("INCR", keys.image(ctx.ns))
   ctx.image = image
+  replay.accepted()
   ctx.graph.image = string.format("%.0f", image)
   ctx.accepted = true
 end

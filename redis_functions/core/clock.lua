@@ -2,6 +2,7 @@
 local args = require("lib.args")
 local errors = require("lib.errors")
 local keys = require("lib.keys")
+local replay = require("core.replay")
 local streams = require("lib.streams")
 local timers = require("core.timers")
 
@@ -22,11 +23,24 @@ local function step_back(ns, server, last)
   return step
 end
 
+-- In a replay time is what it was.
+local function again(ns, replayed)
+  local step = replayed.facts.step
+  if step then
+    timers.shift(ns, step)
+  end
+  return replayed.at, step
+end
+
 --- Advance the namespace's clock. Returns its instant, and the step when the clock was set back.
 -- When Redis' own clock went back too, it was a step of the machine's clock: the timers move with
 -- it, so that delays keep what was left of them, nothing freezes and nothing fires twice. A clock
 -- that went ahead can't be told from a time without calls: what is due fires, once.
 function M.advance(ns, given)
+  local replayed = replay.replayed()
+  if replayed then
+    return again(ns, replayed)
+  end
   local server = args.server_ms()
   local stored = redis.call("HMGET", keys.clock(ns), "last", "simulation")
   local last = tonumber(stored[1] or 0)
@@ -38,14 +52,16 @@ function M.advance(ns, given)
   end
   local step
   if not simulation and last > server + M.TOLERANCE_MS then
-    step = step_back(ns, server, last)
+    step = replay.fact("step", function() return step_back(ns, server, last) end)
     last = server
   elseif not simulation and last > 0 and now > last + M.GAP_MS then
     streams.event(ns, now, "clock_gap", string.format("%.0f ms", now - last))
   end
   if now < last then
+    replay.instant(last)
     return last, step
   end
+  replay.instant(now)
   if now > last then
     redis.call("HSET", keys.clock(ns), "last", string.format("%.0f", now))
   end

@@ -16,6 +16,7 @@ local alarm_compile = require("alarmsrv.compile")
 local conflicts = require("rulesrv.conflicts")
 local marks = require("alarmsrv.marks")
 local measures = require("core.measures")
+local replay = require("core.replay")
 local rule_compile = require("rulesrv.compile")
 local slots = require("core.slots")
 local specials = require("core.specials")
@@ -458,7 +459,7 @@ end
 
 --- The compiled image of a namespace, as fresh as the keys.
 function M.open(ns)
-  local stored = redis.call("MGET", keys.generation(ns), keys.image(ns))
+  local stored = redis.call("MGET", keys.generation(ns), keys.image(ns), keys.replay_kept(ns))
   local graph = cache[ns]
   if not graph or graph.generation ~= stored[1] then
     if not graph then
@@ -472,7 +473,19 @@ function M.open(ns)
     reload(graph)
     graph.image = stored[2]
   end
+  replay.opened(stored[2], stored[3])
   return graph
+end
+
+--- In a replay the image number is what it was, also where a changed rule took another number of them.
+function M.renumber(ns, image)
+  local graph = cache[ns]
+  if not graph or graph.image ~= image then
+    redis.call("SET", keys.image(ns), image)
+    if graph then
+      graph.image = image
+    end
+  end
 end
 
 --- Note a change of a definition that was made in `graph` too: a new token in the keys and here.

@@ -2,6 +2,7 @@
 -- At the cap the oldest entries go and their samples are counted as dropped(queue_full).
 local keys = require("lib.keys")
 local ledger = require("core.ledger")
+local replay = require("core.replay")
 local streams = require("lib.streams")
 
 local M = {}
@@ -56,7 +57,8 @@ end
 --- Append one document with `samples` samples of a channel.
 function M.append(ctx, ch, document, samples)
   local ns, image = ctx.ns, ctx.image
-  if samples == 0 then
+  -- A replay makes no history anew.
+  if samples == 0 or replay.replayed() then
     return
   end
   local size = keys.history_size(ns)

@@ -4,6 +4,7 @@ local call = require("core.call")
 local errors = require("lib.errors")
 local json = require("lib.json")
 local keys = require("lib.keys")
+local replay = require("core.replay")
 local system_alarms = require("core.system_alarms")
 
 local M = {}
@@ -65,6 +66,8 @@ function M.report(ns, _, argv)
   local reporter = args.id(document.reporter, "reporter")
   local wrong, happened = items(document.wrong, "wrong"), items(document.happened, "happened")
   local ctx = call.begin(ns, document.now_ms)
+  -- A delay begins or a silence ends also where no image number is taken.
+  replay.effect()
   system_alarms.heard(ctx, reporter, wrong)
   for i = 1, #happened do
     system_alarms.note(ctx, happened[i].name, happened[i].id, happened[i].detail)

@@ -4,6 +4,7 @@ local call = require("core.call")
 local history = require("core.history")
 local keys = require("lib.keys")
 local ledger = require("core.ledger")
+local replay = require("core.replay")
 local system_alarms = require("core.system_alarms")
 local transitions = require("core.transitions")
 
@@ -34,38 +35,50 @@ local function watch(ctx, name, share)
   system_alarms.report(ctx, name, "", { active = is_filling(ctx, name, share, 0.8, 0.7), detail = percent })
 end
 
--- A difference that is there at two looks and was not said before is said once.
-local function watch_ledger(ctx, limits)
-  local now = ledger.difference(ctx.ns)
+-- A difference that is there at two looks and was not said before is said once. Returns what to say, or "".
+local function look_at_ledger(ns, limits)
+  local now = ledger.difference(ns)
   local said = redis.call("HMGET", limits, "ledger_seen", "ledger_said")
   if now == said[1] and now ~= (said[2] or "") then
     redis.call("HSET", limits, "ledger_said", now)
-    if now ~= "" then
-      system_alarms.note(ctx, "ledger", "", now)
-    end
+    return now
   elseif now ~= said[1] then
     redis.call("HSET", limits, "ledger_seen", now)
   end
+  return ""
 end
 
--- Once in ten seconds: how much memory there is decides how long the history queue may grow.
-local function look_at_memory(ctx)
-  local limits = keys.limits(ctx.ns)
-  local looked = tonumber(redis.call("HGET", limits, "looked_at_ms") or 0)
-  if ctx.now - looked < LOOK_MS and ctx.now >= looked then
-    return
-  end
+-- What memory, queue and ledger say: { share of the queue, share of memory, what is wrong with the ledger or "" }.
+local function look(ns, limits, now)
   local info = redis.call("INFO", "memory")
   local used = tonumber(string.match(info, "used_memory:(%d+)"))
   local most = tonumber(string.match(info, "maxmemory:(%d+)"))
   local bytes = math.min(most > 0 and math.floor(most * HISTORY_SHARE) or history.MAX_BYTES, history.MAX_BYTES)
   redis.call(
-    "HSET", limits, "looked_at_ms", string.format("%.0f", ctx.now), "used_memory", string.format("%.0f", used),
+    "HSET", limits, "looked_at_ms", string.format("%.0f", now), "used_memory", string.format("%.0f", used),
     "maxmemory", string.format("%.0f", most), "queue_bytes", string.format("%.0f", bytes)
   )
-  watch(ctx, "history_queue", tonumber(redis.call("HGET", keys.history_size(ctx.ns), "bytes") or 0) / bytes)
-  watch(ctx, "memory", most > 0 and used / most or 0)
-  watch_ledger(ctx, limits)
+  local queued = tonumber(redis.call("HGET", keys.history_size(ns), "bytes") or 0)
+  return { queued / bytes, most > 0 and used / most or 0, look_at_ledger(ns, limits) }
+end
+
+-- Once in ten seconds: how much memory there is decides how long the history queue may grow.
+local function look_around(ctx)
+  local seen = replay.fact("look", function()
+    local limits = keys.limits(ctx.ns)
+    local looked = tonumber(redis.call("HGET", limits, "looked_at_ms") or 0)
+    if ctx.now - looked < LOOK_MS and ctx.now >= looked then
+      return nil
+    end
+    return look(ctx.ns, limits, ctx.now)
+  end)
+  if seen then
+    watch(ctx, "history_queue", seen[1])
+    watch(ctx, "memory", seen[2])
+    if seen[3] ~= "" then
+      system_alarms.note(ctx, "ledger", "", seen[3])
+    end
+  end
 end
 
 --- Let time pass: due timers fire (20 at most a call), and what waited from a storm drains in order.
@@ -80,7 +93,7 @@ end
 function M.tick(ns, _, argv)
   local document = args.document(argv[1], true)
   local ctx = call.begin(ns, document.now_ms)
-  look_at_memory(ctx)
+  look_around(ctx)
   local drained = 0
   if redis.call("EXISTS", keys.deferred(ns)) == 1 then
     call.accept(ctx)

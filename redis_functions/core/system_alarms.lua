@@ -258,14 +258,28 @@ function M.channel(ctx, ch, state, why, at)
   end
 end
 
+-- In order: alarms of one call come in the same order again when it is replayed.
+local function names_of(units)
+  local names = {}
+  for unit in pairs(units) do
+    names[#names + 1] = unit
+  end
+  table.sort(names)
+  return names
+end
+
 --- A channel's units: `before` and `after` map a unit to its document.
 function M.units(ctx, ch, before, after)
-  for unit, document in pairs(after) do
+  local units = names_of(after)
+  for i = 1, #units do
+    local unit, document = units[i], after[units[i]]
     local down = type(document) == "table" and document.state == "down"
     local problem = down and type(document.problem) == "string" and string.sub(document.problem, 1, 128) or nil
     M.report(ctx, "unit", ch .. ":" .. unit, { active = down, detail = problem })
   end
-  for unit in pairs(before) do
+  local known = names_of(before)
+  for i = 1, #known do
+    local unit = known[i]
     -- While a channel is down nobody knows of its units; else one that is not named is gone.
     if after[unit] == nil and next(after) ~= nil then
       M.report(ctx, "unit", ch .. ":" .. unit, { active = false })

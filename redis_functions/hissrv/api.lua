@@ -5,13 +5,13 @@ local lines = require("hissrv.lines")
 local mappings = require("hissrv.mappings")
 
 return {
-  { name = "configure_mapping", run = mappings.configure },
+  { name = "configure_mapping", run = mappings.configure, apart = true },
   { name = "mapping_list", run = mappings.list, reads = true },
-  { name = "mapping_delete", run = mappings.delete },
+  { name = "mapping_delete", run = mappings.delete, apart = true },
   { name = "convert_to_line_protocol", run = lines.convert, reads = true },
-  { name = "batch_collect", run = batches.collect },
-  { name = "batch_acknowledge", run = batches.acknowledge },
-  { name = "batch_fail", run = batches.fail },
-  { name = "dead_letter_resolve", run = dead_letters.resolve },
+  { name = "batch_collect", run = batches.collect, apart = true },
+  { name = "batch_acknowledge", run = batches.acknowledge, apart = true },
+  { name = "batch_fail", run = batches.fail, apart = true },
+  { name = "dead_letter_resolve", run = dead_letters.resolve, apart = true },
   { name = "get_batch_status", run = batches.status, reads = true },
 }

@@ -13,8 +13,8 @@ function M.fail_all(problems)
   end
 end
 
---- Turn whatever pcall caught into an error reply of one line.
-function M.reply(caught)
+--- Whatever pcall caught, as a text of one line.
+function M.text(caught)
   local text
   if type(caught) == "table" and caught.code then
     text = caught.code .. " " .. caught.message
@@ -23,7 +23,12 @@ function M.reply(caught)
   else
     text = "INTERNAL " .. tostring(caught)
   end
-  return redis.error_reply((string.gsub(text, "[\r\n]+", " ")))
+  return (string.gsub(text, "[\r\n]+", " "))
+end
+
+--- Turn whatever pcall caught into an error reply.
+function M.reply(caught)
+  return redis.error_reply(M.text(caught))
 end
 
 return M

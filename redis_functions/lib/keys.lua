@@ -68,6 +68,26 @@ function M.events(ns)
   return ns .. "voltage:events"
 end
 
+-- stream: what went into every call that changed something.
+function M.replay(ns)
+  return ns .. "voltage:replay"
+end
+
+-- hash: bytes of the replay log, entries dropped.
+function M.replay_size(ns)
+  return ns .. "voltage:replay:size"
+end
+
+-- string: cap of the replay log while somebody keeps it.
+function M.replay_kept(ns)
+  return ns .. "voltage:replay:kept"
+end
+
+-- string: set in the Redis of a replay alone.
+function M.replay_private(ns)
+  return ns .. "voltage:replay:private"
+end
+
 -- hash: a job.
 function M.job(ns, id)
   return ns .. "voltage:job:" .. id

@@ -4,14 +4,14 @@ local networks = require("netsrv.networks")
 local routes = require("netsrv.routes")
 
 return {
-  { name = "network_upsert", run = networks.upsert },
+  { name = "network_upsert", run = networks.upsert, apart = true },
   { name = "network_get", run = networks.get, reads = true },
   { name = "network_list", run = networks.list, reads = true },
-  { name = "network_delete", run = networks.delete },
-  { name = "route_upsert", run = routes.upsert },
+  { name = "network_delete", run = networks.delete, apart = true },
+  { name = "route_upsert", run = routes.upsert, apart = true },
   { name = "route_get", run = routes.get, reads = true },
   { name = "route_list", run = routes.list, reads = true },
-  { name = "route_delete", run = routes.delete },
-  { name = "forward_claim", run = forward.claim },
-  { name = "forward_complete", run = forward.complete },
+  { name = "route_delete", run = routes.delete, apart = true },
+  { name = "forward_claim", run = forward.claim, apart = true },
+  { name = "forward_complete", run = forward.complete, apart = true },
 }

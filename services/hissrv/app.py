@@ -24,6 +24,7 @@ from services.hissrv.handlers import CONSUMER, FUNCTIONS, JOBS, MAINTENANCE, REF
 from services.hissrv.jobs import Jobs
 from services.hissrv.recording import Mapping
 from services.hissrv.references import References
+from services.hissrv.replay.keeper import Keeper, Options
 from services.hissrv.settings import HissrvSettings
 from services.hissrv.store.contract import Store
 from services.hissrv.store.embedded import EmbeddedStore
@@ -57,6 +58,12 @@ def create_app(settings: HissrvSettings) -> web.Application:
     troubles = Troubles(store, consumer, maintenance, folders)
 
     transfer = Transfer(lambda: stores_by_name(store), settings.data_dir / "transfer", settings.transfer)
+    keeper = Keeper(
+        functions,
+        settings.redis_url,
+        settings.replay_folder,
+        Options(settings.replay_days, settings.replay_mb << 20),
+    )
     kinds = {"export": transfer.export, "import": transfer.import_, "copy": transfer.copy}
     jobs = Jobs(functions, settings.consumer_name, kinds, transfer.uploads.forget)
 
@@ -86,7 +93,7 @@ def create_app(settings: HissrvSettings) -> web.Application:
         settings.namespace,
         kinds={"mappings": history.mappings},
         read=lambda: desired(settings),
-        work={"record": record, "report": Reporter(functions, NAME, troubles.look).run},
+        work={"record": record, "replay": keeper.run, "report": Reporter(functions, NAME, troubles.look).run},
         checks={"store": check_store, "queue": check_queue},
     )
     app = startup.app(settings, NAME, ROUTES)

@@ -50,6 +50,14 @@ class HissrvSettings(Settings):
     influxdb: InfluxSettings = InfluxSettings()
     consumer: ConsumerSettings = ConsumerSettings()
     transfer: TransferSettings = TransferSettings()
+    replay_days: float = Field(7, ge=0, le=366, description="how long the replay log is kept; 0: it is not written")
+    replay_mb: int = Field(4096, ge=16, description="how much of the disk the replay log may take")
+    replay_memory_mb: int = Field(1024, ge=64, description="how much memory a replay may take")
+
+    @property
+    def replay_folder(self) -> Path:
+        """The folder of the replay log."""
+        return self.data_dir.absolute() / "replay"
 
     @property
     def store_folder(self) -> Path:

@@ -39,6 +39,8 @@ maxmemory {maxmemory}
 maxmemory-policy noeviction
 # Rewriting a hash of 500 fields costs 36 times more as a listpack.
 hash-max-listpack-entries 32
+# A checkpoint of the replay log need not wait for others.
+repl-diskless-sync-delay 0
 """
 
 

@@ -55,7 +55,8 @@ class RedisServer:
         self.url = f"unix://{self.socket}"
         self.command = [
             str(BINARIES[kind]()), "--port", "0", "--unixsocket", str(self.socket), "--dir", str(folder),
-            "--hash-max-listpack-entries", "32", "--maxmemory-policy", "noeviction", "--save", "", *options,
+            "--hash-max-listpack-entries", "32", "--maxmemory-policy", "noeviction", "--save", "",
+            "--repl-diskless-sync-delay", "0", *options,
         ]  # fmt: skip
         self.start()
 

@@ -1,0 +1,220 @@
+-- The replay log: what went into every call that changed something, so that the same calls can be made again.
+--
+-- An entry of the stream holds, in this order,
+--   h  image before the call|images it took, "!" where it was refused|instant|function|KEYS[1]|first digits of the
+--      library's digest
+--   a  its one argument, as it came; or m, its arguments as a msgpack list
+--   x  what it learned from outside of the keys, as a msgpack map (nothing, mostly)
+--   o  what it wrote to the journals, as a msgpack list of texts (nothing, mostly)
+-- The guard (api.lua) writes it after the call. A call without an effect leaves no entry: the clock is in each entry.
+-- Where a replay runs, the same guard and the same functions run; only the instant and what came from outside are
+-- the entry's.
+local errors = require("lib.errors")
+local keys = require("lib.keys")
+
+local M = {}
+
+-- What an entry costs beside its fields.
+M.ENTRY_BYTES = 96
+
+local CHUNK = 16
+-- Room is made for so many times the bytes that came, at most: a log whose cap was lowered shrinks step by step.
+local HASTE = 4
+local MAX_CALLS = 10000
+local SEPARATOR = "\31"
+local DIGEST = "@DIGEST@"
+
+-- The call at hand; each call begins with an empty one.
+-- kept      the log's cap in bytes, false while nobody keeps it, nil while nobody looked
+-- effect    it must be in the log
+-- before    the image number it began with, `taken` how many it took, `at` its instant
+-- facts     what it learned from outside, outputs what it wrote to the journals
+-- replayed  { at, facts } where it is made again
+local call = {}
+
+--- A call begins.
+function M.begin()
+  call = {}
+end
+
+--- The graph was opened: the image number, and whether anybody keeps the log.
+function M.opened(image, kept)
+  call.kept = kept
+  call.before = image
+end
+
+--- The call has an effect that a replay needs.
+function M.effect()
+  call.effect = true
+end
+
+--- The call took an image number.
+function M.accepted()
+  call.effect = true
+  call.taken = (call.taken or 0) + 1
+end
+
+--- The call's instant.
+function M.instant(at)
+  call.at = at
+end
+
+--- The entry that is made again, or nil: { at, facts }.
+function M.replayed()
+  return call.replayed
+end
+
+--- What the call learns from outside of the keys: asked now, and in a replay what was learned then (nil where nothing was).
+function M.fact(name, ask)
+  local replayed = call.replayed
+  if replayed then
+    return replayed.facts[name]
+  end
+  local found = ask()
+  if found ~= nil then
+    call.effect = true
+    call.facts = call.facts or {}
+    call.facts[name] = found
+  end
+  return found
+end
+
+--- True where somebody wants to know what is written to the journals.
+function M.listens()
+  return call.kept or call.replayed ~= nil
+end
+
+--- An entry was written to a journal; `text` is its names and values in their order, joined by SEPARATOR.
+function M.output(key, text)
+  local outputs = call.outputs or {}
+  call.outputs = outputs
+  outputs[#outputs + 1] = key .. SEPARATOR .. text
+end
+
+local function size_of(fields)
+  local bytes = M.ENTRY_BYTES
+  for i = 2, #fields, 2 do
+    bytes = bytes + #fields[i]
+  end
+  return bytes
+end
+
+-- The oldest entries go, and it is said which: a replay over the gap is not exact.
+local function make_room(ns, excess, came)
+  local key, freed, gone, last = keys.replay(ns), 0, 0, nil
+  repeat
+    local found = redis.call("XRANGE", key, "-", "+", "COUNT", CHUNK)
+    local ids = {}
+    for i = 1, #found do
+      ids[i] = found[i][1]
+      freed = freed + size_of(found[i][2])
+    end
+    if #ids > 0 then
+      gone, last = gone + redis.call("XDEL", key, unpack(ids)), ids[#ids]
+    end
+  until #ids == 0 or freed >= excess or freed >= HASTE * came
+  if last then
+    local size = keys.replay_size(ns)
+    redis.call("HINCRBY", size, "bytes", -freed)
+    redis.call("HINCRBY", size, "dropped", gone)
+    redis.call("HSET", size, "dropped_to", last)
+  end
+end
+
+local function server_ms()
+  local time = redis.call("TIME")
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+--- Append the call to the log, where somebody keeps it and it had an effect. `spec` is its registration.
+function M.log(spec, ns, key, argv, ok)
+  -- What never asked for the time keeps a definition or a setting.
+  if not call.effect and not (ok and not call.at and not spec.apart) then
+    return
+  end
+  local kept = call.kept
+  if kept == nil then
+    kept = redis.call("GET", keys.replay_kept(ns))
+  end
+  if not kept then
+    return
+  end
+  local head = (call.before or "") .. "|" .. (call.taken or 0) .. (ok and "|" or "!|")
+    .. string.format("%.0f", call.at or server_ms()) .. "|" .. spec.name .. "|" .. (key or "")
+    .. "|" .. string.sub(DIGEST, 1, 8)
+  local fields
+  -- The texts of an ingest are for publishing.
+  if #argv == 1 or spec.blob then
+    fields = { "h", head, "a", argv[1] }
+  else
+    fields = { "h", head, "m", cmsgpack.pack(argv) }
+  end
+  if call.facts then
+    fields[#fields + 1], fields[#fields + 2] = "x", cmsgpack.pack(call.facts)
+  end
+  if call.outputs then
+    fields[#fields + 1], fields[#fields + 2] = "o", cmsgpack.pack(call.outputs)
+  end
+  local bytes = size_of(fields)
+  redis.call("XADD", keys.replay(ns), "*", unpack(fields))
+  local excess = redis.call("HINCRBY", keys.replay_size(ns), "bytes", bytes) - tonumber(kept)
+  if excess > 0 then
+    make_room(ns, excess, bytes)
+  end
+end
+
+-- Make a recorded call again. api.lua puts what writes by its name into M.specs, and into M.run what calls it:
+-- run(spec, key, argv) gives true and the reply, or false and the error.
+-- Returns what it wrote to the journals (packed, "" for nothing), its refusal, and whether it was refused then.
+local function again(entry)
+  local before, refused, at, name, key = string.match(entry[1], "^(%d*)|%d+(!?)|(%d+)|([%w_]+)|(.*)|%x+$")
+  local spec = M.specs[name]
+  if not spec then
+    return "", "INVALID there is no function " .. tostring(name) .. " that writes", refused == "!"
+  end
+  local argv = entry[2] ~= "" and { entry[2] } or cmsgpack.unpack(entry[3])
+  if spec.blob then
+    -- Nobody listens to what is published.
+    for i = 2, 9 do
+      argv[i] = ""
+    end
+  end
+  call = { replayed = { at = tonumber(at), facts = entry[4] ~= "" and cmsgpack.unpack(entry[4]) or {}, before = before } }
+  local ok, reply = M.run(spec, key ~= "" and key or nil, argv)
+  local outputs = call.outputs and cmsgpack.pack(call.outputs) or ""
+  return outputs, not ok and errors.text(reply) or nil, refused == "!"
+end
+
+--- Make recorded calls again, in a Redis of the replay's own.
+--
+-- The instants and what came from outside are those recorded. It is refused where `voltage:replay:private`
+-- is not set: it never runs on a site.
+--
+-- KEYS[1]  the namespace, `{plant7}:` (optional)
+-- ARGV[1]  [[h, a, m, x, o], ...] as they stand in voltage:replay, a msgpack list
+-- Returns  [[number of the call from 1, what it wrote to the journals as a msgpack list, its refusal or ""], ...]
+--          of the calls that did not write the same, or were not refused alike
+-- Errors   STATE    this Redis is not a replay's
+--          INVALID  the calls are no msgpack list
+-- Writes   what the calls write
+-- Example  FCALL replay_apply 0 ''
+function M.apply(ns, _, argv)
+  if redis.call("EXISTS", keys.replay_private(ns)) == 0 then
+    errors.fail("STATE", "this Redis is not a replay's own")
+  end
+  local ok, entries = pcall(cmsgpack.unpack, argv[1])
+  if not ok or type(entries) ~= "table" or #entries > MAX_CALLS then
+    errors.fail("INVALID", "the calls must be a msgpack list of at most " .. MAX_CALLS)
+  end
+  local differ = {}
+  for i = 1, #entries do
+    local outputs, problem, refused = again(entries[i])
+    if outputs ~= entries[i][5] or (problem ~= nil) ~= refused then
+      differ[#differ + 1] = { i, outputs, problem or "" }
+    end
+  end
+  call = {}
+  return differ
+end
+
+return M

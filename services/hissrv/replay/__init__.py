@@ -1,0 +1,11 @@
+"""The replay log on disk, and what is made of it: replays of a site, and backtests of one rule or definition.
+
+keeper     takes the log out of Redis into hourly files, with a checkpoint each hour
+files      those files: frames of entries, and marks where the log has a gap
+entries    one entry: a call that changed something, and what it wrote to the journals
+snapshot   a checkpoint: the RDB file of the site's Redis, at one instant
+private    a Redis of the replay's own, from a checkpoint
+run        the calls of a span of time, made again
+compare    what was written then and now
+backtest   one rule or alarm definition over the past
+"""

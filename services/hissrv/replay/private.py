@@ -1,0 +1,172 @@
+"""A Redis of the replay's own, from a checkpoint: it holds the site as it was, and nothing reaches out of it."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import hiredis
+import msgpack
+import orjson
+
+from libs.errors import InternalError, LimitError, StateError, UnavailableError, VoltageError
+from libs.redis import bundle, keys, library
+from libs.redis.client import connect
+from services.hissrv.replay import snapshot
+from services.hissrv.replay.entries import StreamId
+from services.supervisor.redis_server import Binary
+from services.supervisor.resp import Connection, ReplyError, information
+
+START_S: Final = 60.0
+CALL_S: Final = 300.0
+NICENESS: Final = "10"
+# What a replay needs nothing of.
+_LEFT_OUT: Final = ("replay", "replay_size", "replay_kept", "history_queue", "history_size", "dead_letters")
+
+
+class Private(Connection):
+    """The replay's Redis; calls may be sent before the answer to the last ones is read."""
+
+    def __init__(self, url: str, namespace: str, process: subprocess.Popen[bytes]) -> None:
+        """Connect."""
+        super().__init__(url, CALL_S)
+        self._prefix = keys.prefix(namespace)
+        self._process = process
+        self.digest = ""
+        self.same_library = True
+        self.image = 0
+        self.position = StreamId(0, 0)
+        self.at_ms = 0
+
+    def key(self, name: str, **parts: str) -> str:
+        """Return the full name of a key."""
+        return self._prefix + keys.key(name, **parts)
+
+    def function(self, name: str, key: str | None, *arguments: str | bytes) -> Any:
+        """Call a function."""
+        full = [self._prefix + (key or "")] if key or self._prefix else []
+        try:
+            return self.call("FCALL", name, len(full), *full, *arguments)
+        except ReplyError as error:
+            raise InternalError(f"the replay's Redis refused {name}: {error}") from None
+
+    def send(self, calls: list[list[bytes]]) -> None:
+        """Have recorded calls made again; `receive` follows."""
+        full = [self._prefix] if self._prefix else []
+        words = ("FCALL", "replay_apply", len(full), *full, msgpack.packb(calls, use_bin_type=False))
+        self._socket.settimeout(CALL_S)
+        self._socket.sendall(hiredis.pack_command(words))
+
+    def receive(self) -> list[tuple[int, bytes, str]]:
+        """Return the calls that went another way: number from 0, what they wrote, their refusal or ""."""
+        reply = self.next(CALL_S)
+        if isinstance(reply, ReplyError):
+            raise InternalError(f"the replay's Redis refused calls: {reply}")
+        return [(int(number) - 1, bytes(outputs), problem.decode()) for number, outputs, problem in reply]
+
+    def refuse_large(self, most_bytes: int) -> None:
+        """Refuse to go on where it took too much memory.
+
+        Raises:
+            LimitError: it did.
+        """
+        used = int(information(self, "memory").get("used_memory", 0))
+        if used > most_bytes:
+            raise LimitError(f"the replay takes {used >> 20} MB of memory, {most_bytes >> 20} MB are allowed")
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Let one replay run at a time on a site.
+
+    Raises:
+        StateError: one runs.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder / "replay.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StateError("a replay of this site runs already; one at a time") from None
+        yield
+
+
+@contextmanager
+def opened(binary: Binary, checkpoint: Path | None, folder: Path, namespace: str) -> Iterator[Private]:
+    """Start a Redis from a checkpoint (empty without one), with the library of this program; give its connection.
+
+    Raises:
+        UnavailableError: it does not start, as when the checkpoint is of a Redis that is newer than this one.
+    """
+    stage = Path(tempfile.mkdtemp(prefix=".run-", dir=folder))
+    try:
+        if checkpoint is not None:
+            snapshot.unpack(checkpoint, stage / "dump.rdb")
+        with tempfile.TemporaryDirectory(prefix="voltage-") as place, (stage / "redis.log").open("wb") as output:
+            # The path of a socket is at most 107 bytes, that of a data directory may be longer.
+            url = f"unix://{place}/redis.sock"
+            command = [
+                "nice", "-n", NICENESS, str(binary.path), "--port", "0", "--unixsocket", f"{place}/redis.sock",
+                "--dir", str(stage), "--dbfilename", "dump.rdb", "--appendonly", "no", "--save", "",
+                "--hash-max-listpack-entries", "32", "--daemonize", "no",
+            ]  # fmt: skip
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            try:
+                _wait(url, process, stage / "redis.log")
+                with Private(url, namespace, process) as private:
+                    _prepare(private, url, namespace)
+                    yield private
+            finally:
+                process.kill()
+                process.wait()
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + START_S
+    while True:
+        try:
+            with Connection(url) as connection:
+                connection.call("PING")
+                return
+        except VoltageError:
+            if process.poll() is not None or time.monotonic() > end:
+                text = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
+                raise UnavailableError(f"the replay's Redis does not start from the checkpoint:\n{text}") from None
+            time.sleep(0.01)
+
+
+def _prepare(private: Private, url: str, namespace: str) -> None:
+    try:
+        version = orjson.loads(private.call("FCALL_RO", "voltage_version", 0))
+        private.digest = version["digest"]
+    except ReplyError:
+        private.digest = ""
+    private.same_library = private.digest in {"", bundle.bundle().digest}
+    private.image = int(private.call("GET", private.key("image")) or 0)
+    private.at_ms = int(private.call("HGET", private.key("clock"), "last") or 0)
+    if private.call("EXISTS", private.key("replay")):
+        stream = private.call("XINFO", "STREAM", private.key("replay"))
+        facts = dict(zip(stream[::2], stream[1::2], strict=True))
+        private.position = StreamId.parse(facts[b"last-generated-id"].decode())
+    private.call("UNLINK", *(private.key(name) for name in _LEFT_OUT))
+    asyncio.run(_load(url, namespace))
+    private.call("SET", private.key("replay_private"), os.getpid())
+
+
+async def _load(url: str, namespace: str) -> None:
+    client = connect(url, connections=1)
+    try:
+        await library.load(client, namespace)
+    finally:
+        await client.aclose()
