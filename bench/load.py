@@ -68,9 +68,11 @@ def make_blocks(size: int) -> list[Block]:
     ]
 
 
-def document(block: Block, epoch: int, seq: int, kind: str = "T", quality: dict[str, str] | None = None) -> bytes:
+def document(
+    block: Block, epoch: int, seq: int, kind: str = "T", quality: dict[str, str] | None = None, at: int | None = None
+) -> bytes:
     """Return the msgpack document of one call."""
-    at = int(time.time() * 1000)
+    at = int(time.time() * 1000) if at is None else at
     packed: bytes = msgpack.packb(
         {
             "epoch": epoch,

@@ -23,8 +23,8 @@ from libs.redis.client import Client, translated
 OWNERS: Final = frozenset(spec.pattern.partition(":")[0] for spec in keys.KEYS)
 ATTEMPTS: Final = 20
 BATCH_BYTES: Final = 1_000_000
-# A selection before an operation ends with the hand that made it.
-NEVER_RESTORED: Final = re.compile(keys.key("selected", ch=r"\d+") + r"\Z")
+# A selection before an operation ends with the hand that made it; a restored site begins a replay log of its own.
+NEVER_RESTORED: Final = re.compile(rf"(?:{keys.key('selected', ch=r'[0-9]+')}|{keys.key('replay')}(?::.*)?)\Z")
 
 
 class Key(NamedTuple):
