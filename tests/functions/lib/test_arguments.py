@@ -123,7 +123,7 @@ def test_no_spoiled_example_is_a_defect_of_ours(connection: Connection) -> None:
     for line in LINES:
         name, count = line[1], int(line[2])
         for number, argument in enumerate(line[3 + count :], 3 + count):
-            if argument[:1] not in "[{":
+            if argument[:1] not in {"[", "{"}:
                 continue
             for document in spoiled(orjson.loads(argument)):
                 for before in BEFORE if name != "comsrv_ingest" else ():
