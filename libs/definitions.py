@@ -1,7 +1,8 @@
 """What every definition (rule, alarm definition, model, template) carries beside what it says.
 
 Its id, and its history in a few fields: version, author, reason, hash and
-instants, so that a firing or a transition can name what it came from.
+instants, so that a firing or a transition can name what it came from. They are
+set in Redis, by the call that changes it (redis_functions/core/versions.lua).
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Self
 
 import orjson
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from libs.validation import Id, Model
 
@@ -34,6 +35,7 @@ class Definition(Model):
     hash: str | None = Field(None, description="set by the service")
     created_at_ms: int | None = Field(None, description="set by the service")
     updated_at_ms: int | None = Field(None, description="set by the service")
+    requires_approval: bool | None = Field(None, description="true: a change is proposed, and another person approves")
 
     def said(self) -> dict[str, Any]:
         """Return what the definition says, without its metadata."""
@@ -56,16 +58,37 @@ def new_id() -> str:
     return uuid.uuid4().hex[:HASH_DIGITS]
 
 
-def stamp(
-    said: Mapping[str, Any], before: Mapping[str, Any] | None, *, author: str, reason: str | None, now_ms: int
-) -> dict[str, Any]:
-    """Return the document to store: what it says, and who changed it when, from which version."""
-    document = {
-        **said,
-        "version": int((before or {}).get("version") or 0) + 1,
-        "author": author,
-        "hash": digest(said),
-        "created_at_ms": (before or {}).get("created_at_ms") or now_ms,
-        "updated_at_ms": now_ms,
-    }
-    return document | ({"reason": reason} if reason else {})
+class Change(NamedTuple):
+    """Who changes a definition, why, and which version they saw."""
+
+    by: str
+    reason: str | None = None
+    version: int | None = None
+
+    def document(self) -> dict[str, Any]:
+        """Return it as the functions take it."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
+
+
+class Proposal(Model):
+    """A change that needs a second person: what a definition shall say, which version shall come back, or that it goes."""
+
+    definition: Any = None
+    version: int | None = Field(None, ge=0, description="the version to bring back")
+    delete: bool = False
+    reason: str | None = Field(None, max_length=500)
+    ttl_ms: int | None = Field(None, ge=1000, le=365 * 86_400_000, description="7 days without it")
+
+    @model_validator(mode="after")
+    def _one_of_three(self) -> Self:
+        if [self.definition is not None, self.version is not None, self.delete].count(True) != 1:
+            raise ValueError("give one of definition, version and delete: true")
+        return self
+
+    def asked(self, definition_id: str) -> dict[str, Any]:
+        """Return it as the function takes it; the definition goes as a text, so that it is kept as it is."""
+        asked = self.model_dump(mode="json", exclude_none=True, exclude={"definition"})
+        if self.definition is None:
+            return asked
+        said = self.definition.said() if isinstance(self.definition, Definition) else self.definition
+        return asked | {"definition": orjson.dumps({"id": definition_id, **said}).decode()}

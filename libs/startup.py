@@ -13,12 +13,13 @@ from aiohttp import web
 
 from libs.config import Settings
 from libs.config.desired import Entry
+from libs.definitions import Change
 from libs.errors import UnavailableError
 from libs.http import BACKGROUND, Routes, service_app
 from libs.http.health import Check
 from libs.redis import library
 from libs.redis.client import connect, execute
-from libs.redis.definitions import Definitions, apply_desired, plan_desired, remove_gone
+from libs.redis.definitions import FROM_FILE, Definitions, apply_desired, plan_desired, remove_gone
 from libs.redis.functions import Functions
 from libs.redis.reports import check_persistence
 
@@ -70,8 +71,9 @@ class Startup:
         """Bring Redis in line with the files, and return what that changed."""
         entries = await asyncio.to_thread(self.read)
         changes = await plan_desired(self.functions, self.kinds, entries)
-        await apply_desired(self.functions, self.kinds, entries)
-        await remove_gone(self.functions, self.kinds, entries)
+        change = Change(f"{FROM_FILE}:{author}", reason)
+        await apply_desired(self.functions, self.kinds, entries, change)
+        await remove_gone(self.functions, self.kinds, entries, change)
         logger.info("files applied by %s (%s): %d changes", author, reason or "no reason", len(changes))
         return changes
 
@@ -113,7 +115,7 @@ class Startup:
     async def _ready(self) -> bool:
         try:
             await self.check_functions()
-            changed = await apply_desired(self.functions, self.kinds, self.desired)
+            changed = await apply_desired(self.functions, self.kinds, self.desired, Change(FROM_FILE))
         except UnavailableError as error:
             self.problem = f"waiting for Redis: {error}"
             logger.warning("%s", self.problem)

@@ -11,6 +11,7 @@ local modsrv = require("modsrv.api")
 local netsrv = require("netsrv.api")
 local replay = require("core.replay")
 local rulesrv = require("rulesrv.api")
+local versions = require("core.versions")
 
 local domains = { core, comsrv, hissrv, modsrv, rulesrv, alarmsrv, netsrv, jobs }
 
@@ -56,6 +57,7 @@ replay.specs, replay.run = specs, again
 for i = 1, #domains do
   local domain = domains[i]
   for j = 1, #domain do
+    domain[j].run = versions.kept(domain[j])
     specs[domain[j].name] = not domain[j].reads and domain[j] or nil
     redis.register_function({
       function_name = domain[j].name,

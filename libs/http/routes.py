@@ -8,8 +8,8 @@ aiohttp response. The order of checks is token, role, path, query, body.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -28,9 +28,10 @@ USER: Final = web.RequestKey("user", User)
 
 @dataclass(frozen=True)
 class Json:
-    """JSON text that is passed on as it is."""
+    """JSON text that is passed on as it is, and headers to go with it."""
 
     data: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Reply = BaseModel | dict[str, Any] | list[Any] | Json | web.StreamResponse | None
@@ -61,12 +62,20 @@ def _check_alarm(text: str, what: str) -> None:
 PATH_CHECKS: Final[dict[str, Callable[[str, str], object]]] = {
     "id": check_id,
     "name": check_id,
+    "proposal": check_id,
+    "number": check_number,
     "ch": check_number,
     "point": check_number,
     "type": _check_kind,
     "alarm": _check_alarm,
 }
-PATH_PATTERNS: Final = {"ch": NUMBER_PATTERN, "point": NUMBER_PATTERN, "type": "^[TSCA]$", "alarm": ALARM_PATTERN}
+PATH_PATTERNS: Final = {
+    "ch": NUMBER_PATTERN,
+    "number": NUMBER_PATTERN,
+    "point": NUMBER_PATTERN,
+    "type": "^[TSCA]$",
+    "alarm": ALARM_PATTERN,
+}
 
 
 @dataclass(frozen=True)
@@ -191,8 +200,8 @@ def encode(reply: Reply, status: int = 200) -> web.StreamResponse:
             return reply
         case None:
             return web.Response(status=204)
-        case Json(data):
-            body = data
+        case Json(data, headers):
+            return web.Response(status=status, body=data, headers=headers, content_type="application/json")
         case BaseModel():
             body = reply.model_dump_json().encode()
         case _:

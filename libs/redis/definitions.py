@@ -1,4 +1,7 @@
-"""Definitions in Redis: created, changed and applied from files through their functions."""
+"""Definitions in Redis: created, changed, brought back and applied from files through their functions.
+
+Who changed what, and what was before, is kept by the functions (redis_functions/core/versions.lua).
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from libs.clock import now_ms
 from libs.config.desired import Entry
 from libs.config.differences import differences
-from libs.definitions import Definition, digest, new_id, said_of, stamp
-from libs.errors import (
-    ConfigurationError,
-    ConflictError,
-    InvalidError,
-    NotFoundError,
-    Problem,
-    UnavailableError,
-    VoltageError,
-)
+from libs.definitions import Change, Definition, Proposal, digest, new_id, said_of
+from libs.errors import ConfigurationError, InvalidError, NotFoundError, Problem, UnavailableError, VoltageError
 from libs.redis.client import execute
 from libs.redis.functions import Functions
 from libs.redis.keys import key
@@ -35,6 +29,11 @@ class Names(NamedTuple):
     get: str
     list: str
     delete: str
+
+    @property
+    def kind(self) -> str:
+        """The kind, as the functions of versions name it."""
+        return self.noun.replace(" ", "_")
 
 
 class Definitions:
@@ -53,39 +52,69 @@ class Definitions:
         """Return a definition as it was stored, or raise NotFoundError."""
         return await self.functions.read(self.names.get, definition_id)
 
-    async def create(self, definition: Definition, author: str) -> bytes:
+    async def create(self, definition: Definition, change: Change) -> bytes:
         """Store a new definition and return it.
 
         Raises:
             ConflictError: its id is taken.
         """
-        definition_id = definition.id or new_id()
-        if await self._find(definition_id) is not None:
-            raise ConflictError(f"{self.names.noun} {definition_id} exists")
-        return await self._put(definition_id, definition, None, author, definition.reason)
+        return await self._put(definition.id or new_id(), definition, {**change.document(), "version": 0})
 
-    async def change(self, definition_id: str, definition: Definition, author: str) -> bytes:
+    async def change(self, definition_id: str, definition: Definition, change: Change) -> bytes:
         """Change a stored definition and return it; what says the same changes nothing.
 
         Raises:
             NotFoundError: there is none.
-            ConflictError: it was changed since the version that was sent.
+            ConflictError: it was changed since the version that was seen.
+            StateError: it requires approval.
         """
         if definition.id not in {None, definition_id}:
             raise InvalidError(f"id {definition.id} is not the path's {definition_id}")
-        stored = await self.get(definition_id)
-        before = orjson.loads(stored)
-        if definition.version not in {None, before.get("version")}:
-            raise ConflictError(
-                f"{self.names.noun} {definition_id} has version {before.get('version')}, not {definition.version}"
-            )
-        if digest({**definition.said(), "id": definition_id}) == digest(said_of(before)):
-            return stored
-        return await self._put(definition_id, definition, before, author, definition.reason)
+        return await self._put(definition_id, definition, {**change.document(), "existing": True})
 
-    async def delete(self, definition_id: str) -> bytes:
+    async def delete(self, definition_id: str, change: Change) -> bytes:
         """Delete a definition, or raise NotFoundError."""
-        return await self.functions.call(self.names.delete, definition_id)
+        return await self.functions.call(self.names.delete, definition_id, change.document())
+
+    async def versions(self, definition_id: str) -> bytes:
+        """Return the versions that are kept, newest first: {items, cursor}."""
+        return await self.functions.read("definition_versions", definition_id, {"kind": self.names.kind})
+
+    async def version(self, definition_id: str, version: int) -> bytes:
+        """Return what a version said, and what is known of it."""
+        asked = {"kind": self.names.kind, "version": version}
+        return await self.functions.read("definition_version", definition_id, asked)
+
+    async def diff(self, definition_id: str, old: int | None, new: int | None) -> dict[str, Any]:
+        """Return what differs between two versions; without them the last change."""
+        if new is None:
+            new = int(orjson.loads(await self.versions(definition_id))["items"][0]["version"])
+        if old is None:
+            old = max(new - 1, 0)
+        before, after = [orjson.loads(await self.version(definition_id, number)) for number in (old, new)]
+        found = differences(before["definition"] or {}, after["definition"] or {})
+        return {"from": old, "to": new, "changes": [one.document() for one in found]}
+
+    async def rollback(self, definition_id: str, version: int, change: Change) -> bytes:
+        """Bring a version back as the newest one, and return the definition."""
+        wanted = change.document()
+        expected = wanted.pop("version", None)
+        wanted |= {"kind": self.names.kind, "version": version} | ({} if expected is None else {"expected": expected})
+        return await self.functions.call("definition_rollback", definition_id, wanted)
+
+    async def propose(self, definition_id: str, proposal: Proposal, by: str) -> bytes:
+        """Propose a change of a definition that requires approval; returns the proposal."""
+        document = {"id": new_id(), **proposal.asked(definition_id), "kind": self.names.kind, "by": by}
+        return await self.functions.call("definition_propose", definition_id, document)
+
+    async def proposals(self, filters: Mapping[str, Any]) -> bytes:
+        """Return a page of proposals, newest first."""
+        return await self.functions.read("definition_proposals", None, {**filters, "kind": self.names.kind})
+
+    async def decide(self, proposal: str, by: str, comment: str | None, *, approve: bool) -> bytes:
+        """Approve or reject a proposal; returns it."""
+        document = {"by": by} | ({"comment": comment} if comment else {})
+        return await self.functions.call("definition_approve" if approve else "definition_reject", proposal, document)
 
     async def _find(self, definition_id: str) -> dict[str, Any] | None:
         try:
@@ -94,17 +123,11 @@ class Definitions:
             return None
         return found
 
-    async def _put(
-        self,
-        definition_id: str,
-        definition: Definition,
-        before: Mapping[str, Any] | None,
-        author: str,
-        reason: str | None,
-    ) -> bytes:
+    async def _put(self, definition_id: str, definition: Definition, change: dict[str, Any]) -> bytes:
         said = {"id": definition_id, **definition.said()}
-        document = stamp(said, before, author=author, reason=reason, now_ms=now_ms())
-        return await self.functions.call(self.names.upsert, definition_id, document)
+        reason = change.get("reason") or definition.reason
+        change |= {"reason": reason} if reason else {}
+        return await self.functions.call(self.names.upsert, definition_id, said, change)
 
     async def difference(self, entry: Entry) -> dict[str, Any] | None:
         """Return what an entry of a file would change; None for nothing."""
@@ -113,20 +136,40 @@ class Definitions:
             return _change(self, entry.id, "create", {}, said)
         if digest(said_of(before)) == digest(said):
             return None
-        return _change(self, entry.id, "change", said_of(before), said)
+        return _change(self, entry.id, "propose" if _guarded(before) else "change", said_of(before), said)
 
     async def from_file(self, definition_id: str) -> dict[str, Any] | None:
         """Return the stored definition, where its last change came from a file."""
         found = await self._find(definition_id)
-        return found if found is not None and found.get("author") == FROM_FILE else None
+        author = str((found or {}).get("author"))
+        return found if author == FROM_FILE or author.startswith(f"{FROM_FILE}:") else None
 
-    async def apply(self, entry: Entry) -> bool:
-        """Bring one entry of a file to Redis; return whether that changed anything."""
-        before = await self._find(entry.id)
-        if before is not None and digest(said_of(before)) == digest(entry.definition.said()):
+    async def apply(self, entry: Entry, change: Change) -> bool:
+        """Bring one entry of a file to Redis; return whether that changed anything.
+
+        A definition that requires approval gets a proposal: files have no second person.
+        """
+        before, said = await self._find(entry.id), entry.definition.said()
+        if before is not None and digest(said_of(before)) == digest(said):
             return False
-        await self._put(entry.id, entry.definition, before, FROM_FILE, entry.definition.reason or entry.where)
+        reason = entry.definition.reason or change.reason or entry.where
+        if before is not None and _guarded(before):
+            await self.propose(entry.id, Proposal(definition=said, reason=reason), change.by)
+        else:
+            await self._put(entry.id, entry.definition, change._replace(reason=reason).document())
         return True
+
+    async def remove(self, definition_id: str, change: Change) -> None:
+        """Delete a definition that left the files, or propose that."""
+        before = await self._find(definition_id)
+        if before is not None and _guarded(before):
+            await self.propose(definition_id, Proposal(delete=True, reason=change.reason), change.by)
+        elif before is not None:
+            await self.delete(definition_id, change)
+
+
+def _guarded(document: Mapping[str, Any]) -> bool:
+    return document.get("requires_approval") is True
 
 
 async def plan_desired(
@@ -143,18 +186,21 @@ async def plan_desired(
     for kind, definition_id in _gone(kinds, applied, listed):
         before = await kind.from_file(definition_id)
         if before is not None:
-            changes.append(_change(kind, definition_id, "delete", said_of(before), {}))
+            action = "propose" if _guarded(before) else "delete"
+            changes.append(_change(kind, definition_id, action, said_of(before), {}))
     return [change for change in changes if change is not None]
 
 
-async def remove_gone(functions: Functions, kinds: Mapping[str, Definitions], entries: Iterable[Entry]) -> int:
+async def remove_gone(
+    functions: Functions, kinds: Mapping[str, Definitions], entries: Iterable[Entry], change: Change
+) -> int:
     """Delete the definitions that left the files, unless the API changed them since; return how many."""
     applied_key = functions.key(key("applied"))
     applied = await execute(functions.client, "HGETALL", applied_key)
     removed = 0
     for kind, definition_id in _gone(kinds, applied, list(entries)):
         if await kind.from_file(definition_id) is not None:
-            await kind.delete(definition_id)
+            await kind.remove(definition_id, change._replace(reason=change.reason or "left the files"))
             removed += 1
         await execute(functions.client, "HDEL", applied_key, f"{kind.names.noun}:{definition_id}")
     return removed
@@ -173,11 +219,13 @@ def _gone(
 
 
 def _change(kind: Definitions, definition_id: str, action: str, old: Any, new: Any) -> dict[str, Any]:
-    changes = [] if action == "delete" else [difference.document() for difference in differences(old, new)]
+    changes = [difference.document() for difference in differences(old, new)] if new else []
     return {"kind": kind.names.noun, "id": definition_id, "action": action, "changes": changes}
 
 
-async def apply_desired(functions: Functions, kinds: Mapping[str, Definitions], entries: Iterable[Entry]) -> int:
+async def apply_desired(
+    functions: Functions, kinds: Mapping[str, Definitions], entries: Iterable[Entry], change: Change
+) -> int:
     """Bring files to Redis; return how many definitions changed.
 
     An entry counts once: what the API changed or deleted later stays so until
@@ -196,7 +244,7 @@ async def apply_desired(functions: Functions, kinds: Mapping[str, Definitions], 
         for entry in waiting:
             kind = kinds[entry.section]
             try:
-                changed += await kind.apply(entry)
+                changed += await kind.apply(entry, change)
             except UnavailableError:
                 raise
             except VoltageError as error:

@@ -33,7 +33,7 @@ local KNOWN = {
   ack_required = true, level = true, priority = true, message = true, tags = true, area = true, equipment = true,
   group = true, set = true, suppress_when = true, suppresses = true, realarm_ms = true, max_shelve_ms = true,
   guidance = true, enabled = true, version = true, author = true, reason = true, hash = true,
-  created_at_ms = true, updated_at_ms = true,
+  requires_approval = true, created_at_ms = true, updated_at_ms = true,
 }
 
 local TYPES = {

@@ -15,7 +15,7 @@ local MAX_AFTER_S = 86400
 local TYPES = {
   id = "string", name = "string", enabled = "boolean", levels = "table", tags = "table", events = "table",
   to = "table", schedule = "table", escalation = "table", version = "number", author = "string", reason = "string",
-  hash = "string", created_at_ms = "number", updated_at_ms = "number",
+  hash = "string", requires_approval = "boolean", created_at_ms = "number", updated_at_ms = "number",
 }
 local EVENTS = { "raised", "recurred", "realarmed" }
 -- An Info is an event: a route that wants it names it.

@@ -1,8 +1,10 @@
 -- The functions of no domain. No logic here.
 local keeping = require("core.replay_keeping")
+local proposals = require("core.proposals")
 local replay = require("core.replay")
 local reports = require("core.reports")
 local system = require("core.system")
+local versions = require("core.versions")
 
 return {
   { name = "voltage_version", run = system.version, reads = true },
@@ -13,4 +15,11 @@ return {
   { name = "alarm_system", run = reports.report },
   { name = "alarm_system_configure", run = reports.configure },
   { name = "alarm_system_list", run = reports.list, reads = true },
+  { name = "definition_versions", run = versions.list, reads = true },
+  { name = "definition_version", run = versions.get, reads = true },
+  { name = "definition_rollback", run = versions.rollback },
+  { name = "definition_propose", run = proposals.propose },
+  { name = "definition_approve", run = proposals.approve },
+  { name = "definition_reject", run = proposals.reject },
+  { name = "definition_proposals", run = proposals.list, reads = true },
 }

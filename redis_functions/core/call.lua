@@ -10,6 +10,7 @@ local graphs = require("core.graph")
 local keys = require("lib.keys")
 local leases = require("comsrv.leases")
 local points = require("comsrv.overrides")
+local proposals = require("core.proposals")
 local records = require("comsrv.records")
 local replay = require("core.replay")
 local specials = require("core.specials")
@@ -39,6 +40,7 @@ local HANDLERS = {
   alarm = system_alarms.delay_over,
   silent = system_alarms.silent,
   forgotten = system_alarms.forgotten,
+  proposal = proposals.expire,
 }
 
 local function context(ns, now, graph)

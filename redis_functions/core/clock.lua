@@ -32,6 +32,18 @@ local function again(ns, replayed)
   return replayed.at, step
 end
 
+--- The instant of a call that does not advance the clock: the caller's, the simulation's, or Redis' own.
+function M.instant(ns, given)
+  local replayed = replay.replayed()
+  if replayed then
+    return replayed.at
+  elseif given ~= nil then
+    return args.now(given)
+  end
+  local stored = redis.call("HMGET", keys.clock(ns), "last", "simulation")
+  return stored[2] == "1" and tonumber(stored[1]) or args.server_ms()
+end
+
 --- Advance the namespace's clock. Returns its instant, and the step when the clock was set back.
 -- When Redis' own clock went back too, it was a step of the machine's clock: the timers move with
 -- it, so that delays keep what was left of them, nothing freezes and nothing fires twice. A clock

@@ -5,9 +5,9 @@ local lines = require("hissrv.lines")
 local mappings = require("hissrv.mappings")
 
 return {
-  { name = "configure_mapping", run = mappings.configure, apart = true },
+  { name = "configure_mapping", run = mappings.configure, apart = true, puts = "mapping" },
   { name = "mapping_list", run = mappings.list, reads = true },
-  { name = "mapping_delete", run = mappings.delete, apart = true },
+  { name = "mapping_delete", run = mappings.delete, apart = true, removes = "mapping" },
   { name = "convert_to_line_protocol", run = lines.convert, reads = true },
   { name = "batch_collect", run = batches.collect, apart = true },
   { name = "batch_acknowledge", run = batches.acknowledge, apart = true },

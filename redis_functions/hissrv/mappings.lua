@@ -9,7 +9,7 @@ local M = {}
 local KNOWN = {
   id = true, source = true, measurement = true, tags = true, fields = true, transform = true, sampling = true,
   interval_ms = true, deadband = true, retention_days = true, enabled = true, description = true, version = true, author = true,
-  reason = true, hash = true, created_at_ms = true, updated_at_ms = true,
+  reason = true, hash = true, requires_approval = true, created_at_ms = true, updated_at_ms = true,
 }
 local PLACES = { service = true, owner = true, channel = true, model = true, type = true, point = true }
 

@@ -36,4 +36,61 @@ function M.with_id(text, document, id)
   return (string.gsub(text, "^%s*{(%s*)", '{"id":' .. cjson.encode(id) .. rest, 1))
 end
 
+-- The position after a text that begins at `at`.
+local function after_text(text, at)
+  while true do
+    at = string.find(text, '["\\]', at + 1)
+    if string.sub(text, at, at) == '"' then
+      return at + 1
+    end
+    at = at + 1
+  end
+end
+
+-- The position after a value that begins at `at`; the text is JSON that was decoded before.
+local function after_value(text, at)
+  local first = string.sub(text, at, at)
+  if first == '"' then
+    return after_text(text, at)
+  elseif first ~= "{" and first ~= "[" then
+    return string.find(text, "[,}%s]", at)
+  end
+  local depth = 0
+  repeat
+    at = string.find(text, '["%[%]{}]', at)
+    local char = string.sub(text, at, at)
+    if char == '"' then
+      at = after_text(text, at)
+    else
+      depth = depth + ((char == "{" or char == "[") and 1 or -1)
+      at = at + 1
+    end
+  until depth == 0
+  return at
+end
+
+--- An object's text without the members named: as it came where it has none of them.
+function M.without(text, names)
+  local parts, found = {}, false
+  local at = string.find(text, "[^%s{]", (string.find(text, "{", 1, true)))
+  while string.sub(text, at, at) == '"' do
+    local colon = after_text(text, at)
+    local name = cjson.decode("[" .. string.sub(text, at, colon - 1) .. "]")[1]
+    local last = after_value(text, (string.find(text, "[^%s:]", colon)))
+    if names[name] then
+      found = true
+    else
+      parts[#parts + 1] = string.sub(text, at, last - 1)
+    end
+    at = string.find(text, "[^%s,]", last)
+  end
+  return found and "{" .. table.concat(parts, ",") .. "}" or text
+end
+
+--- An object's text with members more behind its own; `members` as of M.object.
+function M.with(text, members)
+  local head = string.gsub(text, "%s*}%s*$", "")
+  return head .. (string.sub(head, -1) == "{" and "" or ",") .. string.sub(M.object(members), 2)
+end
+
 return M

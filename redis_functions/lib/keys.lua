@@ -88,6 +88,31 @@ function M.replay_private(ns)
   return ns .. "voltage:replay:private"
 end
 
+-- hash: what a definition was before, and who changed it.
+function M.versions(ns, kind, id)
+  return ns .. "voltage:versions:" .. kind .. ":" .. id
+end
+
+-- zset: kind:id of deleted definitions, by instant.
+function M.versions_gone(ns)
+  return ns .. "voltage:versions:gone"
+end
+
+-- hash: a change that waits for a second person.
+function M.proposal(ns, id)
+  return ns .. "voltage:proposal:" .. id
+end
+
+-- zset: proposal ids by creation.
+function M.proposals(ns)
+  return ns .. "voltage:proposals"
+end
+
+-- set: what waits for a definition.
+function M.proposals_pending(ns, kind, id)
+  return ns .. "voltage:proposals:" .. kind .. ":" .. id
+end
+
 -- hash: a job.
 function M.job(ns, id)
   return ns .. "voltage:job:" .. id

@@ -8,11 +8,11 @@ M.MAX_POINT = 999999999
 
 local TEMPLATE = {
   id = true, name = true, class = true, description = true, data_points = true, actions = true, version = true,
-  author = true, reason = true, hash = true, created_at_ms = true, updated_at_ms = true,
+  author = true, reason = true, hash = true, requires_approval = true, created_at_ms = true, updated_at_ms = true,
 }
 local MODEL = {
   id = true, name = true, template = true, description = true, mapping = true, metadata = true, version = true,
-  author = true, reason = true, hash = true, created_at_ms = true, updated_at_ms = true,
+  author = true, reason = true, hash = true, requires_approval = true, created_at_ms = true, updated_at_ms = true,
 }
 local MAPPING = { channel = true, data = true, action = true, data_offset = true, action_offset = true }
 local POINT = { base_id = true, kind = true, unit = true, description = true, value_map = true }

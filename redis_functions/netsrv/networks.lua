@@ -13,7 +13,7 @@ M.MAX = 100
 local TYPES = {
   id = "string", type = "string", description = "string", enabled = "boolean", secret = "string", tls = "table",
   queue = "table", retry = "table", timeout_s = "number", version = "number", author = "string", reason = "string",
-  hash = "string", created_at_ms = "number", updated_at_ms = "number",
+  hash = "string", requires_approval = "boolean", created_at_ms = "number", updated_at_ms = "number",
 }
 local OWN = {
   mqtt = {

@@ -12,7 +12,7 @@ M.MAX = 500
 local TYPES = {
   id = "string", network = "string", source = "string", target = "string", formatter = "string", trigger = "string",
   interval_ms = "number", qos = "number", retain = "boolean", enabled = "boolean", separator = "string",
-  description = "string", version = "number", author = "string", reason = "string", hash = "string",
+  description = "string", version = "number", author = "string", reason = "string", hash = "string", requires_approval = "boolean",
   created_at_ms = "number", updated_at_ms = "number",
 }
 -- What a template may name: in the target only what is the same for a whole message.

@@ -8,6 +8,7 @@ local M = {}
 local KNOWN = {
   id = true, name = true, description = true, conditions = true, actions = true, enabled = true, priority = true,
   cooldown_ms = true, on_bad = true, group = true, version = true, author = true, reason = true, hash = true, tags = true,
+  requires_approval = true,
   created_at_ms = true, updated_at_ms = true,
 }
 

@@ -13,6 +13,7 @@ local numbers = require("lib.numbers")
 local pages = require("lib.pages")
 local switching = require("rulesrv.switching")
 local transitions = require("core.transitions")
+local versions = require("core.versions")
 
 local M = {}
 
@@ -47,7 +48,7 @@ function M.upsert(ns, id, argv)
   id = document.id
   local watcher, problems = compile.compile(document)
   errors.fail_all(problems)
-  local ctx = call.begin(ns)
+  local ctx = call.begin(ns, argv[2])
   if watcher.enabled then
     errors.fail_all({ cycles.problem(ctx.graph, watcher) })
   end
@@ -87,35 +88,29 @@ end
 -- Errors   NOTFOUND  no such rule
 -- Writes   rulesrv:rule:{id} and its state, rulesrv:rules, rulesrv:watch:{source}
 -- Example  FCALL rule_delete 1 r1
-function M.delete(ns, id)
+function M.delete(ns, id, argv)
   id = args.id(id, "rule")
   stored(ns, id)
-  local ctx = call.begin(ns)
+  local ctx = call.begin(ns, argv[1])
   call.accept(ctx)
   switching.remove(ctx, id)
   return call.finish(ctx, json.object({ "deleted", json.text(id) }))
 end
 
---- Switch a rule on or off.
+--- Switch a rule on or off; that is a version, too.
 --
 -- KEYS[1]  rule
 -- ARGV[1]  true or false
+-- ARGV[2]  {by?, reason?, version?, now_ms?} (optional)
 -- Returns  the rule
 -- Errors   NOTFOUND  no such rule
--- Writes   rulesrv:rule:{id}
+--          CONFLICT  the rule has another version
+--          STATE     it requires approval
+-- Writes   rulesrv:rule:{id}, voltage:versions:rule:{id}
 -- Example  FCALL rule_enable 1 r1 true
 function M.enable(ns, id, argv)
-  id = args.id(id, "rule")
   local wanted = args.choice(argv[1], "the argument", { "true", "false" })
-  local text = stored(ns, id)
-  local ctx = call.begin(ns)
-  local watcher, changed, problem = switching.prepare(ctx.graph, id, text, wanted)
-  if not watcher then
-    errors.fail(changed, problem)
-  end
-  call.accept(ctx)
-  switching.install(ctx, watcher, changed)
-  return call.finish(ctx, changed)
+  return versions.switch(ns, "rule", id, wanted == "true", versions.change(argv[2]))
 end
 
 local function truth_json(truth)

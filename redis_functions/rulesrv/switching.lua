@@ -4,6 +4,7 @@ local args = require("lib.args")
 local compile = require("rulesrv.compile")
 local cycles = require("rulesrv.cycles")
 local graphs = require("core.graph")
+local json = require("lib.json")
 local keys = require("lib.keys")
 local specials = require("core.specials")
 local streams = require("lib.streams")
@@ -71,48 +72,20 @@ function M.remove(ctx, id)
   specials.changed(ctx, "rule:" .. id, ctx.now)
 end
 
--- The document is kept byte for byte but for the one member: it is put in front, or replaced where
--- it stands (the name may also stand inside an action's payload, so each place is tried).
-local function switched(text, wanted)
-  local document = args.document(text)
-  if document.enabled == nil then
-    text = string.gsub(text, "^%s*{", '{"enabled":' .. wanted .. ",", 1)
-    return text, args.document(text)
-  end
-  local position = 1
-  while true do
-    local first, last = string.find(text, '"enabled"%s*:%s*%a+', position)
-    if not first then
-      return text, nil
-    end
-    local member = string.gsub(string.sub(text, first, last), "%a+$", wanted)
-    local changed = string.sub(text, 1, first - 1) .. member .. string.sub(text, last + 1)
-    document = args.document(changed)
-    if tostring(document.enabled) == wanted then
-      return changed, document
-    end
-    position = last + 1
-  end
-end
-
---- The rule as it is when switched: its watcher and its text; or nil, the code and what is wrong.
-function M.prepare(graph, id, text, wanted)
-  local changed, document = switched(text, wanted)
-  if not document then
-    return nil, "STATE", "rule " .. id .. " can't be switched in place; store it anew"
-  end
-  document.id = id
-  local watcher, problems = compile.compile(document)
+-- The rule as it is when switched: its watcher and its text; or nil, and what is wrong.
+local function prepare(graph, id, text, wanted)
+  local changed = json.with(json.without(text, { enabled = true }), { "enabled", wanted })
+  local watcher, problems = compile.compile(args.document(changed))
   if #problems == 0 and watcher.enabled then
     problems[1] = cycles.problem(graph, watcher)
   end
   if #problems > 0 then
-    return nil, "INVALID", table.concat(problems, "; ")
+    return nil, "rule " .. id .. ": " .. table.concat(problems, "; ")
   end
   return watcher, changed
 end
 
---- Switch the rules that other rules asked for; what then follows is a round of its own.
+--- Switch the rules that other rules asked for: that makes no version. What then follows is a round of its own.
 function M.run(ctx)
   local asked = ctx.switches
   ctx.switches = nil
@@ -120,14 +93,14 @@ function M.run(ctx)
     local name, wanted = asked[i].name, asked[i].wanted
     local before = ctx.graph.watchers["rule:" .. name]
     if before and tostring(before.enabled) ~= wanted then
-      local watcher, text, problem = M.prepare(ctx.graph, name, redis.call("GET", keys.rule(ctx.ns, name)), wanted)
+      local watcher, text = prepare(ctx.graph, name, redis.call("GET", keys.rule(ctx.ns, name)), wanted)
       if watcher then
         M.install(ctx, watcher, text)
       end
       streams.event(
         ctx.ns, ctx.now, "rule_switched",
         "rule " .. asked[i].by .. " switched rule " .. name .. (wanted == "true" and " on" or " off")
-          .. (problem and ", in vain: " .. problem or "")
+          .. (watcher and "" or ", in vain: " .. text)
       )
     end
   end

@@ -15,7 +15,8 @@ local MAX_CHANGES = 1000
 local MAX_CALENDARS = 200
 local FIELDS = {
   id = "string", name = "string", dates = "table", through = "string", version = "number", author = "string",
-  reason = "string", hash = "string", created_at_ms = "number", updated_at_ms = "number",
+  reason = "string", hash = "string", requires_approval = "boolean",
+  created_at_ms = "number", updated_at_ms = "number",
 }
 
 local function changes_of(list, from, till)
@@ -104,7 +105,7 @@ end
 function M.upsert(ns, id, argv)
   local document, text = args.definition(id, "calendar", argv[1])
   check_calendar(document)
-  local ctx = call.begin(ns)
+  local ctx = call.begin(ns, argv[2])
   if redis.call("SISMEMBER", keys.rule_calendars(ns), document.id) == 0
     and redis.call("SCARD", keys.rule_calendars(ns)) >= MAX_CALENDARS then
     errors.fail("LIMIT", "there are " .. MAX_CALENDARS .. " calendars")
@@ -167,14 +168,14 @@ end
 --          STATE     a rule names it
 -- Writes   rulesrv:calendar:{id}, rulesrv:calendars
 -- Example  FCALL calendar_delete 1 holidays
-function M.delete(ns, id)
+function M.delete(ns, id, argv)
   id = args.id(id, "calendar")
   stored(ns, id)
   local user = user_of(graphs.open(ns), id)
   if user then
     errors.fail("STATE", "calendar " .. id .. " is named by " .. user)
   end
-  local ctx = call.begin(ns)
+  local ctx = call.begin(ns, argv[1])
   call.accept(ctx)
   redis.call("DEL", keys.rule_calendar(ns, id))
   redis.call("SREM", keys.rule_calendars(ns), id)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from aiohttp import web
 
-from libs.http import USER, Comment, Json, Page, PageQuery, Reply, Role, Routes
+from libs.http import USER, Comment, Json, Page, Reply, Role, Routes
+from libs.http.definitions import DefinitionRoutes
 from services.alarmsrv.functions import AlarmFunctions
 from services.alarmsrv.journal import handlers as journal_handlers
 from services.alarmsrv.notify import handlers as notify_handlers
@@ -107,39 +109,29 @@ async def take_out_of_service(request: web.Request, body: Service) -> Reply:
     return Json(await _operate(request, "alarm_out_of_service", body))
 
 
-@ROUTES.get("/api/alarm-definitions", query=PageQuery, reply=Page)
-async def list_definitions(request: web.Request, query: PageQuery) -> Reply:
-    """List the alarm definitions by id."""
-    return Json(await request.app[ALARMS].definition_page(query.arguments()))
+class AlarmDefinitionRoutes(DefinitionRoutes):
+    """Definitions are answered with what is remarkable about them."""
+
+    async def page(self, request: web.Request, filters: Mapping[str, Any]) -> bytes:
+        """Return a page of definitions with their warnings."""
+        return await request.app[ALARMS].definition_page(dict(filters))
+
+    async def shown(self, request: web.Request, document: bytes) -> Json:
+        """Return a definition with its warnings."""
+        return Json(await request.app[ALARMS].warned(document))
 
 
-@ROUTES.post("/api/alarm-definitions", role=Role.ENGINEER, body=AlarmDefinition, reply=AlarmDefinition, status=201)
-async def create_definition(request: web.Request, body: AlarmDefinition) -> Reply:
-    """Create an alarm definition; it is evaluated at once."""
-    alarms = request.app[ALARMS]
-    return Json(await alarms.warned(await alarms.definitions.create(body, request[USER].name)))
-
-
-@ROUTES.get("/api/alarm-definitions/{id}", reply=AlarmDefinition)
-async def get_definition(request: web.Request) -> Reply:
-    """Read an alarm definition."""
-    alarms = request.app[ALARMS]
-    return Json(await alarms.warned(await alarms.definitions.get(request.match_info["id"])))
-
-
-@ROUTES.put("/api/alarm-definitions/{id}", role=Role.ENGINEER, body=AlarmDefinition, reply=AlarmDefinition)
-async def change_definition(request: web.Request, body: AlarmDefinition) -> Reply:
-    """Change an alarm definition; its alarm stands while the new one still applies."""
-    alarms = request.app[ALARMS]
-    return Json(
-        await alarms.warned(await alarms.definitions.change(request.match_info["id"], body, request[USER].name))
-    )
-
-
-@ROUTES.delete("/api/alarm-definitions/{id}", role=Role.ENGINEER)
-async def delete_definition(request: web.Request) -> Reply:
-    """Delete an alarm definition; its alarm returns."""
-    return Json(await request.app[ALARMS].definitions.delete(request.match_info["id"]))
+ROUTES.include(
+    AlarmDefinitionRoutes(
+        "/api/alarm-definitions",
+        "alarm definition",
+        AlarmDefinition,
+        lambda app: app[ALARMS].definitions,
+        create="It is evaluated at once.",
+        change="Its alarm stands while the new one still applies.",
+        delete="Its alarm returns.",
+    ).routes()
+)
 
 
 async def _operate(request: web.Request, function: str, body: Comment) -> bytes:

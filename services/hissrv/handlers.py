@@ -14,6 +14,7 @@ from libs import clock
 from libs.errors import InvalidError
 from libs.http import USER, Json, Page, PageQuery, Reply, Role, Routes
 from libs.http.bodies import UPLOADS
+from libs.http.definitions import DefinitionRoutes
 from services.hissrv import aliases
 from services.hissrv.consumer import Consumer, Maintenance
 from services.hissrv.functions import MAX_LETTERS, DeadLetter, HistoryFunctions
@@ -123,48 +124,31 @@ async def _latest(request: web.Request, ref: str, found: Latest) -> dict[str, An
     }
 
 
-@ROUTES.get("/api/history/mappings", query=PageQuery, reply=Page)
-async def list_mappings(request: web.Request, query: PageQuery) -> Reply:
-    """List the mappings by id."""
-    return Json(await request.app[FUNCTIONS].mappings.page(query.arguments()))
+class MappingRoutes(DefinitionRoutes):
+    """One that matches none of the present points is warned about."""
 
-
-@ROUTES.post("/api/history/mappings", role=Role.ENGINEER, body=Mapping, reply=Mapping, status=201)
-async def create_mapping(request: web.Request, body: Mapping) -> Reply:
-    """Create a mapping; recording follows it from the next batch on. One that matches no point is warned about."""
-    made = await request.app[FUNCTIONS].mappings.create(body, request[USER].name)
-    return await _warned(request, made)
-
-
-@ROUTES.get("/api/history/mappings/{id}", reply=Mapping)
-async def get_mapping(request: web.Request) -> Reply:
-    """Read a mapping."""
-    return Json(await request.app[FUNCTIONS].mappings.get(request.match_info["id"]))
-
-
-@ROUTES.put("/api/history/mappings/{id}", role=Role.ENGINEER, body=Mapping, reply=Mapping)
-async def change_mapping(request: web.Request, body: Mapping) -> Reply:
-    """Change a mapping. One that matches no point is warned about."""
-    changed = await request.app[FUNCTIONS].mappings.change(request.match_info["id"], body, request[USER].name)
-    return await _warned(request, changed)
-
-
-async def _warned(request: web.Request, document: bytes) -> Reply:
-    """Answer a stored mapping; the header `Warning` says when its source matches none of the present points."""
-    mapping = parse_mappings([orjson.loads(document)])
-    status = 201 if request.method == "POST" else 200
-    response = web.Response(status=status, body=document, content_type="application/json")
-    if Recorder(mapping).unmatched(await request.app[FUNCTIONS].references()):
+    async def shown(self, request: web.Request, document: bytes) -> Json:
+        """Return a mapping; the header `Warning` says when its source matches nothing."""
+        mapping = parse_mappings([orjson.loads(document)])
+        if not Recorder(mapping).unmatched(await request.app[FUNCTIONS].references()):
+            return Json(document)
         text = f"source {mapping[0].source} matches none of the points there are"
-        _LOG.warning("mapping %s: %s", mapping[0].id, text)
-        response.headers["Warning"] = f'199 - "{text}"'
-    return response
+        if request.method != "GET":
+            _LOG.warning("mapping %s: %s", mapping[0].id, text)
+        return Json(document, {"Warning": f'199 - "{text}"'})
 
 
-@ROUTES.delete("/api/history/mappings/{id}", role=Role.ENGINEER)
-async def delete_mapping(request: web.Request) -> Reply:
-    """Delete a mapping; what it recorded stays."""
-    return Json(await request.app[FUNCTIONS].mappings.delete(request.match_info["id"]))
+ROUTES.include(
+    MappingRoutes(
+        "/api/history/mappings",
+        "mapping",
+        Mapping,
+        lambda app: app[FUNCTIONS].mappings,
+        create="Recording follows it from the next batch on. One that matches no point is warned about.",
+        change="One that matches no point is warned about.",
+        delete="What it recorded stays.",
+    ).routes()
+)
 
 
 @ROUTES.get("/api/history/status", reply=HistoryStatus)

@@ -6,7 +6,8 @@ from typing import Final
 
 from aiohttp import web
 
-from libs.http import USER, Json, Page, PageQuery, Reply, Role, Routes
+from libs.http import USER, Json, Reply, Role, Routes
+from libs.http.definitions import DefinitionRoutes
 from services.modsrv.functions import ModelFunctions
 from services.modsrv.schemas import ActionBody, DeviceModel, ModelQuery, Template
 
@@ -14,64 +15,32 @@ MODELS: Final = web.AppKey("models", ModelFunctions)
 ROUTES: Final = Routes()
 
 
-@ROUTES.get("/api/templates", query=PageQuery, reply=Page)
-async def list_templates(request: web.Request, query: PageQuery) -> Reply:
-    """List the templates by id."""
-    return Json(await request.app[MODELS].templates.page(query.arguments()))
+class ModelRoutes(DefinitionRoutes):
+    """Models are listed by their template, too."""
+
+    query = ModelQuery
 
 
-@ROUTES.post("/api/templates", role=Role.ENGINEER, body=Template, reply=Template, status=201)
-async def create_template(request: web.Request, body: Template) -> Reply:
-    """Create a template."""
-    return Json(await request.app[MODELS].templates.create(body, request[USER].name))
-
-
-@ROUTES.get("/api/templates/{id}", reply=Template)
-async def get_template(request: web.Request) -> Reply:
-    """Read a template."""
-    return Json(await request.app[MODELS].templates.get(request.match_info["id"]))
-
-
-@ROUTES.put("/api/templates/{id}", role=Role.ENGINEER, body=Template, reply=Template)
-async def change_template(request: web.Request, body: Template) -> Reply:
-    """Change a template; its models follow in the same call."""
-    return Json(await request.app[MODELS].templates.change(request.match_info["id"], body, request[USER].name))
-
-
-@ROUTES.delete("/api/templates/{id}", role=Role.ENGINEER)
-async def delete_template(request: web.Request) -> Reply:
-    """Delete a template that no model uses."""
-    return Json(await request.app[MODELS].templates.delete(request.match_info["id"]))
-
-
-@ROUTES.get("/api/models", query=ModelQuery, reply=Page)
-async def list_models(request: web.Request, query: ModelQuery) -> Reply:
-    """List the models by id."""
-    return Json(await request.app[MODELS].models.page(query.arguments()))
-
-
-@ROUTES.post("/api/models", role=Role.ENGINEER, body=DeviceModel, reply=DeviceModel, status=201)
-async def create_model(request: web.Request, body: DeviceModel) -> Reply:
-    """Create a model; it has the present values at once."""
-    return Json(await request.app[MODELS].models.create(body, request[USER].name))
-
-
-@ROUTES.get("/api/models/{id}", reply=DeviceModel)
-async def get_model(request: web.Request) -> Reply:
-    """Read a model."""
-    return Json(await request.app[MODELS].models.get(request.match_info["id"]))
-
-
-@ROUTES.put("/api/models/{id}", role=Role.ENGINEER, body=DeviceModel, reply=DeviceModel)
-async def change_model(request: web.Request, body: DeviceModel) -> Reply:
-    """Change a model."""
-    return Json(await request.app[MODELS].models.change(request.match_info["id"], body, request[USER].name))
-
-
-@ROUTES.delete("/api/models/{id}", role=Role.ENGINEER)
-async def delete_model(request: web.Request) -> Reply:
-    """Delete a model; conditions on its points become unknown."""
-    return Json(await request.app[MODELS].models.delete(request.match_info["id"]))
+ROUTES.include(
+    DefinitionRoutes(
+        "/api/templates",
+        "template",
+        Template,
+        lambda app: app[MODELS].templates,
+        change="Its models follow in the same call.",
+        delete="No model may use it.",
+    ).routes()
+)
+ROUTES.include(
+    ModelRoutes(
+        "/api/models",
+        "model",
+        DeviceModel,
+        lambda app: app[MODELS].models,
+        create="It has the present values at once.",
+        delete="Conditions on its points become unknown.",
+    ).routes()
+)
 
 
 @ROUTES.get("/api/models/{id}/values")

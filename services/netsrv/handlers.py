@@ -8,7 +8,8 @@ from typing import Final
 from aiohttp import web
 
 from libs.errors import InvalidError, UnavailableError
-from libs.http import USER, Json, Page, PageQuery, Reply, Role, Routes
+from libs.http import Page, PageQuery, Reply, Role, Routes
+from libs.http.definitions import DefinitionRoutes
 from services.netsrv.forwarder import Forwarder
 from services.netsrv.functions import NetworkFunctions
 from services.netsrv.networks import Networks
@@ -20,43 +21,43 @@ NETWORKS: Final = web.AppKey("networks", Networks)
 ROUTES: Final = Routes()
 
 
-async def _done(request: web.Request, stored: bytes) -> Json:
-    """Let a change count at once; where Redis went away meanwhile it counts with the next batch."""
-    with contextlib.suppress(UnavailableError):
-        await request.app[FORWARDER].reload()
-    return Json(stored)
+class ForwardedRoutes(DefinitionRoutes):
+    """A change counts at once; where Redis went away meanwhile it counts with the next batch."""
+
+    async def changed(self, request: web.Request) -> None:
+        """Let the forwarder read its definitions anew."""
+        with contextlib.suppress(UnavailableError):
+            await request.app[FORWARDER].reload()
 
 
-@ROUTES.get("/api/networks", query=PageQuery, reply=Page)
-async def list_networks(request: web.Request, query: PageQuery) -> Reply:
-    """List the networks by id; they hold no secrets."""
-    return Json(await request.app[FUNCTIONS].networks.page(query.arguments()))
+class RouteRoutes(ForwardedRoutes):
+    """Routes are listed by their network, too."""
+
+    query = RouteQuery
 
 
-@ROUTES.post("/api/networks", role=Role.ENGINEER, body=Network, reply=Network, status=201)
-async def create_network(request: web.Request, body: Network) -> Reply:
-    """Create a network; it connects within a second."""
-    return await _done(request, await request.app[FUNCTIONS].networks.create(body, request[USER].name))
-
-
-@ROUTES.get("/api/networks/{id}", reply=Network)
-async def get_network(request: web.Request) -> Reply:
-    """Read a network."""
-    return Json(await request.app[FUNCTIONS].networks.get(request.match_info["id"]))
-
-
-@ROUTES.put("/api/networks/{id}", role=Role.ENGINEER, body=Network, reply=Network)
-async def change_network(request: web.Request, body: Network) -> Reply:
-    """Change a network; what waits for it stays."""
-    return await _done(
-        request, await request.app[FUNCTIONS].networks.change(request.match_info["id"], body, request[USER].name)
-    )
-
-
-@ROUTES.delete("/api/networks/{id}", role=Role.ENGINEER)
-async def delete_network(request: web.Request) -> Reply:
-    """Delete a network that no route uses; the file of what waited for it stays in the data directory."""
-    return await _done(request, await request.app[FUNCTIONS].networks.delete(request.match_info["id"]))
+ROUTES.include(
+    ForwardedRoutes(
+        "/api/networks",
+        "network",
+        Network,
+        lambda app: app[FUNCTIONS].networks,
+        list="They hold no secrets.",
+        create="It connects within a second.",
+        change="What waits for it stays.",
+        delete="No route may use it; the file of what waited for it stays in the data directory.",
+    ).routes()
+)
+ROUTES.include(
+    RouteRoutes(
+        "/api/routes",
+        "route",
+        Route,
+        lambda app: app[FUNCTIONS].routes,
+        create="What changes from then on is forwarded.",
+        delete="Messages it wrote already are still sent.",
+    ).routes()
+)
 
 
 @ROUTES.get("/api/networks/{id}/status", reply=NetworkStatus)
@@ -80,35 +81,3 @@ async def retry_network_dead_letters(request: web.Request) -> Reply:
     """Queue all dead letters of a network again."""
     queue = request.app[NETWORKS].get(request.match_info["id"]).queue
     return {"queued": await queue.retry_dead()}
-
-
-@ROUTES.get("/api/routes", query=RouteQuery, reply=Page)
-async def list_routes(request: web.Request, query: RouteQuery) -> Reply:
-    """List the routes by id."""
-    return Json(await request.app[FUNCTIONS].routes.page(query.arguments()))
-
-
-@ROUTES.post("/api/routes", role=Role.ENGINEER, body=Route, reply=Route, status=201)
-async def create_route(request: web.Request, body: Route) -> Reply:
-    """Create a route; what changes from then on is forwarded."""
-    return await _done(request, await request.app[FUNCTIONS].routes.create(body, request[USER].name))
-
-
-@ROUTES.get("/api/routes/{id}", reply=Route)
-async def get_route(request: web.Request) -> Reply:
-    """Read a route."""
-    return Json(await request.app[FUNCTIONS].routes.get(request.match_info["id"]))
-
-
-@ROUTES.put("/api/routes/{id}", role=Role.ENGINEER, body=Route, reply=Route)
-async def change_route(request: web.Request, body: Route) -> Reply:
-    """Change a route."""
-    return await _done(
-        request, await request.app[FUNCTIONS].routes.change(request.match_info["id"], body, request[USER].name)
-    )
-
-
-@ROUTES.delete("/api/routes/{id}", role=Role.ENGINEER)
-async def delete_route(request: web.Request) -> Reply:
-    """Delete a route; messages it wrote already are still sent."""
-    return await _done(request, await request.app[FUNCTIONS].routes.delete(request.match_info["id"]))

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import orjson
 
+from libs.definitions import Change
 from libs.redis import streams
 from libs.redis.client import execute
 from libs.redis.definitions import Definitions, Names
@@ -26,9 +27,9 @@ class RuleFunctions:
         self.definitions = Definitions(functions, RULE)
         self.calendars = Definitions(functions, CALENDAR)
 
-    async def enable(self, rule: str, *, enabled: bool) -> bytes:
+    async def enable(self, rule: str, change: Change, *, enabled: bool) -> bytes:
         """Switch a rule on or off; returns the rule."""
-        return await self._functions.call("rule_enable", rule, "true" if enabled else "false")
+        return await self._functions.call("rule_enable", rule, "true" if enabled else "false", change.document())
 
     async def evaluate(self, rule: str, values: dict[str, float | str]) -> bytes:
         """Evaluate a rule, with simulated values where given; acts on nothing."""

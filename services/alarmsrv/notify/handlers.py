@@ -6,8 +6,10 @@ from typing import Final
 
 from aiohttp import web
 
+from libs.definitions import Definition
 from libs.errors import InvalidError, Problem, UnavailableError, VoltageError
 from libs.http import USER, Json, Page, PageQuery, Reply, Role, Routes
+from libs.http.definitions import DefinitionRoutes
 from libs.validation import dotted
 from services.alarmsrv.functions import AlarmFunctions
 from services.alarmsrv.notify.dispatcher import Dispatcher
@@ -28,41 +30,26 @@ def problems_of(route: AlarmRoute, settings: NotificationSettings) -> list[Probl
     return found
 
 
-def _check(request: web.Request, route: AlarmRoute) -> None:
-    if problems := problems_of(route, request.app[DISPATCHER].settings):
-        raise InvalidError("; ".join(f"{one.where}: {one.message}" for one in problems), problems)
+class AlarmRouteRoutes(DefinitionRoutes):
+    """A route may only name targets that are configured."""
+
+    async def check(self, request: web.Request, definition: Definition) -> None:
+        """Refuse targets that need something that is not configured."""
+        assert isinstance(definition, AlarmRoute)  # noqa: S101 - the body's model
+        if problems := problems_of(definition, request.app[DISPATCHER].settings):
+            raise InvalidError("; ".join(f"{one.where}: {one.message}" for one in problems), problems)
 
 
-@ROUTES.get("/api/alarm-routes", query=PageQuery, reply=Page)
-async def list_routes(request: web.Request, query: PageQuery) -> Reply:
-    """List the routes of notification by id."""
-    return Json(await request.app[FUNCTIONS].routes.page(query.arguments()))
-
-
-@ROUTES.post("/api/alarm-routes", role=Role.ENGINEER, body=AlarmRoute, reply=AlarmRoute, status=201)
-async def create_route(request: web.Request, body: AlarmRoute) -> Reply:
-    """Create a route of notification; it counts from the next transition on."""
-    _check(request, body)
-    return Json(await request.app[FUNCTIONS].routes.create(body, request[USER].name))
-
-
-@ROUTES.get("/api/alarm-routes/{id}", reply=AlarmRoute)
-async def get_route(request: web.Request) -> Reply:
-    """Read a route of notification."""
-    return Json(await request.app[FUNCTIONS].routes.get(request.match_info["id"]))
-
-
-@ROUTES.put("/api/alarm-routes/{id}", role=Role.ENGINEER, body=AlarmRoute, reply=AlarmRoute)
-async def change_route(request: web.Request, body: AlarmRoute) -> Reply:
-    """Change a route of notification."""
-    _check(request, body)
-    return Json(await request.app[FUNCTIONS].routes.change(request.match_info["id"], body, request[USER].name))
-
-
-@ROUTES.delete("/api/alarm-routes/{id}", role=Role.ENGINEER)
-async def delete_route(request: web.Request) -> Reply:
-    """Delete a route of notification; what waits for its targets is still sent."""
-    return Json(await request.app[FUNCTIONS].routes.delete(request.match_info["id"]))
+ROUTES.include(
+    AlarmRouteRoutes(
+        "/api/alarm-routes",
+        "alarm route",
+        AlarmRoute,
+        lambda app: app[FUNCTIONS].routes,
+        create="It counts from the next transition on.",
+        delete="What waits for its targets is still sent.",
+    ).routes()
+)
 
 
 @ROUTES.post("/api/alarm-routes/{id}/test", role=Role.ENGINEER, status=202)
