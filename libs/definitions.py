@@ -71,7 +71,7 @@ class Change(NamedTuple):
 
 
 class Proposal(Model):
-    """A change that needs a second person: what a definition shall say, which version shall come back, or that it goes."""
+    """A change for a second person: what a definition shall say, the version that shall come back, or that it goes."""
 
     definition: Any = None
     version: int | None = Field(None, ge=0, description="the version to bring back")

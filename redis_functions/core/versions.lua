@@ -91,14 +91,13 @@ function M.named(id, document)
   return kind, args.id(id, KINDS[kind].noun), KINDS[kind].noun
 end
 
---- A definition as it is stored: its text and its document; nil where there is none.
+--- A definition as it is stored: its text and its document; nil where there is none that can be read.
 function M.present(ns, kind, id)
   local text = redis.call("GET", KINDS[kind].key(ns, id))
-  if not text then
-    return nil
+  local ok, document = pcall(args.document, text or nil)
+  if ok then
+    return text, document
   end
-  local ok, document = pcall(args.document, text)
-  return text, ok and document or {}
 end
 
 -- What the caller takes for granted must be so.
@@ -232,7 +231,7 @@ function M.remove(ns, kind, id, change)
   local now = clock.instant(ns, change.now_ms)
   local number = next_number(ns, kind, id, document)
   local reply = KINDS[kind].remove(ns, id, { change.now_ms and string.format("%.0f", now) or nil })
-  keep(ns, kind, id, { text = text, document = document }, {
+  keep(ns, kind, id, text and { text = text, document = document }, {
     number = number, about = about(number, "deleted", change, now),
   })
   redis.call("ZADD", keys.versions_gone(ns), string.format("%.0f", now), kind .. ":" .. id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+import orjson
 import pytest
 
 from libs.errors import NotFoundError, StateError
@@ -22,6 +23,7 @@ BEFORE = (
     "alarm_define", "store_alarm", "configure_mapping", "command_submit", "job_submit", "job_claim",
     "network_upsert", "route_upsert", "alarm_route_upsert", "calendar_upsert",
 )  # fmt: skip
+PROPOSED = {"definition_approve", "definition_reject"}
 SHORTLY_BEFORE = {
     "command_complete": ["command_claim"], "point_untag": ["point_tag"], "point_restore": ["point_substitute"],
     "network_delete": ["route_delete"],
@@ -49,6 +51,11 @@ async def test_the_line_to_paste(functions: Functions, function: reference.Funct
     lines = {one.name: shlex.split(one.call()) for one in FUNCTIONS}
     for name in [*BEFORE, *SHORTLY_BEFORE.get(function.name, ())]:
         await execute(functions.client, *lines[name])
+    if function.name in {"definition_propose", *PROPOSED}:
+        rule = orjson.loads(await functions.call("rule_get", "r1"))
+        await functions.call("rule_upsert", "r1", rule | {"requires_approval": True})
+    if function.name in PROPOSED:
+        await execute(functions.client, *lines["definition_propose"])
     if function.name in UNKNOWN | NOT_HERE:
         with pytest.raises(StateError if function.name in NOT_HERE else NotFoundError):
             await execute(functions.client, *lines[function.name])

@@ -417,6 +417,8 @@ class Alarms:
     def define(self, name: str, point: int, document: dict[str, Any]) -> None:
         """Store a definition; what stands keeps standing while it still applies."""
         before = self.definitions.get(name)
+        if before is not None and before.document == document:
+            return
         fresh = Definition(name, point, document)
         carried = before is not None and before.active
         if before is not None and before.active:

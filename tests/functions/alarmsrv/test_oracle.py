@@ -8,6 +8,7 @@ import hypothesis.strategies as st
 import orjson
 from hypothesis import HealthCheck, Phase, given, settings
 
+from libs.definitions import said_of
 from libs.errors import StateError
 from libs.redis.client import execute
 from libs.redis.functions import Functions
@@ -204,7 +205,7 @@ class Pair:
                 {name: names.get(entry[name], entry[name]) if name == "alarm" else entry[name] for name in JOURNALED}
                 for entry in await self.site.entries(key)
             ]
-        return orjson.loads(await execute(client, "GET", key))
+        return said_of(orjson.loads(await execute(client, "GET", key)))
 
     def of_hash(self, key: str, content: dict[str, str]) -> Any:
         """Return of a hash what the oracle knows."""
@@ -212,6 +213,8 @@ class Pair:
             return {name: orjson.loads(value) | {"at_ms": 0} for name, value in content.items()}
         if key == "alarmsrv:journal:head":
             return content["number"]
+        if key.startswith("alarmsrv:alarm:"):
+            content.pop("version")
         if key.endswith(":state"):
             return content.get("truth", "?"), content.get("active", "0")
         return content

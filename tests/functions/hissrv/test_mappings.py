@@ -7,6 +7,7 @@ import pytest
 from libs.errors import InvalidError, NotFoundError
 from libs.redis.client import execute
 from libs.redis.functions import Functions
+from tests.support.definitions import said
 
 
 async def token(functions: Functions) -> bytes:
@@ -20,7 +21,7 @@ async def test_life_of_a_mapping(functions: Functions) -> None:
     tokens = {await token(functions)}
     text = '{"source":"comsrv:1001:T:*", "tags":{"site":"north","ch":"{channel}"}}'
     stored = await functions.call("configure_mapping", "m1", text)
-    assert stored.decode() == '{"id":"m1",' + text[1:], "kept byte for byte, with its id"
+    assert said(stored).decode() == '{"id":"m1",' + text[1:], "kept byte for byte, with its id"
     tokens.add(await token(functions))
     await functions.call("configure_mapping", "m2", {"id": "m2", "source": "*", "retention_days": 7})
     page = await functions.read_json("mapping_list", None, {"limit": 1})

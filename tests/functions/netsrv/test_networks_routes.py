@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from libs.definitions import said_of
 from libs.errors import InvalidError, NotFoundError, StateError
 from libs.redis.client import execute
 from libs.redis.functions import Functions
@@ -55,10 +56,12 @@ async def claim(functions: Functions, **options: Any) -> tuple[str, list[str]]:
 
 async def test_documents_are_kept_as_they_came(functions: Functions) -> None:
     stored = await functions.json("network_upsert", "cloud", NETWORK)
-    assert stored == {"id": "cloud", **NETWORK} == await functions.read_json("network_get", "cloud")
-    assert await functions.json("route_upsert", "r1", ROUTE) == {"id": "r1", **ROUTE}
+    assert stored == await functions.read_json("network_get", "cloud")
+    assert said_of(stored) == {"id": "cloud", **NETWORK}
+    route = await functions.json("route_upsert", "r1", ROUTE)
+    assert said_of(route) == {"id": "r1", **ROUTE}
     assert await functions.read_json("route_list", None, {"network": "cloud"}) == {
-        "items": [{"id": "r1", **ROUTE}],
+        "items": [route],
         "cursor": None,
     }
     assert (await functions.read_json("route_list", None, {"network": "other"}))["items"] == []
@@ -189,7 +192,7 @@ async def test_the_token_is_new_at_each_change(functions: Functions) -> None:
     for name, key, document in (
         ("network_upsert", "cloud", NETWORK),
         ("route_upsert", "r1", ROUTE),
-        ("route_upsert", "r1", ROUTE),
+        ("route_upsert", "r1", {**ROUTE, "description": "another"}),
         ("template_upsert", "t1", {"name": "t", "class": "load", "data_points": {}, "actions": {}}),
     ):
         await functions.call(name, key, document)
