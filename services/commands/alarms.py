@@ -10,6 +10,7 @@ import click
 
 from services.commands import alarm_quality
 from services.commands.api import download, pages, request, show
+from services.commands.definitions import add_history
 from services.commands.read import as_json, limited, timed, when
 
 COLUMNS = {
@@ -42,6 +43,7 @@ def alarms(ctx: click.Context, status: str | None, level: str | None, limit: int
 
 for _command in (alarm_quality.quality, alarm_quality.recommend, alarm_quality.approve, alarm_quality.compare):
     alarms.add_command(_command)
+add_history(alarms, "/api/alarm-definitions", "alarm definition")
 
 
 @alarms.command()

@@ -112,15 +112,6 @@ def models(model: str | None, limit: int, as_json: bool) -> None:
 
 
 @click.command()
-@limited
-@as_json
-def rules(limit: int, as_json: bool) -> None:
-    """List the rules."""
-    columns = {"id": "id", "name": "name", "enabled": "enabled", "priority": "priority", "cooldown ms": "cooldown_ms"}
-    show(pages("/api/rules", {}, limit), columns, as_json=as_json, empty="no rules; see config/rules")
-
-
-@click.command()
 @click.option("--channel", help="Only those of this channel.")
 @click.option("--state", help="Only those in this state.")
 @click.option("--watch", "live", is_flag=True, help="A live table of the newest, and who holds what; Ctrl-C ends it.")

@@ -28,6 +28,7 @@ RUN = [
         "backup",
         "modbus-server",
         "configuration",
+        "versions",
         "library",
         "alarms",
         "history",

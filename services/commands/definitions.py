@@ -1,0 +1,133 @@
+"""`voltage rules|models|alarms|mappings versions|diff|rollback`: the history of definitions, one way for every kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from services.commands.api import cell, pages, request, show
+from services.commands.read import as_json, limited, timed, when
+from services.commands.read import models as _models
+
+SHOWN = 60
+
+
+class Listing(click.Group):
+    """A group that lists what it is about when no command of it is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the command `list` in front of options and names."""
+        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+def listing(path: str, noun: str, text: str, default: click.Command) -> Listing:
+    """Return a group that lists definitions, and shows and changes their history."""
+    group = Listing(help=f"{text}\n\nWithout a command: {default.help}")
+    group.add_command(default, "list")
+    add_history(group, path, noun)
+    return group
+
+
+def add_history(group: click.Group, path: str, noun: str) -> None:
+    """Add the commands that concern versions and proposals of a kind of definition."""
+
+    @group.command(help=f"List the versions of a {noun}, newest first, also of one that is deleted.")
+    @click.argument("definition", metavar="ID")
+    @as_json
+    def versions(definition: str, as_json: bool) -> None:
+        items = request(f"{path}/{definition}/versions")["items"]
+        shown = items if as_json else timed(items, when, "at_ms")
+        columns = {
+            "version": "version", "when": "at_ms", "what": "action", "of": "of_version", "who": "author",
+            "approved by": "approved_by", "why": "reason", "hash": "hash",
+        }  # fmt: skip
+        show(shown, columns, as_json=as_json, empty="no version is kept")
+
+    @group.command(help=f"Show what differs between two versions of a {noun}; without numbers the last change.")
+    @click.argument("definition", metavar="ID")
+    @click.argument("old", type=int, required=False, metavar="[FROM")
+    @click.argument("new", type=int, required=False, metavar="TO]")
+    @as_json
+    def diff(definition: str, old: int | None, new: int | None, as_json: bool) -> None:
+        found = request(f"{path}/{definition}/diff", {"from": old, "to": new})
+        _show_changes(
+            found["changes"], as_json=as_json, empty=f"versions {found['from']} and {found['to']} say the same"
+        )
+
+    @group.command(help=f"Bring a version of a {noun} back as its newest one.")
+    @click.argument("definition", metavar="ID")
+    @click.argument("version", type=int)
+    @click.option("--reason", help="Why; it is kept with the version.")
+    def rollback(definition: str, version: int, reason: str | None) -> None:
+        body = {"version": version, "reason": reason}
+        done = request(f"{path}/{definition}/rollback", body=body, role="engineer")
+        click.echo(f"{noun} {definition} says what it said in version {version}; that is version {done['version']} now")
+
+    @group.command(help=f"List proposed changes of {noun}s that require approval, newest first.")
+    @click.option("--status", help="pending, approved, rejected or expired.")
+    @limited
+    @as_json
+    def proposals(status: str | None, limit: int, as_json: bool) -> None:
+        items = pages(f"{path}/proposals", {"status": status}, limit)
+        shown = items if as_json else timed(items, when, "created_at_ms", "expires_at_ms")
+        columns = {
+            "id": "id", noun: "of", "action": "action", "status": "status", "by": "by", "why": "reason",
+            "made": "created_at_ms", "until": "expires_at_ms", "decided by": "decided_by", "comment": "comment",
+        }  # fmt: skip
+        show(shown, columns, as_json=as_json, empty="no proposals")
+
+    for name, text in (("approve", "Approve a proposal; it is carried out."), ("reject", "Reject a proposal.")):
+        group.add_command(_decision(path, name, text))
+
+
+def _decision(path: str, name: str, text: str) -> click.Command:
+    @click.command(name, help=text)
+    @click.argument("definition", metavar="ID")
+    @click.argument("proposal")
+    @click.option("--comment", help="It is kept with the proposal.")
+    def decide(definition: str, proposal: str, comment: str | None) -> None:
+        body = {"comment": comment}
+        done = request(f"{path}/{definition}/proposals/{proposal}/{name}", body=body, role="engineer")
+        click.echo(f"proposal {proposal} is {done['status']}")
+
+    return decide
+
+
+def _show_changes(changes: list[dict[str, Any]], *, as_json: bool, empty: str) -> None:
+    rows = changes if as_json else [one | {"old": _cut(one["old"]), "new": _cut(one["new"])} for one in changes]
+    show(rows, {"where": "path", "was": "old", "is": "new"}, as_json=as_json, empty=empty)
+
+
+def _cut(value: Any) -> str:
+    text = cell(value)
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+
+
+@click.command()
+@limited
+@as_json
+def _rules(limit: int, as_json: bool) -> None:
+    """List the rules."""
+    columns = {
+        "id": "id", "name": "name", "enabled": "enabled", "priority": "priority", "cooldown ms": "cooldown_ms",
+        "version": "version",
+    }  # fmt: skip
+    show(pages("/api/rules", {}, limit), columns, as_json=as_json, empty="no rules; see config/rules")
+
+
+@click.command()
+@limited
+@as_json
+def _mappings(limit: int, as_json: bool) -> None:
+    """List the mappings."""
+    columns = {"id": "id", "source": "source", "measurement": "measurement", "enabled": "enabled", "version": "version"}
+    empty = "no mappings; every telemetry and signal point is recorded on change"
+    show(pages("/api/history/mappings", {}, limit), columns, as_json=as_json, empty=empty)
+
+
+rules = listing("/api/rules", "rule", "Rules, and what they were before.", _rules)
+mappings = listing("/api/history/mappings", "mapping", "What is recorded, and what was before.", _mappings)
+models = listing("/api/models", "model", "Models, their values, and what they were before.", _models)
