@@ -33,8 +33,8 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[Difference]:
         yield from differences(before, after, path)
     elif _items(old) and _items(new):
         for index in range(max(len(old), len(new))):
-            pair = [items[index] if index < len(items) else ABSENT for items in (old, new)]
-            yield from differences(*pair, f"{path}[{index}]")
+            was, becomes = (items[index] if index < len(items) else ABSENT for items in (old, new))
+            yield from differences(was, becomes, f"{path}[{index}]")
     elif old != new:
         yield Difference(path, None if old is ABSENT else old, None if new is ABSENT else new)
 
