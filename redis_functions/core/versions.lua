@@ -204,7 +204,7 @@ function M.put(ns, kind, id, text, change, action)
   local said = json.with_id(text, document, id)
   document.id = document.id or id
   local hash = digest(document)
-  if before and before.hash == hash then
+  if before and digest(before) == hash then
     return before_text
   end
   change.reason = change.reason or args.text(document.reason, "reason", 500)
@@ -365,7 +365,7 @@ end
 
 --- True where a document says what is stored already.
 function M.same(text, before)
-  return digest(args.document(text)) == before.hash
+  return digest(args.document(text)) == digest(before)
 end
 
 return M

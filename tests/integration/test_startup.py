@@ -41,6 +41,10 @@ def settings_of(url: str, folder: Path) -> ModsrvSettings:
 
 async def test_it_waits_for_redis_and_says_so(server: RedisServer, tmp_path: Path) -> None:
     """Without Redis it runs and answers 503; when Redis comes it becomes ready by itself."""
+    client = connect(server.url)
+    await library.load(client)
+    await execute(client, "SAVE")
+    await client.aclose()
     server.kill()
     async with running(create_app, settings_of(server.url, tmp_path), wait=False) as service:
         answer = await service.get("/health")
@@ -49,9 +53,6 @@ async def test_it_waits_for_redis_and_says_so(server: RedisServer, tmp_path: Pat
         refused = await service.get("/api/models")
         assert (refused.status, refused.body["code"]) == (503, "UNAVAILABLE")
         server.start()
-        client = connect(server.url)
-        await library.load(client)
-        await client.aclose()
         await wait_until(service.ready, "the service is ready")
         assert (await service.get("/api/models")).body == {"items": [], "cursor": None}
 
