@@ -152,6 +152,7 @@ end
 
 local function open(ns, id, document, now)
   local proposal = load(ns, args.id(id, "proposal")) or errors.fail("NOTFOUND", "proposal " .. id)
+  versions.mark(proposal.kind)
   if proposal.status ~= "pending" or tonumber(proposal.expires_at_ms) <= now then
     local status = proposal.status == "pending" and "expired" or proposal.status
     errors.fail("STATE", "proposal " .. id .. " is " .. status)

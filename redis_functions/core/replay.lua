@@ -48,6 +48,11 @@ function M.effect()
   call.effect = true
 end
 
+--- The call is about what no replay needs: it leaves no entry.
+function M.apart()
+  call.apart = true
+end
+
 --- The call took an image number.
 function M.accepted()
   call.effect = true
@@ -129,7 +134,7 @@ end
 --- Append the call to the log, where somebody keeps it and it had an effect. `spec` is its registration.
 function M.log(spec, ns, key, argv, ok)
   -- What never asked for the time keeps a definition or a setting.
-  if not call.effect and not (ok and not call.at and not spec.apart) then
+  if not call.effect and not (ok and not call.at and not (spec.apart or call.apart)) then
     return
   end
   local kept = call.kept

@@ -9,6 +9,7 @@ local clock = require("core.clock")
 local errors = require("lib.errors")
 local json = require("lib.json")
 local keys = require("lib.keys")
+local replay = require("core.replay")
 
 local M = {}
 
@@ -85,9 +86,17 @@ function M.change(text)
   }
 end
 
+--- What no replay needs is brought back without a trace in its log, too.
+function M.mark(kind)
+  if KINDS[kind].apart then
+    replay.apart()
+  end
+end
+
 --- The kind a document names, and the definition's id.
 function M.named(id, document)
   local kind = args.choice(document.kind, "kind", NAMES)
+  M.mark(kind)
   return kind, args.id(id, KINDS[kind].noun), KINDS[kind].noun
 end
 
@@ -255,7 +264,7 @@ end
 --- The function that is registered: an upsert or a deletion (redis_functions/api.lua) with its versions kept.
 function M.kept(entry)
   if entry.puts then
-    KINDS[entry.puts].put = entry.run
+    KINDS[entry.puts].put, KINDS[entry.puts].apart = entry.run, entry.apart
     return function(ns, id, argv)
       return M.put(ns, entry.puts, id, argv[1], M.change(argv[2]))
     end
