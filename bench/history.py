@@ -26,6 +26,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+import aiohttp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,11 +36,13 @@ from bench.load import Client
 from bench.report import Row, table, write
 from libs.influx.client import Server
 from libs.redis.queue import EntryId
+from services.hissrv.jobs import Progress
 from services.hissrv.store.contract import Aggregate, Entry, Part, Query, Store
 from services.hissrv.store.edges import DAY_MS
 from services.hissrv.store.embedded import EmbeddedStore
 from services.hissrv.store.influx import InfluxStore
 from services.hissrv.store.victoria import VictoriaStore
+from services.hissrv.transfer import Transfer
 from services.supervisor.resp import information
 from tests.support.influx import InfluxServer
 from tests.support.servers import free_port
@@ -188,11 +191,14 @@ def values_of(point: int, seconds: int) -> NDArray[np.float64]:
 
 
 async def put(store: Store, refs: list[str], day_ms: int, seconds: int, chunk: int = 60) -> None:
-    """Write a sample a second of every point from an instant on."""
+    """Write a sample a second of every point from an instant on; an embedded store closes its window when it would."""
     every = np.array([values_of(number, SECONDS)[:seconds] for number in range(len(refs))])
     for first in range(0, seconds, chunk):
         parts = [Part(day_ms + s * 1000, refs, every[:, s].copy()) for s in range(first, min(first + chunk, seconds))]
         await store.write([Entry(EntryId(day_ms, first), parts, image=first)])
+        if isinstance(store, EmbeddedStore) and (first + chunk) % OPEN_S == 0:
+            store.window.close_due(0, force=True)
+            await store.maintain(day_ms + first * 1000)
 
 
 async def timed(ask: Callable[[], Awaitable[Any]], repeats: int = REPEATS) -> tuple[float, float, Any]:
@@ -215,6 +221,35 @@ async def _until_there(store: Store, refs: list[str], query: Query, samples: int
         if time.monotonic() > end:
             raise SystemExit(f"not all of {samples} samples can be read")
         await asyncio.sleep(0.2)
+
+
+async def own_mean(name: str, servers: Servers, query: Query) -> list[Row]:
+    """Measure the server's own unweighted mean, which is another number than ours where samples come on change."""
+    ref, (start, end) = query.series[0], (query.start_ms, query.end_ms)
+    point = ref.rsplit(":", 1)[1]
+    async with aiohttp.ClientSession() as session:
+
+        async def ask() -> int:
+            if name == "influx":
+                statement = (
+                    f"SELECT mean(value) FROM telemetry WHERE point = '{point}' AND time >= {start}ms "  # noqa: S608
+                    f"AND time < {end}ms GROUP BY time(1m)"
+                )
+                path, params = "/query", {"db": "ems_data", "epoch": "ms", "q": statement}
+            else:
+                path = "/api/v1/query_range"
+                params = {"query": f'avg_over_time(telemetry_value{{point="{point}"}}[1m])', "nocache": "1"}
+                params |= {"start": str((start + 60_000) / 1000), "end": str(end / 1000), "step": "60"}
+            async with session.get(servers.url(name) + path, params=params) as answer:
+                text = await answer.read()
+                answer.raise_for_status()
+            return text.count(b"],[")
+
+        first, usual, intervals = await timed(ask)
+    if intervals != DAY_MS // query.interval_ms - 1:
+        raise SystemExit(f"{NAMES[name]}: {intervals + 1} intervals of its own mean")
+    what = "1 point, a day, its own unweighted mean"
+    return [Row(NAMES[name], f"{what}, first", first, "ms"), Row(NAMES[name], what, usual, "ms")]
 
 
 async def day(name: str, servers: Servers, folder: Path, points: int) -> list[Row]:
@@ -245,25 +280,26 @@ async def day(name: str, servers: Servers, folder: Path, points: int) -> list[Ro
 
     if isinstance(store, EmbeddedStore):
         await put(store, refs, day_ms, SECONDS - OPEN_S)
-        store.window.close_due(0, force=True)
-        await store.maintain(day_ms)
         every = np.array([values_of(number, SECONDS)[-OPEN_S:] for number in range(len(refs))])
         rest = [Part(now_ms - (OPEN_S - s) * 1000, refs, every[:, s].copy()) for s in range(OPEN_S)]
         await store.write([Entry(EntryId(day_ms + 1, 0), rest)])
-        await ask("1 point, a day, across the open window", one, 50)
-        await ask("100 points, a day, across the open window", hundred)
+        await ask("1 point, a running day, across the open window", one, 50)
+        await ask("1 point, a running day, from samples", one._replace(tiers=False))
+        await ask("100 points, a running day, across the open window", hundred)
         store.window.close_due(0, force=True)
         await store.maintain(day_ms)
-        await ask("1 point, a day, windows closed", one, 20)
+        await ask("1 point, a running day, windows closed", one, 20)
         await store.maintain(now_ms + DAY_MS)
-        await ask("1 point, a day, day closed, from samples", one._replace(tiers=False), 20)
-        await ask("100 points, a day, day closed, from samples", hundred._replace(tiers=False))
+        await ask("1 point, a day, from samples", one._replace(tiers=False), 20)
+        await ask("100 points, a day, from samples", hundred._replace(tiers=False))
     else:
         await put(store, refs, day_ms, SECONDS)
         await _until_there(store, refs, one, SECONDS)
+        rows += await own_mean(name, servers, one)
     await ask("1 point, a day", one, 20)
     await ask("100 points, a day", hundred)
     if isinstance(store, EmbeddedStore):
+        rows += await export(store, folder / "transfer", one)
         size = size_of(folder / "history" / "parquet")
         rows.append(Row(case, "samples", size / (points * SECONDS), "bytes a point", 4))
         rows.append(Row(case, "tiers", size_of(folder / "history" / "tiers") / (points * SECONDS), "bytes a point"))
@@ -271,6 +307,39 @@ async def day(name: str, servers: Servers, folder: Path, points: int) -> list[Ro
         rows.append(Row(case, "samples", (servers.size(name) - before) / (points * SECONDS), "bytes a point", 4))
     await store.close()
     return rows
+
+
+class Silent(Progress):
+    """Tells nobody."""
+
+    def __init__(self) -> None:
+        """Know of no job."""
+
+    async def __call__(self, done: float, message: str = "") -> None:  # noqa: ARG002
+        """Give way to the queries."""
+        await asyncio.sleep(0)
+
+
+async def export(store: Store, folder: Path, query: Query) -> list[Row]:
+    """Measure an export of everything, and a query meanwhile: a job must not stall the others."""
+    took: list[float] = []
+
+    job = asyncio.create_task(
+        Transfer(lambda: {"main": store}, folder).export(
+            {"job": "bench", "format": "parquet", "start": 0, "end": query.now_ms}, Silent()
+        )
+    )
+    begin = time.perf_counter()
+    while not job.done():
+        took.append((await timed(partial(store.query, query), 1))[0])
+        await asyncio.sleep(0.1)
+    result = await job
+    seconds = time.perf_counter() - begin
+    return [
+        Row(NAMES["embedded"], "export of everything", result["samples"] / seconds, "points/s"),
+        Row(NAMES["embedded"], "1 point, a day, during an export", median(took), "ms"),
+        Row(NAMES["embedded"], "1 point, a day, during an export, worst", max(took), "ms"),
+    ]
 
 
 async def year(folder: Path) -> list[Row]:

@@ -61,13 +61,13 @@ class InfluxSettings(Model):
     """The InfluxDB that holds history once `url` is set; without it, the embedded store does."""
 
     url: str | None = Field(None, pattern=r"^https?://[^/\s]+(/[^\s?#]*)?$")
-    api: Literal["v2", "v1", "victoria"] = Field(
-        "v2", description="v2 for InfluxDB 2 and 3, v1 for InfluxDB 1, victoria for VictoriaMetrics"
+    api: Literal["v3", "v2", "v1", "victoria"] = Field(
+        "v2", description="v3 for InfluxDB 3, v2 for InfluxDB 2 and 3, v1 for InfluxDB 1, victoria for VictoriaMetrics"
     )
     token: SecretStr | None = Field(None, description="token; v1: user:password where the server asks for them")
     org: str = Field("voltage", description="organization (v2)")
     bucket: str = Field("ems_data", description="bucket (v2)")
-    database: str = Field("ems_data", description="database (v1), made where it is missing")
+    database: str = Field("ems_data", description="database (v1 and v3), made where it is missing")
     timeout_s: float = Field(30, gt=0, le=600, description="longest wait for an answer")
     batch_lines: int = Field(5000, ge=1, le=100_000, description="lines of one write request")
     beside: bool = Field(False, description="keep the embedded store too: writes go to both, it answers the queries")

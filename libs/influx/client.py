@@ -1,7 +1,8 @@
-"""An InfluxDB server: lines go out by one of two dialects, InfluxQL comes back by /query.
+"""An InfluxDB server: lines go out by one of three dialects, InfluxQL comes back by /query.
 
-v2 (`/api/v2/write`, InfluxDB 2 and 3, by influxdb-client) and v1 (`/write`,
-InfluxDB 1). `/query` is the one way to read that all three have.
+v3 (`/api/v3/write_lp`, InfluxDB 3), v2 (`/api/v2/write`, InfluxDB 2 and 3, by
+influxdb-client) and v1 (`/write`, InfluxDB 1). `/query` is the one way to read that
+all three have.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ from libs.errors import UnavailableError
 # What a server says about the lines, not about us or itself: unparsable, type conflict, outside retention, too large.
 _REFUSALS: Final = frozenset({400, 413, 422})
 _OK: Final = frozenset({200, 204})
+_NOT_FOUND: Final = 404
 _TEXT: Final = 500
 
 
 class Server(NamedTuple):
-    """Where and how. `token` may be `user:password` (v1). `bucket` is v2's, `database` v1's and VictoriaMetrics'."""
+    """Where and how. `token` may be `user:password` (v1). `bucket` is v2's, `database` that of the others."""
 
     url: str
-    api: Literal["v2", "v1", "victoria"] = "v2"
+    api: Literal["v3", "v2", "v1", "victoria"] = "v2"
     token: str = ""
     org: str = ""
     bucket: str = "ems_data"
@@ -86,7 +88,8 @@ class Influx:
             UnavailableError: the server is away, busy, or does not let us in.
         """
         body = "\n".join(lines).encode()
-        status, text = await (self._write_v2(body) if self.server.api == "v2" else self._write_v1(body))
+        how = {"v3": self._write_v3, "v2": self._write_v2}.get(self.server.api, self._write_v1)
+        status, text = await how(body)
         if status in _OK:
             return
         reason = _reason(text)
@@ -110,6 +113,11 @@ class Influx:
 
     async def _write_v1(self, body: bytes) -> tuple[int, str]:
         return await self._ask("POST", "/write", params={"db": self.server.database, "precision": "ms"}, body=body)
+
+    async def _write_v3(self, body: bytes) -> tuple[int, str]:
+        # All or nothing: what is refused is halved until the bad lines stand alone, as with the others.
+        params = {"db": self.server.database, "precision": "millisecond", "accept_partial": "false"}
+        return await self._ask("POST", "/api/v3/write_lp", params=params, body=body)
 
     async def _write_v2(self, body: bytes) -> tuple[int, str]:
         if self._writer is None:
@@ -135,6 +143,8 @@ class Influx:
         status, text = await self._ask("GET", "/query", params=params)
         if status in {400, 422}:
             raise QueryError(_reason(text))
+        if status == _NOT_FOUND and self.server.api == "v3":
+            return []  # The first write makes the database.
         if status not in _OK:
             raise UnavailableError(f"InfluxDB {self.server.url} answers no query: {status} {_reason(text)}")
         try:
@@ -179,7 +189,7 @@ def _authorization(server: Server) -> dict[str, str]:
         return {}
     if server.api == "v1" and ":" in server.token:
         return {"Authorization": "Basic " + base64.b64encode(server.token.encode()).decode()}
-    return {"Authorization": f"Token {server.token}"}
+    return {"Authorization": f"{'Bearer' if server.api == 'v3' else 'Token'} {server.token}"}
 
 
 def _text(body: Any) -> str:
@@ -191,11 +201,15 @@ def _cause(error: BaseException) -> str:
 
 
 def _reason(text: str) -> str:
-    """Return the server's own words: v1 says `error`, v2 `message`."""
+    """Return the server's own words: v1 says `error`, v2 `message`, v3 `error` and `error_message` of each line."""
     try:
         document = json.loads(text)
     except ValueError:
         document = None
     if isinstance(document, dict):
         text = str(document.get("error") or document.get("message") or text)
+        lines = document.get("data")
+        for line in lines if isinstance(lines, list) else [lines]:
+            if isinstance(line, dict) and line.get("error_message"):
+                text = f"{text}: {line['error_message']}"
     return " ".join(text.split())[:_TEXT]

@@ -1,4 +1,4 @@
-"""A private InfluxDB 1 on free loopback ports, and a bridge that gives it the v2 write route."""
+"""A private InfluxDB 1 on free loopback ports, and a bridge that gives it the write routes of v2 and v3."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class InfluxServer:
         """Start the process; also after a stop."""
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not self._answers():
             assert self.process.poll() is None, self._log.read_text()[-2000:]
             assert time.monotonic() < end, "influxd does not answer"
@@ -67,25 +67,41 @@ class InfluxServer:
 
 @asynccontextmanager
 async def bridge(server: InfluxServer) -> AsyncIterator[str]:
-    """Serve /api/v2/write as InfluxDB 2 would, onto 1.6.7's /write; /query and /ping go through. Gives the URL."""
+    """Serve /api/v2/write and /api/v3/write_lp as InfluxDB 2 and 3 would, onto 1.6.7's /write. Gives the URL.
+
+    /query and /ping go through.
+    """
 
     async def forward(request: web.Request) -> web.Response:
-        if request.headers.get("Authorization") != f"Token {TOKEN}":
+        if request.headers.get("Authorization") not in {f"Token {TOKEN}", f"Bearer {TOKEN}"}:
             return web.json_response({"code": "unauthorized", "message": "unauthorized access"}, status=401)
         query, path, body = dict(request.query), request.path, await request.read()
         if path == "/api/v2/write":
             path, query = "/write", {"db": query["bucket"], "precision": query["precision"]}
             if request.headers.get("Content-Encoding") == "gzip" and body[:2] == b"\x1f\x8b":
                 body = gzip.decompress(body)
+        elif path == "/api/v3/write_lp":
+            if query.get("precision") != "millisecond" or query.get("accept_partial") != "false":
+                return web.json_response({"error": f"unexpected parameters {query}"}, status=500)
+            path, query = "/write", {"db": query["db"], "precision": "ms"}
         async with session.request(request.method, server.url + path, params=query, data=body or None) as answer:
             text = await answer.text()
             if path == "/write" and answer.status >= 400:
                 message = (await answer.json(content_type=None))["error"]
-                return web.json_response({"code": "invalid", "message": message}, status=answer.status)
+                return web.json_response(_refusal(request.path, message), status=answer.status)
             return web.Response(status=answer.status, text=text, content_type="application/json")
 
     app = web.Application(client_max_size=2**26)
-    for method, path in (("POST", "/api/v2/write"), ("GET", "/query"), ("POST", "/query"), ("GET", "/ping")):
-        app.router.add_route(method, path, forward)
+    for path in ("/api/v2/write", "/api/v3/write_lp", "/query"):
+        app.router.add_post(path, forward)
+    for path in ("/query", "/ping"):
+        app.router.add_get(path, forward)
     async with aiohttp.ClientSession() as session, TestServer(app) as running:
         yield str(running.make_url("")).rstrip("/")
+
+
+def _refusal(path: str, message: str) -> dict[str, object]:
+    if path == "/api/v2/write":
+        return {"code": "invalid", "message": message}
+    wrong = {"original_line": "", "line_number": 1, "error_message": message}
+    return {"error": "parsing failed for write_lp endpoint", "data": wrong}

@@ -6,13 +6,15 @@ Raw files hold samples, one UTC day each:
     m   several of them, merged while the day lasts  once there are many
     d   all samples of a finished day                late ones rewrite it, and no other
 
-A `d` file comes with statistics (services/hissrv/store/stats.py) in tiers:
+Each comes with statistics (services/hissrv/store/stats.py) in tiers:
 
-    f   one-minute rows of a day                     left out where they would save little
-    c   rows of 15 minutes, an hour, a day           of a day
+    f   one-minute rows of a raw file                left out where they would save little
+    c   rows of 15 minutes, an hour, a day           of a `d` file
     q   the same of a month                          `c` files merged when the month is over
 
-A day's tiers count while the day's only raw file is the one they were made from.
+The longer tiers of a day count while its only raw file is the one they were made from. One-minute
+rows always do: of a day that runs, or has late samples, those of its files add up wherever they are
+about different times.
 """
 
 from __future__ import annotations
@@ -59,13 +61,13 @@ class File(NamedTuple):
 
 
 class Tier(NamedTuple):
-    """Where a day's tiers are: from which raw file they were made, and their files; no fine one: not worth it."""
+    """Where a raw file's tiers are; no fine one: not worth it; no coarse one: it may not be all of its day."""
 
+    raw: str
     day: int
     retention: int
-    raw: str
     fine: str | None
-    coarse: str
+    coarse: str | None
 
 
 def _date(day: int) -> dt.date:
@@ -92,7 +94,7 @@ def expired(files: list[File], now_ms: int, retention_days: int) -> list[File]:
 
 def days_to_merge(files: list[File], tiers: list[Tier], now_ms: int) -> list[list[File]]:
     """Return the groups of files to be merged: days that are over and not one `d` file with tiers, busy days."""
-    made = {tier.raw for tier in tiers}
+    made = {tier.raw for tier in tiers if tier.coarse}
     groups: dict[tuple[int, int], list[File]] = {}
     crossing = [file for file in files if file.day != file.last_day]
     for file in files:
@@ -113,10 +115,11 @@ def months_to_merge(tiers: list[Tier], now_ms: int) -> list[list[Tier]]:
     """Return the months that are over and whose coarse tiers are in more than one file."""
     groups: dict[tuple[int, int, int], list[Tier]] = {}
     for tier in tiers:
-        groups.setdefault((tier.retention, *month_of(tier.day)), []).append(tier)
+        if tier.coarse:
+            groups.setdefault((tier.retention, *month_of(tier.day)), []).append(tier)
     now = month_of((now_ms - DAY_MS - SETTLE_MS) // DAY_MS) if now_ms >= 2 * DAY_MS else (0, 0)
     return [
-        sorted(group)
+        sorted(group, key=lambda tier: tier.day)
         for (_, *month), group in sorted(groups.items())
         if tuple(month) < now and len({tier.coarse for tier in group}) > 1
     ]

@@ -28,7 +28,7 @@ from services.hissrv.store.catalog import COARSE_MS, MINUTE_MS, File, Tier, day_
 from services.hissrv.store.contract import GOOD, Samples
 from services.hissrv.store.edges import DAY_MS
 from services.hissrv.store.parquet import Files, Writer
-from services.hissrv.store.stats import Stats
+from services.hissrv.store.stats import Floats, Integers, Stats
 from services.hissrv.store.window import LoadedNames, connect, next_number
 
 # Samples sorted in memory at once, about 100 bytes each.
@@ -47,7 +47,7 @@ class Made:
     add: list[File] = field(default_factory=list)
     remove: list[str] = field(default_factory=list)
     tiers: list[tuple[str, int, int]] = field(default_factory=list)
-    tier_days: list[Tier] = field(default_factory=list)
+    tiers_of: list[Tier] = field(default_factory=list)
 
 
 class Compactor:
@@ -89,11 +89,11 @@ class Compactor:
             for retention, day in parts:
                 where = "window = ? AND retention = ? AND at_ms >= ? AND at_ms < ?"
                 parameters = (window, retention, day * DAY_MS, (day + 1) * DAY_MS)
-                writer = self._writer(self._raw, f"w{day_text(day)}-r{retention}", parquet.SAMPLES)
+                raw, fine = self._pair("w", day, retention)
                 for wanted in _passes(_counts(db, where, parameters, len(refs)), rank):
                     samples = slices.unique(slices.select(db, wanted, where, parameters), rank)
-                    writer.add(slices.table(samples, refs, reasons))
-                made.add.append(_file(writer, retention))
+                    _add(raw, fine, samples, refs, reasons)
+                _finish(made, raw, fine, day, retention)
             return made
         finally:
             db.close()
@@ -108,40 +108,27 @@ class Compactor:
         flat = slices.Samples(names.series, samples.at_ms, samples.image, samples.value, names.quality)
         made = Made()
         for day in np.unique(samples.at_ms // DAY_MS).tolist():
-            writer = self._writer(self._raw, f"w{day_text(day)}-r0", parquet.SAMPLES)
+            raw, fine = self._pair("w", day, 0)
             found = slices.unique(flat.pick(samples.at_ms // DAY_MS == day), rank)
-            writer.add(slices.table(found, refs, names.reasons))
-            made.add.append(_file(writer, 0))
+            _add(raw, fine, found, refs, names.reasons)
+            _finish(made, raw, fine, day, 0)
         return made
 
     def write_day(self, files: list[File], day: int, *, finished: bool) -> Made:
-        """Write what some files hold of a day to one temporary file; of a finished day, with its tiers."""
+        """Write what some files hold of a day to one temporary file; of a finished day, with all its tiers."""
         retention = files[0].retention
         low, high = (day * DAY_MS, (day + 1) * DAY_MS)
-        name = f"{day_text(day)}-r{retention}"
-        raw = self._writer(self._raw, f"{'d' if finished else 'm'}{name}", parquet.SAMPLES)
-        fine = self._writer(self._tiers, f"f{name}", parquet.TIERS, "start_ms") if finished else None
-        coarse = self._writer(self._tiers, f"c{name}", parquet.TIERS, "start_ms") if finished else None
+        raw, fine = self._pair("d" if finished else "m", day, retention)
+        coarse = self._writer(self._tiers, f"c{day_text(day)}-r{retention}", parquet.TIERS, "start_ms")
         for refs in _batches(self._raw, files, low, high):
             read = _merged(self._raw, files, refs, low, high)
             raw.add(_table(read, refs))
-            if fine and coarse:
-                _write_tiers(fine, coarse, read, refs)
-        if not raw.rows:
-            for writer in (raw, fine, coarse):
-                if writer:
-                    writer.abandon()
-            return Made(remove=[file.name for file in files])
-        made = Made([_file(raw, retention)], [file.name for file in files])
-        if fine and coarse:
-            small = fine.rows * WORTH <= raw.rows
-            tier = Tier(day, retention, made.add[0].name, _name(fine) if small else None, _name(coarse))
-            made.tier_days.append(tier)
-            made.tiers.append((_name(coarse), coarse.rows, coarse.finish()))
-            if small:
-                made.tiers.append((_name(fine), fine.rows, fine.finish()))
-            else:
-                fine.abandon()
+            value = np.where(read.columns["quality"] == GOOD, read.columns["value"], np.nan)
+            minutes = _minutes(fine, read.series, read.columns["at_ms"], value, refs)
+            if finished:
+                _write_coarse(coarse, minutes, refs)
+        made = Made(remove=[file.name for file in files])
+        _finish(made, raw, fine, day, retention, coarse)
         return made
 
     def write_month(self, days: list[Tier]) -> Made:
@@ -151,7 +138,7 @@ class Compactor:
         writer = self._writer(self._tiers, name, parquet.TIERS, "start_ms")
         of: dict[str, list[int]] = {}
         for tier in days:
-            of.setdefault(tier.coarse, []).append(tier.day)
+            of.setdefault(tier.coarse or "", []).append(tier.day)
         files = [
             File(coarse, numbers[0] * DAY_MS, (numbers[-1] + 1) * DAY_MS, 0, 0, 0) for coarse, numbers in of.items()
         ]
@@ -167,7 +154,7 @@ class Compactor:
                 columns = [read.columns[name] for name in _TIER]
                 writer.add(_typed([parquet.texts(read.series, refs), *columns], parquet.TIERS))
         new = _name(writer)
-        return Made(tiers=[(new, writer.rows, writer.finish())], tier_days=[one._replace(coarse=new) for one in days])
+        return Made(tiers=[(new, writer.rows, writer.finish())], tiers_of=[one._replace(coarse=new) for one in days])
 
     def publish(self, made: Made) -> None:
         """Give the temporary files their names; durable when this returns."""
@@ -179,6 +166,14 @@ class Compactor:
                 (folder / f"{name}.tmp").rename(folder / name)
             if names:
                 sync(folder)
+
+    def _pair(self, kind: str, day: int, retention: int) -> tuple[Writer, Writer]:
+        """Start a file of samples and that of its one-minute rows."""
+        name = f"{day_text(day)}-r{retention}"
+        return (
+            self._writer(self._raw, f"{kind}{name}", parquet.SAMPLES),
+            self._writer(self._tiers, f"f{name}", parquet.TIERS, "start_ms"),
+        )
 
     def _writer(self, files: Files, name: str, schema: Any, at: str = "at_ms") -> Writer:
         writer = Writer(files.folder / f"{name}-{next_number(self._database):08d}.parquet.tmp", schema, at)
@@ -199,9 +194,26 @@ def _name(writer: Writer) -> str:
     return writer.path.name.removesuffix(".tmp")
 
 
-def _file(writer: Writer, retention: int) -> File:
-    size = writer.finish()
-    return File(_name(writer), writer.min_at_ms, writer.max_at_ms, writer.rows, size, retention)
+def _finish(made: Made, raw: Writer, fine: Writer, day: int, retention: int, coarse: Writer | None = None) -> None:
+    """Finish a file of samples and its tiers; one without rows leaves none."""
+    if raw.rows:
+        size = raw.finish()
+        made.add.append(File(_name(raw), raw.min_at_ms, raw.max_at_ms, raw.rows, size, retention))
+        minutes = fine if fine.rows * WORTH <= raw.rows else None
+        longer = coarse if coarse and coarse.rows else None
+        made.tiers += [(_name(one), one.rows, one.finish()) for one in (minutes, longer) if one]
+        names = [_name(one) if one else None for one in (minutes, longer)]
+        made.tiers_of.append(Tier(_name(raw), day, retention, *names))
+    for writer in (raw, fine, coarse):
+        if writer:
+            writer.abandon()
+
+
+def _add(raw: Writer, fine: Writer, samples: slices.Samples, refs: list[str], reasons: list[str]) -> None:
+    """Write samples and their one-minute rows."""
+    raw.add(slices.table(samples, refs, reasons))
+    value = np.where(slices.numbers_of(reasons)[samples.quality] == GOOD, samples.value, np.nan)
+    _minutes(fine, samples.series.astype(np.int64), samples.at_ms, value, refs)
 
 
 def _counts(db: sqlite3.Connection, where: str, parameters: tuple[int, ...], size: int) -> NDArray[np.int64]:
@@ -276,17 +288,22 @@ def _table(read: parquet.Read, refs: list[str]) -> Any:
     return _typed([parquet.texts(read.series, refs), *(columns[name] for name in _COLUMNS)], parquet.SAMPLES)
 
 
-def _write_tiers(fine: Writer, coarse: Writer, read: parquet.Read, refs: list[str]) -> None:
-    if not len(read.series):
+def _minutes(fine: Writer, series: Integers, at_ms: Integers, value: Floats, refs: list[str]) -> Stats:
+    """Write and return one-minute rows of sorted samples; value is NaN where a sample is not good."""
+    rows = stats.tier(stats.of_samples(series, at_ms, value), MINUTE_MS)
+    if len(rows.series):
+        fine.add(parquet.tier_table(rows, MINUTE_MS, refs))
+    return rows
+
+
+def _write_coarse(coarse: Writer, rows: Stats, refs: list[str]) -> None:
+    """Write the longer tiers of one-minute rows, sorted by series, step and start."""
+    if not len(rows.series):
         return
-    value = np.where(read.columns["quality"] == GOOD, read.columns["value"], np.nan)
-    rows = stats.tier(stats.of_samples(read.series, read.columns["at_ms"], value), MINUTE_MS)
-    fine.add(parquet.tier_table(rows, MINUTE_MS, refs))
     tables = []
     for step in COARSE_MS:
         rows = stats.tier(rows, step)
         tables.append((rows, step))
-    # Sorted by series, step, start: one table of all steps, then one sort.
     joined = pa.concat_tables([parquet.tier_table(one, step, refs) for one, step in tables])
     series = np.concatenate([one.series for one, _ in tables])
     order = np.lexsort((joined["start_ms"].to_numpy(), joined["step_ms"].to_numpy(), series))

@@ -140,7 +140,7 @@ class EmbeddedStore:
             _LOG.error("history files are missing and leave the catalog: %s", ", ".join(lost))
             window.switch(add=[], remove=lost)
         present = _clear(self._tiers, set(window.tier_files()))
-        broken = [one.raw for one in window.tiers() if not {one.coarse, one.fine or one.coarse} <= present]
+        broken = [one.raw for one in window.tiers() if not {one.coarse, one.fine} - {None} <= present]
         window.forget_tiers(broken)
         _clear(self._tiers, set(window.tier_files()))
 
@@ -268,7 +268,7 @@ class EmbeddedStore:
             made = await self._made(compactor, partial(compactor.write_day, group, day, finished=finished))
             together.add += made.add
             together.tiers += made.tiers
-            together.tier_days += made.tier_days
+            together.tiers_of += made.tiers_of
         await self._switch(together)
 
     async def _made(self, compactor: Compactor, work: Callable[[], Made]) -> Made:
@@ -281,7 +281,7 @@ class EmbeddedStore:
                 remove=made.remove,
                 window=window,
                 tiers=made.tiers,
-                tier_days=made.tier_days,
+                tiers_of=made.tiers_of,
                 keep_newest=keep_newest,
             )
             self._write_manifest()

@@ -1,8 +1,9 @@
 """Queries of the embedded store: cataloged files and the rows not yet compacted, seen as one series of rows.
 
-The range is cut where tiers begin and end. A stretch with tiers gives their rows, any
-other its samples; both are rows of the same kind (services/hissrv/store/stats.py), are folded
-to the query's intervals, and the answer does not depend on the mix.
+The range is cut where tiers begin and end (services/hissrv/store/segments.py). A stretch with
+tiers gives their rows, any other its samples; both are rows of the same kind
+(services/hissrv/store/stats.py), are folded to the query's intervals, and the answer does not
+depend on the mix.
 """
 
 from __future__ import annotations
@@ -17,20 +18,21 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from libs.errors import LimitError
-from services.hissrv.store import slices, stats
+from services.hissrv.store import segments, slices, stats
 from services.hissrv.store.answer import Carry, answer, intervals
-from services.hissrv.store.catalog import STEPS_MS, File, Tier
+from services.hissrv.store.catalog import MINUTE_MS, File, Tier
 from services.hissrv.store.contract import GOOD, Aggregate, Fill, Order, Points, Query
 from services.hissrv.store.edges import DAY_MS, edges
 from services.hissrv.store.parquet import Files, tier_rows
+from services.hissrv.store.segments import Days, overlaps
 from services.hissrv.store.slices import Samples
-from services.hissrv.store.stats import Integers, Stats
+from services.hissrv.store.stats import Counter, Integers, Stats
 from services.hissrv.store.window import catalog, connect
 
 # Samples held in memory at once, about 100 bytes each.
 CHUNK_ROWS: Final = 1_000_000
-# A single interval is worth a tier when it is this many of its steps long.
-STEPS_A_RANGE: Final = 16
+# Stretches of a running day that are read from samples one by one; more are read as one.
+_STRETCHES: Final = 8
 _SHORTEST_MS: Final = 1000
 # Halving has to keep the rows to read below this much more than before: a third.
 _SPARES: Final = 3
@@ -56,14 +58,6 @@ class Limits(NamedTuple):
 
     rows: int
     until_s: float
-
-
-class _Segment(NamedTuple):
-    """A stretch of the range: of samples (step 0), or of a tier's rows."""
-
-    low: int
-    high: int
-    step: int
 
 
 class _Mixed(Exception):  # noqa: N818 - it is no error, but a way back
@@ -104,6 +98,8 @@ class Reader:
         self._limits = limits
         self._read = 0
         self._edges = edges(query) if query.aggregate else np.zeros(0, np.int64)
+        self._all = np.arange(len(state.refs))
+        self._days = Days(state.files, state.tiers, state.open.at_ms)
 
     def points(self) -> dict[str, Points]:
         """Return the points by series, in the order they were asked for."""
@@ -141,79 +137,63 @@ class Reader:
     def _rows(self, *, tiers: bool) -> Stats:
         """Return the rows of all series, none of which crosses an interval's edge."""
         parts: list[Stats] = []
-        segments = self._segments(self._step() if tiers else 0)
-        for low, high, step in segments:
-            if step:
-                parts.append(self._tier(low, high, step))
+        step = segments.step_of(self._query, self._edges) if tiers else 0
+        for one in segments.segments(self._query, self._days, step):
+            if one.running:
+                parts += self._running(one.low, one.high, self._all, self._query.counter)
+            elif one.step:
+                parts.append(self._tier(one.low, one.high, one.step))
             else:
-                for begin, end, only in self._chunks(low, high):
-                    rows = self._stats(begin, end, only)
-                    if len(rows.series):
-                        timed = self._query.aggregate and self._query.aggregate.timed
-                        now_ms = self._query.now_ms if timed else None
-                        starts = intervals(self._edges, rows)
-                        rows = stats.fold(rows, starts, now_ms=now_ms, counter=self._query.counter)
-                    parts.append(rows)
+                parts += self._folded(one.low, one.high)
         return stats.concatenate([part for part in parts if len(part.series)])
 
-    def _step(self) -> int:
-        """Return the longest step whose rows cross no edge and that is worth its cuts, 0 for none."""
-        inner = self._edges[1:-1]
-        span = int(np.diff(self._edges).min()) if len(inner) > 1 else self._query.end_ms - self._query.start_ms
-        for step in STEPS_MS:
-            fits = step <= span if len(inner) > 1 else step * STEPS_A_RANGE <= span
-            if fits and not (inner % step).any():
-                return step
-        return 0
+    def _folded(self, low: int, high: int, only: Integers | None = None) -> Iterator[Stats]:
+        """Yield the rows of a stretch's samples, folded to the intervals."""
+        for begin, end, some in self._chunks(low, high, only):
+            rows = self._stats(begin, end, some)
+            if len(rows.series):
+                timed = self._query.aggregate and self._query.aggregate.timed
+                now_ms = self._query.now_ms if timed else None
+                starts = intervals(self._edges, rows)
+                rows = stats.fold(rows, starts, now_ms=now_ms, counter=self._query.counter)
+            yield rows
 
-    def _segments(self, step: int) -> list[_Segment]:
-        query = self._query
-        if not step:
-            return [_Segment(query.start_ms, query.end_ms, 0)]
-        ready = self._ready(step, query.start_ms, query.end_ms)
-        until = min(query.end_ms, query.now_ms)
-        found: list[_Segment] = []
-        at = query.start_ms
-        for day in sorted(ready):
-            low = max(day * DAY_MS, query.start_ms + -query.start_ms % step)
-            high = min((day + 1) * DAY_MS, until - until % step)
-            if low >= high:
-                continue
-            if at < low:
-                found.append(_Segment(at, low, 0))
-            if found and found[-1].step and found[-1].high == low:
-                found[-1] = found[-1]._replace(high=high)
-            else:
-                found.append(_Segment(low, high, step))
-            at = high
-        if at < query.end_ms:
-            found.append(_Segment(at, query.end_ms, 0))
-        return found
+    def _running(self, low: int, high: int, only: Integers, counter: Counter | None) -> Iterator[Stats]:
+        """Yield the rows of whole minutes of a day that runs; those of minutes that files disagree on from samples."""
+        rows = self._minutes(low, high, only)
+        twice = (rows.series[1:] == rows.series[:-1]) & (rows.first_at[1:] <= rows.last_at[:-1])
+        late = np.unique(rows.first_at[1:][twice]) // MINUTE_MS
+        breaks = np.flatnonzero(np.diff(late) > 1) + 1
+        runs = np.split(late, breaks) if len(breaks) < _STRETCHES else [late]
+        for run in runs if len(late) else []:
+            begin, end = int(run[0]) * MINUTE_MS, int(run[-1] + 1) * MINUTE_MS
+            rows = rows.pick((rows.first_at < begin) | (rows.first_at >= end))
+            yield from self._folded(begin, end, only)
+        _plain(rows, counter)
+        yield rows
 
-    def _ready(self, step: int, low: int, high: int) -> set[int]:
-        """Return the days that overlap a stretch and whose tiers of a step hold all there is."""
-        days, tiers = self._sealed()
-        open_days = set(np.unique(self._state.open.at_ms // DAY_MS).tolist())
-        lacking = {tier.day for tier in tiers if step == STEPS_MS[-1] and tier.fine is None}
-        return {day for day in days - open_days - lacking if (day + 1) * DAY_MS > low and day * DAY_MS < high}
-
-    def _sealed(self) -> tuple[set[int], list[Tier]]:
-        """Return the days whose every raw file has tiers made from it, and those tiers."""
-        made = {tier.raw: tier for tier in self._state.tiers}
-        other = {
-            day for file in self._state.files if file.name not in made for day in range(file.day, file.last_day + 1)
-        }
-        tiers = [made[file.name] for file in self._state.files if file.name in made and file.day not in other]
-        return {tier.day for tier in tiers}, tiers
+    def _minutes(self, low: int, high: int, only: Integers) -> Stats:
+        """Return one-minute rows of a stretch of a day that runs, by file, and its samples that are in no tier."""
+        fine, raw = self._days.minutes(low, high)
+        refs = [self._state.refs[at] for at in only.tolist()]
+        self._spend(sum(self._tiers.cost(name, refs, low, high) for name in fine))
+        self._spend(sum(self._raw.cost(name, refs, low, high) for name in raw))
+        parts = []
+        for name in fine:
+            rows = tier_rows(self._tiers.read(name, refs, low, high, _ROWS))
+            parts.append(rows._replace(series=only[rows.series]))
+        series, of = self._gather(low, high, _VALUES, only, raw)
+        if len(series):
+            parts.append(stats.of_samples(series, of["at_ms"], _good(of)))
+        return stats.concatenate([part for part in parts if len(part.series)])
 
     def _tier(self, low: int, high: int, step: int) -> Stats:
         """Return a tier's rows of a stretch."""
-        _, tiers = self._sealed()
         of: dict[str, set[int]] = {}
-        for tier in tiers:
-            name = tier.fine if step == STEPS_MS[-1] else tier.coarse
-            if name and low < (tier.day + 1) * DAY_MS and high > tier.day * DAY_MS:
-                of.setdefault(name, set()).add(tier.day)
+        for day in range(low // DAY_MS, (high - 1) // DAY_MS + 1):
+            for tier in self._days.sealed[day]:
+                name = tier.fine if step == MINUTE_MS else tier.coarse
+                of.setdefault(name or "", set()).add(day)
         parts = []
         for name, wanted in of.items():
             begin, end = max(low, min(wanted) * DAY_MS), min(high, (max(wanted) + 1) * DAY_MS)
@@ -226,10 +206,9 @@ class Reader:
             parts.append(rows if keep.all() else rows.pick(keep))
         rows = stats.concatenate([part for part in parts if len(part.series)])
         twice = (rows.series[1:] == rows.series[:-1]) & (rows.first_at[1:] // step == rows.first_at[:-1] // step)
-        # A series in two retentions has two rows a step; a counter that fell is read by the query's own rules.
-        counter = self._query.counter
-        if twice.any() or (counter and (rows.falls.any() or (rows.leap > counter.max_step).any())):
+        if twice.any():  # A series in two retentions has two rows a step.
             raise _Mixed
+        _plain(rows, self._query.counter)
         return rows
 
     # Samples
@@ -242,7 +221,7 @@ class Reader:
         Files of a window hold a little of every series, those of a day one series after
         the other: what is halved is what spares more.
         """
-        series = np.arange(len(self._state.refs)) if only is None else only
+        series = self._all if only is None else only
         cost = self._cost(low, high, series)
         if cost <= CHUNK_ROWS:
             self._spend(cost)
@@ -274,12 +253,18 @@ class Reader:
         return sum(self._raw.cost(name, refs, low, high) for name in self._overlapping(low, high))
 
     def _overlapping(self, low: int, high: int) -> list[str]:
-        return [file.name for file in self._state.files if file.min_at_ms < high and file.max_at_ms >= low]
+        return [file.name for file in self._state.files if overlaps(file, low, high)]
 
-    def _gather(self, low: int, high: int, columns: list[str], only: Integers) -> tuple[Integers, dict[str, Any]]:
-        """Return the samples in low <= instant < high, of all or of some series: one an instant, sorted by both."""
+    def _gather(
+        self, low: int, high: int, columns: list[str], only: Integers, names: list[str] | None = None
+    ) -> tuple[Integers, dict[str, Any]]:
+        """Return the samples in low <= instant < high of some series: one an instant, sorted by both.
+
+        names: the files to read, beside the open window; without, all that may have some.
+        """
         refs = [self._state.refs[at] for at in only.tolist()]
-        found = [self._raw.read(name, refs, low, high, columns) for name in self._overlapping(low, high)]
+        names = self._overlapping(low, high) if names is None else names
+        found = [self._raw.read(name, refs, low, high, columns) for name in names]
         parts = [(only[read.series], [read.columns[name] for name in columns]) for read in found if len(read.series)]
         keep = (self._state.open.at_ms >= low) & (self._state.open.at_ms < high)
         if len(only) < len(self._state.refs):
@@ -319,8 +304,7 @@ class Reader:
         series, of = self._gather(low, high, _VALUES, only)
         if not len(series):
             return stats.empty()
-        value = np.where(of["quality"] == GOOD, of["value"], math.nan)
-        return stats.of_samples(series, of["at_ms"], value)
+        return stats.of_samples(series, of["at_ms"], _good(of))
 
     def _samples(self, carry: list[Carry]) -> list[Points]:
         """Return raw points of each series; no more is read than the limit asks for."""
@@ -385,16 +369,13 @@ class Reader:
     def _earlier(self) -> Iterator[Callable[[Integers], Stats]]:
         """Yield ways to look for rows of some series before the range, from the newest stretch to the oldest."""
         start = self._query.start_ms
-        _, tiers = self._sealed()
-        ready = {day for day in self._ready(DAY_MS, 0, start) if (day + 1) * DAY_MS <= start}
-        raw = {day for file in self._state.files for day in range(file.day, file.last_day + 1)}
-        raw |= set(np.unique(self._state.open.at_ms // DAY_MS).tolist())
+        ready = {day for day in self._days.ready(DAY_MS) if (day + 1) * DAY_MS <= start}
         of: dict[str, set[int]] = {}
-        for tier in tiers:
-            if tier.day in ready:
-                of.setdefault(tier.coarse, set()).add(tier.day)
-        sources: list[tuple[int, str]] = [(day, "") for day in raw - ready if day * DAY_MS < start]
-        # A month with a day that is read from samples is read day by day, so that the order in time is kept.
+        for day in ready:
+            for tier in self._days.sealed[day]:
+                of.setdefault(tier.coarse or "", set()).add(day)
+        sources: list[tuple[int, str]] = [(day, "") for day in self._days.all - ready if day * DAY_MS < start]
+        # A month with a day that is not ready is read day by day, so that the order in time is kept.
         for name, days in of.items():
             low, high = min(days), max(days)
             whole = not any(low < day < high for day, other in sources if not other)
@@ -405,8 +386,20 @@ class Reader:
             if name:
                 yield partial(self._of_days, name, of[name] or {day})
             else:
-                for low, high, only in self._chunks(day * DAY_MS, min(start, (day + 1) * DAY_MS), reverse=True):
-                    yield partial(self._of_some, low, high, only)
+                yield from self._of_day(day * DAY_MS, min(start, (day + 1) * DAY_MS))
+
+    def _of_day(self, low: int, high: int) -> Iterator[Callable[[Integers], Stats]]:
+        """Yield ways to look at a day, or its beginning, that is not ready."""
+        minute = low
+        if low // DAY_MS in self._days.running:
+            minute = high - high % MINUTE_MS
+        for begin, end, only in self._chunks(minute, high, reverse=True) if minute < high else ():
+            yield partial(self._of_some, begin, end, only)
+        if low < minute:
+            yield partial(self._of_minutes, low, minute)
+
+    def _of_minutes(self, low: int, high: int, missing: Integers) -> Stats:
+        return stats.concatenate([part for part in self._running(low, high, missing, None) if len(part.series)])
 
     def _of_some(self, low: int, high: int, only: Integers, missing: Integers) -> Stats:
         wanted = np.intersect1d(only, missing)
@@ -420,6 +413,17 @@ class Reader:
         keep = (read.columns["step_ms"] == DAY_MS) & np.isin(read.columns["start_ms"] // DAY_MS, list(days))
         rows = tier_rows(read).pick(keep)
         return rows._replace(series=missing[rows.series])
+
+
+def _good(of: dict[str, Any]) -> Any:
+    """Return the values of samples, NaN for those that are not good."""
+    return np.where(of["quality"] == GOOD, of["value"], math.nan)
+
+
+def _plain(rows: Stats, counter: Counter | None) -> None:
+    """A counter that fell is read by the query's own rules, which a tier's rows do not know."""
+    if counter and (rows.falls.any() or (rows.leap > counter.max_step).any()):
+        raise _Mixed
 
 
 def _no_points() -> tuple[Any, Any, Any, Any]:

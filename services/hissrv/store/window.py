@@ -24,7 +24,7 @@ from libs.redis.queue import EntryId
 from services.hissrv.store.catalog import File, Tier
 from services.hissrv.store.contract import Entry, Samples, Written
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 MAX_REASONS: Final = 250
 # A Redis that crashed may bring back entries whose deletion it lost: ids are known at least this long.
 REMEMBER_MS: Final = 3_600_000
@@ -32,7 +32,17 @@ _FROM_1: Final = """
 ALTER TABLE rows ADD COLUMN image INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE latest ADD COLUMN image INTEGER NOT NULL DEFAULT 0;
 """
-_SCHEMA: Final = """
+_TIERS_OF: Final = """
+CREATE TABLE IF NOT EXISTS tiers_of(
+  raw TEXT PRIMARY KEY, day INTEGER NOT NULL, retention INTEGER NOT NULL, fine TEXT, coarse TEXT) WITHOUT ROWID;
+"""
+_FROM_2: Final = f"""
+CREATE TABLE IF NOT EXISTS tier_days(day, retention, raw, fine, coarse);
+{_TIERS_OF}
+INSERT INTO tiers_of SELECT raw, day, retention, fine, coarse FROM tier_days;
+DROP TABLE tier_days;
+"""  # noqa: S608 - our own text
+_SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS series(id INTEGER PRIMARY KEY, ref TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS reasons(id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS windows(
@@ -50,12 +60,10 @@ CREATE TABLE IF NOT EXISTS latest(
   series INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, value REAL, quality INTEGER NOT NULL,
   image INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS tiers(name TEXT PRIMARY KEY, rows INTEGER NOT NULL, bytes INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS tier_days(
-  day INTEGER NOT NULL, retention INTEGER NOT NULL, raw TEXT NOT NULL, fine TEXT, coarse TEXT NOT NULL,
-  PRIMARY KEY(day, retention)) WITHOUT ROWID;
+{_TIERS_OF}
 CREATE TABLE IF NOT EXISTS numbers(name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 INSERT OR IGNORE INTO reasons(id, text) VALUES (0, ''), (1, 'bad:other'), (2, 'uncertain:other');
-"""
+"""  # noqa: S608 - our own text
 
 
 class Newest:
@@ -109,9 +117,12 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 
 def catalog(db: sqlite3.Connection) -> tuple[list[File], list[Tier]]:
-    """Return the files of samples, and the days that have tiers."""
+    """Return the files of samples, and their tiers."""
     files = [File(*row) for row in db.execute("SELECT name, min_at_ms, max_at_ms, rows, bytes, retention FROM files")]
-    return sorted(files), [Tier(*row) for row in db.execute("SELECT * FROM tier_days ORDER BY day, retention")]
+    return sorted(files), [
+        Tier(*row)
+        for row in db.execute("SELECT raw, day, retention, fine, coarse FROM tiers_of ORDER BY day, retention, raw")
+    ]
 
 
 def next_number(path: Path) -> int:
@@ -147,6 +158,8 @@ class Window:
             raise sqlite3.DatabaseError(f"{path} has format {version}, this version knows {FORMAT}")
         if version == 1:
             self._db.executescript(f"BEGIN; {_FROM_1} PRAGMA user_version=2; COMMIT;")
+        if version in {1, 2}:
+            self._db.executescript(f"BEGIN; {_FROM_2} PRAGMA user_version=3; COMMIT;")
         self._db.executescript(_SCHEMA + f"PRAGMA user_version={FORMAT};")
         self._load_names()
         self._load_newest()
@@ -302,7 +315,7 @@ class Window:
         remove: list[str] | None = None,
         window: int | None = None,
         tiers: list[tuple[str, int, int]] | None = None,
-        tier_days: list[Tier] | None = None,
+        tiers_of: list[Tier] | None = None,
         keep_newest: bool = False,
     ) -> list[str]:
         """Change the catalog and drop a compacted window's rows, in one transaction: the moment of truth.
@@ -313,13 +326,13 @@ class Window:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             self._db.executemany("DELETE FROM files WHERE name = ?", gone)
-            self._db.executemany("DELETE FROM tier_days WHERE raw = ?", gone)
+            self._db.executemany("DELETE FROM tiers_of WHERE raw = ?", gone)
             self._db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", add)
             self._db.executemany("INSERT OR REPLACE INTO tiers VALUES (?, ?, ?)", tiers or [])
-            self._db.executemany("INSERT OR REPLACE INTO tier_days VALUES (?, ?, ?, ?, ?)", tier_days or [])
+            self._db.executemany("INSERT OR REPLACE INTO tiers_of VALUES (?, ?, ?, ?, ?)", tiers_of or [])
             unused = self._db.execute(
-                "DELETE FROM tiers WHERE name NOT IN (SELECT coarse FROM tier_days) AND name NOT IN "
-                "(SELECT fine FROM tier_days WHERE fine IS NOT NULL) RETURNING name"
+                "DELETE FROM tiers WHERE name NOT IN (SELECT coarse FROM tiers_of WHERE coarse IS NOT NULL) "
+                "AND name NOT IN (SELECT fine FROM tiers_of WHERE fine IS NOT NULL) RETURNING name"
             ).fetchall()
             if window is not None or keep_newest:
                 self._keep_newest()
@@ -333,8 +346,8 @@ class Window:
         return [name for (name,) in unused]
 
     def forget_tiers(self, raw: list[str]) -> None:
-        """Forget the tiers of some days' files: they are made again."""
-        self._db.executemany("DELETE FROM tier_days WHERE raw = ?", [(name,) for name in raw])
+        """Forget the tiers of some files; those of days are made again."""
+        self._db.executemany("DELETE FROM tiers_of WHERE raw = ?", [(name,) for name in raw])
         self.switch(add=[])
 
     def _keep_newest(self) -> None:
@@ -361,7 +374,7 @@ class Window:
         return catalog(self._db)[0]
 
     def tiers(self) -> list[Tier]:
-        """Return the days that have tiers."""
+        """Return the tiers of the files."""
         return catalog(self._db)[1]
 
     def tier_files(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""What every store promises, asked of each: the embedded one, and InfluxDB by both dialects.
+"""What every store promises, asked of each: the embedded one, and InfluxDB by its three dialects.
 
 An InfluxDB of your own takes part when VOLTAGE_TEST_INFLUXDB_URL names it (with
 _API, _TOKEN, _ORG, _BUCKET, _DATABASE); the suite only adds series of its own.
@@ -29,7 +29,7 @@ from tests.support.influx import TOKEN, InfluxServer, bridge
 from tests.unit.hissrv.test_store_query import FORMS, Sample, oracle, part
 
 OWN = "VOLTAGE_TEST_INFLUXDB_"
-KINDS = ["embedded", "influx-v1", "influx-v2", *(["influx-own"] if os.environ.get(f"{OWN}URL") else [])]
+KINDS = ["embedded", "influx-v1", "influx-v2", "influx-v3", *(["influx-own"] if os.environ.get(f"{OWN}URL") else [])]
 INFLUX = [kind for kind in KINDS if kind != "embedded"]
 # Recent, so that a bucket's retention keeps it.
 BASE_MS = clock.now_ms() // 700_000 * 700_000 - 3_600_000
@@ -60,9 +60,10 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             server: InfluxServer = request.getfixturevalue("influx_server")
             made = InfluxStore(Server(server.url, "v1"))
             await made.open()  # v1 makes the database that the bridge then offers as a bucket
-            if request.param == "influx-v2":
+            if request.param in {"influx-v2", "influx-v3"}:
                 await made.close()
-                made = InfluxStore(Server(await stack.enter_async_context(bridge(server)), "v2", TOKEN))
+                url = await stack.enter_async_context(bridge(server))
+                made = InfluxStore(Server(url, "v2" if request.param == "influx-v2" else "v3", TOKEN))
         await made.open()
         stack.push_async_callback(made.close)
         yield made
@@ -198,7 +199,7 @@ async def test_mapped(store: Store, channel: str) -> None:
     assert [one.series for one in await store.latest(None, limit=2, after=f"{channel}:T:")] == [one, two]
 
 
-@pytest.mark.parametrize("store", ["influx-v1", "influx-v2"], indirect=True)
+@pytest.mark.parametrize("store", ["influx-v1", "influx-v2", "influx-v3"], indirect=True)
 async def test_server_away(store: Store, channel: str, influx_server: InfluxServer) -> None:
     """While the server is down everything says so; when it is back, what was written before is there."""
     ref = f"{channel}:T:1"

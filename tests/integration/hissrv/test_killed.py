@@ -8,11 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from libs.influx.client import Server
 from libs.redis.client import execute
 from libs.redis.functions import Functions
 from services.hissrv.store.contract import Query
 from services.hissrv.store.embedded import EmbeddedStore
+from services.hissrv.store.influx import InfluxStore
 from tests.integration.hissrv.support import Channel, section
+from tests.support.influx import InfluxServer
 from tests.support.servers import RedisServer, free_port
 from tests.support.wait import wait_until
 
@@ -20,7 +23,7 @@ KILLS = 3
 BLOCKS = 40
 
 
-async def start(redis_server: RedisServer, folder: Path) -> asyncio.subprocess.Process:
+async def start(redis_server: RedisServer, folder: Path, **more: str) -> asyncio.subprocess.Process:
     """Start hissrv as a process."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("VOLTAGE_", "HISSRV_"))}
     environ = kept | {
@@ -31,6 +34,7 @@ async def start(redis_server: RedisServer, folder: Path) -> asyncio.subprocess.P
         "HISSRV_CONSUMER_LINGER_MS": "0",
         "HISSRV_CONSUMER_BATCH_ENTRIES": "3",
         "HISSRV_STORE_WINDOW_MS": "1000",
+        **more,
     }
     with (folder / "log").open("ab") as log:
         return await asyncio.create_subprocess_exec(
@@ -82,3 +86,77 @@ async def test_killed_again_and_again(redis_server: RedisServer, functions: Func
     assert [(point.at_ms, point.value) for point in answer["comsrv:1001:T:1"]] == expected
     assert [point.value for point in answer["comsrv:1001:T:2"]] == [-value for _, value in expected]
     assert await counted("queued") == 2 * sent
+
+
+async def test_two_workers_and_one_is_killed(
+    redis_server: RedisServer, functions: Functions, tmp_path: Path, influx_server: InfluxServer
+) -> None:
+    """Two processes share the queue into one server; what a killed one had in hand the other takes over."""
+    channel = Channel(functions)
+    await channel.claim()
+    database = f"two{free_port()}"
+    server = {"VOLTAGE_INFLUXDB_URL": influx_server.url, "VOLTAGE_INFLUXDB_API": "v1"}
+    server |= {"VOLTAGE_INFLUXDB_DATABASE": database, "HISSRV_CONSUMER_IDLE_MS": "1000"}
+    workers = [await start(redis_server, tmp_path, **server, HISSRV_CONSUMER_NAME=name) for name in ("one", "two")]
+
+    async def both() -> Any:
+        known = await execute(functions.client, "XINFO", "CONSUMERS", "hissrv:queue", "hissrv")
+        return len(known) == 2
+
+    await wait_until(both, "both take part")
+    for number in range(1, 4 * BLOCKS):
+        await channel.send(number, section("T", {"1": number, "2": -number}))
+        if number == 2 * BLOCKS:
+            workers[0].kill()
+            await workers[0].wait()
+    sent = 4 * BLOCKS - 1
+
+    async def everything() -> Any:
+        return int(await execute(functions.client, "HGET", "voltage:ledger", "written") or 0) == 2 * sent
+
+    await wait_until(everything, "everything is written", 20)
+    workers[1].terminate()
+    await workers[1].wait()
+    store = InfluxStore(Server(influx_server.url, "v1", database=database))
+    await store.open()
+    answer = await store.query(Query(["comsrv:1001:T:1", "comsrv:1001:T:2"], 0, 2**40, 2**40))
+    await store.close()
+    for ref, sign in (("comsrv:1001:T:1", 1), ("comsrv:1001:T:2", -1)):
+        assert [(point.at_ms, point.value) for point in answer[ref]] == [(n, sign * n) for n in range(1, sent + 1)]
+    assert await execute(functions.client, "HGET", "hissrv:ledger:server", "written") == b"%d" % (2 * sent)
+
+
+async def test_the_second_waits_for_the_store(redis_server: RedisServer, functions: Functions, tmp_path: Path) -> None:
+    """Two processes on one folder: the second one takes over when the first is killed, with what that had in hand."""
+    channel = Channel(functions)
+    await channel.claim()
+    counters = {"HISSRV_CONSUMER_IDLE_MS": "1000"}
+    workers = [await start(redis_server, tmp_path, **counters, HISSRV_CONSUMER_NAME=name) for name in ("one", "two")]
+
+    async def written() -> int:
+        return int(await execute(functions.client, "HGET", "voltage:ledger", "written") or 0)
+
+    await channel.send(1, section("T", {"1": 1}))
+
+    async def first() -> Any:
+        return await written() == 1
+
+    await wait_until(first, "one of them writes", 20)
+    known = await execute(functions.client, "XINFO", "CONSUMERS", "hissrv:queue", "hissrv")
+    active = 0 if "b'one'" in str(known) else 1
+    workers[active].kill()
+    await workers[active].wait()
+    for number in range(2, BLOCKS):
+        await channel.send(number, section("T", {"1": number}))
+
+    async def everything() -> Any:
+        return await written() == BLOCKS - 1
+
+    await wait_until(everything, "the other one wrote the rest", 20)
+    workers[1 - active].terminate()
+    await workers[1 - active].wait()
+    store = EmbeddedStore(tmp_path / "history")
+    await store.open()
+    answer = await store.query(Query(["comsrv:1001:T:1"], 0, 2**40, 2**40))
+    await store.close()
+    assert [(point.at_ms, point.value) for point in answer["comsrv:1001:T:1"]] == [(n, n) for n in range(1, BLOCKS)]

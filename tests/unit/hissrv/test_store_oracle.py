@@ -31,7 +31,7 @@ REFS = ["comsrv:1:T:1", "comsrv:1:T:2", "comsrv:1:T:3", "comsrv:1:S:1"]
 MODULUS = 1000.0
 COUNTERS = [None, Counter(MODULUS), Counter(exchange="skip"), Counter(MODULUS, "zero", 40.0)]
 # Queries asked at each stage, of all that are possible.
-ASKED = 20
+ASKED = 16
 TIMED = {Aggregate.MEAN, Aggregate.INTEGRAL}
 
 
@@ -187,10 +187,13 @@ def queries(rng: random.Random) -> list[Query]:
     return made
 
 
-async def compare(store: EmbeddedStore, history: History, rng: random.Random, state: str) -> None:
-    """Ask everything, with tiers and without, and compare with plain numpy to 1e-9."""
+async def compare(
+    store: EmbeddedStore, history: History, rng: random.Random, state: str, only: Aggregate | None = None
+) -> None:
+    """Ask some of everything, or all of an aggregate, with tiers and without; compare with plain numpy to 1e-9."""
     plain = {ref: history.samples(ref) for ref in REFS}
-    for query in rng.sample(queries(rng), ASKED):
+    every = queries(rng)
+    for query in rng.sample(every, ASKED) if only is None else [one for one in every if one.aggregate is only]:
         answers: dict[str, dict[int, tuple[float, float]]] = {}
         for tiers in (True, False):
             answer = await store.query(query._replace(tiers=tiers))
@@ -212,15 +215,9 @@ async def compare(store: EmbeddedStore, history: History, rng: random.Random, st
                 )
 
 
-@pytest.mark.parametrize(("seed", "chunk"), [(1, 1_000_000), (2, 3000)])
-async def test_every_aggregate_equals_numpy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, chunk: int
-) -> None:
-    """Whatever lies open, closed, merged or in tiers, after late samples at each of these stages; whole or in parts."""
-    monkeypatch.setattr("services.hissrv.store.read.CHUNK_ROWS", chunk)
-    monkeypatch.setattr("services.hissrv.store.parquet.ROW_GROUP", 1000)
-    history, rng = History(seed), random.Random(seed)
-    store = EmbeddedStore(tmp_path)
+async def filled(folder: Path, history: History, rng: random.Random) -> EmbeddedStore:
+    """Return a store of days that run: many windows, most of them in files with their one-minute rows."""
+    store = EmbeddedStore(folder)
     await store.open()
     live = history.live()
     for first in range(0, len(live), 2000):
@@ -228,7 +225,25 @@ async def test_every_aggregate_equals_numpy(
         store.window.close_due(0, force=True)
         if rng.random() < 0.7:
             await store.maintain(BEGIN_MS)
+    return store
+
+
+@pytest.mark.parametrize(("seed", "chunk", "worth"), [(1, 1_000_000, 1), (2, 3000, 3)])
+async def test_every_aggregate_equals_numpy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, chunk: int, worth: int
+) -> None:
+    """Whatever lies open, closed, merged or in tiers, after late samples at each of these stages; whole or in parts."""
+    monkeypatch.setattr("services.hissrv.store.read.CHUNK_ROWS", chunk)
+    monkeypatch.setattr("services.hissrv.store.compact.WORTH", worth)
+    monkeypatch.setattr("services.hissrv.store.parquet.ROW_GROUP", 1000)
+    history, rng = History(seed), random.Random(seed)
+    store = await filled(tmp_path, history, rng)
     await compare(store, history, rng, "windows")
+    await store.write(history.late(100))
+    await compare(store, history, rng, "late samples of days that run, open")
+    store.window.close_due(0, force=True)
+    await store.maintain(BEGIN_MS)
+    await compare(store, history, rng, "late samples of days that run")
     await store.maintain(NOW_MS)
     assert len([file for file in store.window.files() if file.kind == "d"]) == DAYS
     await compare(store, history, rng, "days with tiers")
@@ -250,17 +265,23 @@ async def test_every_aggregate_equals_numpy(
 
 
 async def test_tiers_spare_reading(tmp_path: Path) -> None:
-    """An hourly mean over days reads the tiers; the same from samples is over the limit, which says what to do."""
-    history = History(3)
-    store = EmbeddedStore(tmp_path, query_samples=2000)
+    """An hourly mean reads the tiers, of days that run too; from samples it is over the limit, and it is said why."""
+    store = EmbeddedStore(tmp_path, query_samples=10_000)
     await store.open()
-    await store.write(history.live())
-    store.window.close_due(0, force=True)
-    await store.maintain(NOW_MS)
-    query = Query(REFS[:1], BEGIN_MS, END_MS, NOW_MS, HOUR_MS, Aggregate.MEAN, Fill.NONE)
-    assert len((await store.query(query))[REFS[0]]) >= (DAYS - 1) * 24
+    ticks = np.arange(BEGIN_MS, BEGIN_MS + DAY_MS, 5000)
+    for number, part in enumerate(np.split(ticks, 24)):
+        parts = [Part(at, REFS, np.full(len(REFS), float(at % 7))) for at in part.tolist()]
+        await store.write([Entry(EntryId(1, number), parts)])
+        store.window.close_due(0, force=True)
+        await store.maintain(int(part[-1]))
+    today = Query(REFS[:1], BEGIN_MS, BEGIN_MS + DAY_MS, BEGIN_MS + DAY_MS, HOUR_MS, Aggregate.MEAN, Fill.NONE)
+    assert len((await store.query(today))[REFS[0]]) == 24
     with pytest.raises(LimitError, match="1m, 15m, 1h or 1d"):
-        await store.query(query._replace(tiers=False))
+        await store.query(today._replace(tiers=False))
+    await store.maintain(NOW_MS)
+    assert len((await store.query(today))[REFS[0]]) == 24
+    with pytest.raises(LimitError, match="1m, 15m, 1h or 1d"):
+        await store.query(today._replace(tiers=False))
     await store.close()
 
 
