@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from services.hissrv.store.stats import FLOATS, Integers, Stats
 
-# What a query skips by statistics; 64 k samples keep a point's day in one or two.
+# What a query skips by statistics; 64 k samples keep a point's day in one or two, 4 k rows of a tier its month.
 ROW_GROUP: Final = 65_536
+TIER_GROUP: Final = 4096
 _KEEP: Final = 2048
 _TEXT: Final = pa.dictionary(pa.int32(), pa.string())
 SAMPLES: Final = pa.schema(
@@ -60,6 +61,7 @@ class Writer:
         self.min_at_ms = 2**62
         self.max_at_ms = -1
         self._at = at
+        self._group = TIER_GROUP if schema is TIERS else ROW_GROUP
         self._file = path.open("wb")
         texts = [field.name for field in schema if field.type == _TEXT]
         repeated = [field.name for field in schema if field.type == pa.float64()]
@@ -79,7 +81,7 @@ class Writer:
         self.rows += table.num_rows
         self.min_at_ms = min(self.min_at_ms, int(at_ms.min()))
         self.max_at_ms = max(self.max_at_ms, int(at_ms.max()))
-        self._parquet.write_table(table, row_group_size=ROW_GROUP)
+        self._parquet.write_table(table, row_group_size=self._group)
 
     def finish(self) -> int:
         """Write the footer, wait for the disk; returns the file's size."""
