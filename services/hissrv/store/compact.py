@@ -12,6 +12,7 @@ Memory is bounded: series are taken in passes of at most PASS_SAMPLES samples (o
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -31,8 +32,9 @@ from services.hissrv.store.parquet import Files, Writer
 from services.hissrv.store.stats import Floats, Integers, Stats
 from services.hissrv.store.window import LoadedNames, connect, next_number
 
-# Samples sorted in memory at once, about 100 bytes each.
-PASS_SAMPLES: Final = 1_000_000
+# Samples sorted in memory at once, about 200 bytes each; and those that are folded to minutes at once.
+PASS_SAMPLES: Final = 500_000
+PIECE_SAMPLES: Final = 65_536
 # Fine tiers that would not be this many times smaller than the samples are left out.
 WORTH: Final = 3
 _COLUMNS: Final = ["at_ms", "value", "quality", "reason", "image"]
@@ -290,9 +292,17 @@ def _table(read: parquet.Read, refs: list[str]) -> Any:
 
 def _minutes(fine: Writer, series: Integers, at_ms: Integers, value: Floats, refs: list[str]) -> Stats:
     """Write and return one-minute rows of sorted samples; value is NaN where a sample is not good."""
-    rows = stats.tier(stats.of_samples(series, at_ms, value), MINUTE_MS)
-    if len(rows.series):
-        fine.add(parquet.tier_table(rows, MINUTE_MS, refs))
+    if not len(series):
+        return stats.empty()
+    starts = stats.groups(series, at_ms // MINUTE_MS)
+    pieces = np.searchsorted(starts, np.arange(0, starts[-1] + 1, PIECE_SAMPLES))
+    cuts = np.append(np.unique(starts[pieces]), len(series))
+    parts = [
+        stats.tier(stats.of_samples(series[low:high], at_ms[low:high], value[low:high]), MINUTE_MS)
+        for low, high in itertools.pairwise(cuts.tolist())
+    ]
+    rows = stats.concatenate(parts)
+    fine.add(parquet.tier_table(rows, MINUTE_MS, refs))
     return rows
 
 
