@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -126,12 +127,28 @@ async def test_two_workers_and_one_is_killed(start: Start, functions: Functions,
         return any(group["consumers"] == 2 for group in queue["groups"])
 
     await wait_until(both, "both take part", PATIENCE_S)
-    for number in range(1, 4 * BLOCKS):
-        await channel.send(number, section("T", {"1": number, "2": -number}))
-        if number == 2 * BLOCKS:
-            workers[0].kill()
-            await workers[0].wait()
-    sent = 4 * BLOCKS - 1
+    sent = 0
+
+    async def send(blocks: int) -> None:
+        nonlocal sent
+        for _ in range(blocks):
+            sent += 1
+            await channel.send(sent, section("T", {"1": sent, "2": -sent}))
+
+    async def in_hand() -> Any:
+        await send(10)
+        workers[0].send_signal(signal.SIGSTOP)
+        known: Any = await execute(functions.client, "XPENDING", "hissrv:queue", "hissrv")
+        found = [one for one in known["consumers"] if one["name"] == b"one"]
+        if not found:
+            workers[0].send_signal(signal.SIGCONT)
+        return found
+
+    await send(BLOCKS)
+    await wait_until(in_hand, "a worker is stopped with entries in its hand")
+    workers[0].kill()
+    await workers[0].wait()
+    await send(BLOCKS)
 
     async def everything() -> Any:
         return int(await execute(functions.client, "HGET", "voltage:ledger", "written") or 0) == 2 * sent
