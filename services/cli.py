@@ -41,7 +41,7 @@ COMMANDS: Final = {
     "models": Entry("services.commands.definitions:models", "Models, the values of one, and their versions."),
     "alarms": Entry("services.commands.alarms:alarms", "Open alarms, and their journal."),
     "audit": Entry("services.commands.audit:audit", "Verify that the journal of alarms was not changed."),
-    "rules": Entry("services.commands.definitions:rules", "Rules, their versions and proposals."),
+    "rules": Entry("services.commands.rules:rules", "Rules: why one fired or not, what it did, versions."),
     "mappings": Entry("services.commands.definitions:mappings", "What is recorded, and the versions of that."),
     "history": Entry("services.commands.history:history", "Past values of points; export, import, copy."),
     "ledger": Entry("services.commands.ledger:ledger", "Where every sample is: by channel, mapping and store."),

@@ -254,4 +254,20 @@ function M.look(window, at, zones, calendars)
   return open, math.min(at + edge - time, change)
 end
 
+--- Why it is unknown at an instant whether a window is open.
+function M.unknown(window, at, zones, calendars)
+  local zone = window.zone == "UTC" and UTC or zones[window.zone]
+  if not zone then
+    return "there is no table of the time zone " .. window.zone .. " yet; rulesrv hands it over where this machine knows the zone"
+  elseif not offset_at(zone, at) then
+    return "the table of the time zone " .. window.zone .. " says nothing of this time"
+  end
+  for _, dates in ipairs({ window.dates or {}, window.except or {} }) do
+    if dates.calendar and not calendars[dates.calendar] then
+      return "there is no calendar " .. dates.calendar
+    end
+  end
+  return "its calendar says nothing of this day"
+end
+
 return M

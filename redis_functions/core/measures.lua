@@ -174,14 +174,18 @@ end
 
 local MEASURES = { rate = rate, stuck = stuck, change = change }
 
---- What a leaf that measures says, without any effect; `at` is nil where only the present state counts.
-function M.peek(leaf, at)
+--- What a leaf that measures says, without any effect; `at` is nil where only the present state counts. A simulated
+-- value is one that comes now.
+function M.peek(leaf, at, simulated)
   local slot = leaf.slot
   if slot.value == nil or slot.quality then
     return nil
   elseif leaf.measure == "stuck" then
     return at ~= nil and slot.at ~= nil and at >= slot.at + leaf.value
   elseif leaf.measure == "change" then
+    if simulated and leaf.noted ~= nil and leaf.noted ~= slot.value then
+      return fits(leaf.operator, slot.value, leaf.noted)
+    end
     return leaf.within_ms ~= nil and leaf.changed_at ~= nil and (at == nil or at < leaf.changed_at + leaf.within_ms)
   end
   local limit = leaf.value - (leaf.on and leaf.hysteresis or 0)

@@ -12,6 +12,7 @@ local M = {}
 local function last_now(graph)
   return tonumber(redis.call("HGET", keys.clock(graph.ns), "last") or 0)
 end
+M.last_now = last_now
 
 --- The slot a condition looks at.
 function M.slot(graph, leaf)
@@ -88,6 +89,13 @@ local function tables(graph)
       graph.calendars[ids[i]] = { list = calendar.dates(document.dates), through = calendar.day_of(document.through) }
     end
   end
+end
+
+--- Whether a window of time is open at an instant, when to look again, and why it is unknown.
+function M.look(graph, window, at)
+  tables(graph)
+  local open, again = calendar.look(window, at, graph.zones, graph.calendars)
+  return open, again, open == nil and calendar.unknown(window, at, graph.zones, graph.calendars) or nil
 end
 
 -- Look at the clock: returns when to look again.

@@ -98,21 +98,29 @@ end
 
 local MAX_INPUTS = 32
 
+-- A quality is words and underscores: it needs no escaping.
+local function input_of(ref, leaf, slot)
+  return '{"ref":"' .. ref .. '",' .. (leaf and leaf.aggregate and '"aggregate":"' .. leaf.aggregate.of .. '",' or "")
+    .. '"value":' .. (slot.text or "null") .. ',"quality":"'
+    .. (slot.quality or (slot.value ~= nil and "good") or "missing")
+    .. '","at_ms":' .. (slot.at and string.format("%.0f", slot.at) or "null") .. "}"
+end
+
 --- What a watcher saw: [{ref, value, quality, at_ms}], as JSON, and whether all of it is good.
 function M.inputs(watcher)
   local parts, good = {}, true
   for i = 1, #watcher.leaves do
     local slot = watcher.leaves[i].slot
-    if slot.value == nil or slot.quality then
+    local leaf = watcher.leaves[i]
+    local other = leaf.other
+    if slot.value == nil or slot.quality or (other and (other.value == nil or other.quality)) then
       good = false
     end
-    if i <= MAX_INPUTS then
-      -- A quality is words and underscores: it needs no escaping.
-      local leaf = watcher.leaves[i]
-      parts[i] = '{"ref":"' .. leaf.source .. '",' .. (leaf.aggregate and '"aggregate":"' .. leaf.aggregate.of .. '",' or "")
-        .. '"value":' .. (slot.text or "null") .. ',"quality":"'
-        .. (slot.quality or (slot.value ~= nil and "good") or "missing")
-        .. '","at_ms":' .. (slot.at and string.format("%.0f", slot.at) or "null") .. "}"
+    if #parts < MAX_INPUTS then
+      parts[#parts + 1] = input_of(leaf.source, leaf, slot)
+    end
+    if other and #parts < MAX_INPUTS then
+      parts[#parts + 1] = input_of(leaf.value.source, nil, other)
     end
   end
   return "[" .. table.concat(parts, ",") .. "]", good

@@ -9,6 +9,7 @@ return {
   { name = "rule_delete", run = rules.delete, removes = "rule" },
   { name = "rule_enable", run = rules.enable },
   { name = "rule_evaluate", run = rules.evaluate, reads = true },
+  { name = "rule_explain", run = rules.explain, reads = true },
   { name = "rule_batch_evaluate", run = rules.batch_evaluate, reads = true },
   { name = "rule_trigger_action", run = rules.trigger_action },
   { name = "rule_update_state", run = rules.update_state },

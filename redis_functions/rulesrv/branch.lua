@@ -50,23 +50,28 @@ local function truth_of(node, leaf_truth)
 end
 M.truth = truth_of
 
+--- The paths of the conditions that decided, from the truths of the leaves.
+function M.decided(root, leaf_truth)
+  local found = {}
+  local function of_node(node)
+    return truth_of(node, leaf_truth)
+  end
+  gather(root, of_node, of_node(root), found)
+  return found
+end
+
 --- The paths of the conditions that decided, in the order of the document. `peek(leaf, last_good)` says what a leaf
 -- says that was not evaluated since its rule was read.
 function M.paths(watcher, peek)
   if watcher.only then
     return { watcher.only.path }
   end
-  local found = {}
-  local function of_node(node)
-    return truth_of(node, function(leaf)
-      if watcher.unseen then
-        return peek(leaf, watcher.last_good, nil)
-      end
-      return leaf.truth
-    end)
-  end
-  gather(watcher.root, of_node, of_node(watcher.root), found)
-  return found
+  return M.decided(watcher.root, function(leaf)
+    if watcher.unseen then
+      return peek(leaf, watcher.last_good, nil)
+    end
+    return leaf.truth
+  end)
 end
 
 return M

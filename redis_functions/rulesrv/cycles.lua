@@ -6,8 +6,23 @@ local M = {}
 
 local MAX_STEPS = 20000
 
+-- The rules that an action switches; `candidate` stands for itself, it is not stored yet.
+local function switched(graph, params, candidate)
+  if params.rule then
+    return { params.rule == candidate.name and candidate or graph.watchers["rule:" .. params.rule] }
+  end
+  local found = { candidate.group == params.group and candidate or nil }
+  for id, other in pairs(graph.watchers) do
+    if other.kind == "rule" and other.group == params.group and id ~= candidate.id then
+      found[#found + 1] = other
+    end
+  end
+  table.sort(found, function(a, b) return a.name < b.name end)
+  return found
+end
+
 -- What a watcher touches when it acts: { { ref, how } }, and the rules it switches on.
-local function effects_of(graph, watcher)
+local function effects_of(graph, watcher, candidate)
   local found = { { watcher.id, "turns" } }
   if watcher.kind ~= "rule" then
     return found
@@ -24,10 +39,8 @@ local function effects_of(graph, watcher)
     elseif action.type == "resolve_alarm" then
       found[#found + 1] = { action.params.alarm, "resolves " .. action.params.alarm }
     elseif action.type == "enable_rule" then
-      for id, other in pairs(graph.watchers) do
-        if other.kind == "rule" and (other.name == action.params.rule or (other.group and other.group == action.params.group)) then
-          found[#found + 1] = { "on " .. id, "switches rule " .. other.name .. " on", other }
-        end
+      for _, other in ipairs(switched(graph, action.params, candidate)) do
+        found[#found + 1] = { "on rule:" .. other.name, "switches rule " .. other.name .. " on", other }
       end
     end
   end
@@ -71,63 +84,72 @@ local function watched_by(graph, watcher)
   return refs
 end
 
-local function describe(path)
-  local words = {}
-  for i = 1, #path do
-    words[i] = path[i]
-  end
-  return table.concat(words, ", ")
-end
-
 local function name_of(watcher)
   return (watcher.kind == "rule" and "rule " or "definition ") .. watcher.name
 end
 
+local function with(path, word)
+  local longer = { unpack(path) }
+  longer[#longer + 1] = word
+  return longer
+end
+
+local function found(path)
+  return "the rules come back to each other: " .. table.concat(path, ", ")
+end
+
+-- Follow one effect of `current` through what is calculated from it. Returns the way round where it comes back.
+local function follow(walk, current, effect, path)
+  local itself = current == walk.watcher and string.sub(effect[2], 1, 5) == "sets "
+  local refs, passed, next_ref = { effect[1] }, {}, 1
+  local reached = { effect[3] }
+  while next_ref <= #refs do
+    local ref = refs[next_ref]
+    next_ref, walk.steps = next_ref + 1, walk.steps + 1
+    if walk.own[ref] and not itself then
+      return found(with(path, "which " .. name_of(walk.watcher) .. " watches"))
+    end
+    local watchers, more = followers(walk.graph, ref)
+    for k = 1, #watchers do
+      reached[#reached + 1] = watchers[k]
+    end
+    for k = 1, #more do
+      if not passed[more[k]] then
+        passed[more[k]] = true
+        refs[#refs + 1] = more[k]
+      end
+    end
+  end
+  for k = 1, #reached do
+    local other = reached[k]
+    if other.id == walk.watcher.id and effect[3] and current ~= walk.watcher then
+      return found(path)
+    elseif not walk.seen[other.id] then
+      walk.seen[other.id] = true
+      walk.queue[#walk.queue + 1] = { other, path }
+    end
+  end
+  return nil
+end
+
 --- Why a rule would come back to itself, or nil. A rule that sets what it watches itself, or switches itself, is none:
--- that ends by itself; but its own state or alarm it may not watch.
+-- that ends by itself; but its own state or alarm it may not watch. The search is bounded: what it does not find ends
+-- at run time (core/transitions.lua, DEPTH).
 function M.problem(graph, watcher)
-  local id, own = "rule:" .. watcher.name, watched_by(graph, watcher)
-  watcher.id = id
-  local queue, seen, steps = { { watcher, {} } }, { [id] = true }, 0
+  watcher.id = "rule:" .. watcher.name
+  local walk = {
+    graph = graph, watcher = watcher, own = watched_by(graph, watcher), queue = { { watcher, {} } },
+    seen = { [watcher.id] = true }, steps = 0,
+  }
   local position = 1
-  while position <= #queue and steps < MAX_STEPS do
-    local current, path = queue[position][1], queue[position][2]
+  while position <= #walk.queue and walk.steps < MAX_STEPS do
+    local current, path = walk.queue[position][1], walk.queue[position][2]
     position = position + 1
-    local effects = effects_of(graph, current)
+    local effects = effects_of(graph, current, watcher)
     for i = 1, #effects do
-      local said = { unpack(path) }
-      said[#said + 1] = name_of(current) .. " " .. effects[i][2]
-      local refs = { effects[i][1] }
-      local next_ref = 1
-      local passed = {}
-      while next_ref <= #refs do
-        local ref = refs[next_ref]
-        next_ref = next_ref + 1
-        steps = steps + 1
-        local itself = current == watcher and string.sub(effects[i][2], 1, 5) == "sets "
-        if own[ref] and not itself then
-          said[#said + 1] = "which " .. name_of(watcher) .. " watches"
-          return "the rules come back to each other: " .. describe(said)
-        end
-        local watchers, more = followers(graph, ref)
-        if effects[i][3] and next_ref == 2 then
-          watchers[#watchers + 1] = effects[i][3]
-        end
-        for k = 1, #watchers do
-          local other = watchers[k]
-          if other.id == id and effects[i][3] and current ~= watcher then
-            return "the rules come back to each other: " .. describe(said)
-          elseif not seen[other.id] then
-            seen[other.id] = true
-            queue[#queue + 1] = { other, said }
-          end
-        end
-        for k = 1, #more do
-          if not passed[more[k]] then
-            passed[more[k]] = true
-            refs[#refs + 1] = more[k]
-          end
-        end
+      local problem = follow(walk, current, effects[i], with(path, name_of(current) .. " " .. effects[i][2]))
+      if problem then
+        return problem
       end
     end
   end

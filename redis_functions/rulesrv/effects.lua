@@ -84,18 +84,19 @@ local function value_of(ctx, watcher, params)
   return value
 end
 
-local function send(ctx, watcher, params, item, target)
+-- What a command would be: its channel and record, or why it is withheld.
+local function prepare(ctx, watcher, params, item, target)
   -- An action that moves a device needs every input good, unless the rule says on_bad: last.
   if not item.good and not watcher.last_good then
-    return nil, "withheld: an input is not good"
+    return nil, nil, "withheld: an input is not good"
   end
   local value, problem = value_of(ctx, watcher, params)
   if problem then
-    return nil, problem
+    return nil, nil, problem
   end
   local holder, beaten = conflicts.of(ctx, watcher, target or params)
   if holder then
-    return nil, "withheld: rule " .. holder.name .. " of priority " .. json.integer(holder.priority) .. " commands the point"
+    return nil, nil, "withheld: rule " .. holder.name .. " of priority " .. json.integer(holder.priority) .. " commands the point"
   end
   local asked = {}
   for name, field in pairs(params) do
@@ -104,18 +105,20 @@ local function send(ctx, watcher, params, item, target)
   asked.target, asked.value = target or params.target, value
   local ch, spec
   ch, spec, problem = submission.of_rule(ctx, watcher.name, asked)
-  if problem then
-    return nil, problem
-  end
-  return commands.enqueue(ctx, ch, spec).id, nil, beaten and { "over", json.text("rule " .. beaten.name) } or nil
+  return ch, spec, problem, beaten and { "over", json.text("rule " .. beaten.name) } or nil
+end
+
+-- The name a model gives the point of its action; a command names its point itself.
+local function target_of(params)
+  return params.model and "modsrv:" .. params.model .. ":" .. params.action
 end
 
 local function command(ctx, watcher, _, params, item)
-  return send(ctx, watcher, params, item)
-end
-
-local function model_action(ctx, watcher, _, params, item)
-  return send(ctx, watcher, params, item, "modsrv:" .. params.model .. ":" .. params.action)
+  local ch, spec, problem, over = prepare(ctx, watcher, params, item, target_of(params))
+  if problem then
+    return nil, problem
+  end
+  return commands.enqueue(ctx, ch, spec).id, nil, over
 end
 
 local function publish_topic(ctx, watcher, index, params, item)
@@ -129,10 +132,16 @@ local function publish_topic(ctx, watcher, index, params, item)
 end
 
 -- A message to people, by the routes of notification that take its level and tags.
+local function nobody(ctx, level)
+  return redis.call("HEXISTS", keys.alarm_journal_head(ctx.ns), "wants:" .. level) == 0
+    and "no route of notification takes the level " .. level or nil
+end
+
 local function notify(ctx, watcher, index, params, item)
   local level = params.level or "Warning"
-  if redis.call("HEXISTS", keys.alarm_journal_head(ctx.ns), "wants:" .. level) == 0 then
-    return nil, "no route of notification takes the level " .. level
+  local problem = nobody(ctx, level)
+  if problem then
+    return nil, problem
   end
   outbox.put(ctx.ns, "notice", {
     "number", json.integer(ctx.image), "at_ms", json.integer(item.at), "alarm", watcher.id, "event", "notice",
@@ -169,9 +178,54 @@ local function switch(wanted)
 end
 
 local EFFECTS = {
-  create_alarm = create_alarm, resolve_alarm = resolve_alarm, command = command, model_action = model_action,
+  create_alarm = create_alarm, resolve_alarm = resolve_alarm, command = command, model_action = command,
   publish = publish_topic, notify = notify, enable_rule = switch("true"), disable_rule = switch("false"),
 }
+
+-- What an action would do now, or why it would not: { members }, problem.
+local REHEARSALS = {
+  command = function(ctx, watcher, params, item)
+    local ch, spec, problem, over = prepare(ctx, watcher, params, item, target_of(params))
+    local members = over or {}
+    if spec then
+      local last = #members
+      members[last + 1], members[last + 2] = "would", json.text(
+        "command comsrv:" .. ch .. ":" .. spec.type .. ":" .. spec.point .. " to " .. spec.value
+      )
+    end
+    return members, problem
+  end,
+  resolve_alarm = function(ctx, _, params)
+    local alarm = records.open(ctx, params.alarm)
+    if not alarm then
+      return {}, "no alarm is open"
+    end
+    local row, problem = alarms.asked(ctx, alarm, "resolve")
+    return row and { "would", json.text("resolve alarm " .. alarm.id) } or {}, problem
+  end,
+  notify = function(ctx, _, params)
+    return {}, nobody(ctx, params.level or "Warning")
+  end,
+  switch = function(ctx, _, params)
+    return {}, params.rule and not ctx.graph.watchers["rule:" .. params.rule] and "NOTFOUND rule " .. params.rule or nil
+  end,
+}
+REHEARSALS.model_action, REHEARSALS.enable_rule, REHEARSALS.disable_rule =
+  REHEARSALS.command, REHEARSALS.switch, REHEARSALS.switch
+
+--- What one action would come to if the rule fired now, as JSON; nothing is written.
+function M.rehearse(ctx, watcher, index, item)
+  local action = watcher.document.actions[index]
+  local members, problem = {}, nil
+  if REHEARSALS[action.type] then
+    members, problem = REHEARSALS[action.type](ctx, watcher, action.params, item)
+  end
+  local all = { "type", json.text(action.type), "problem", problem and json.text(problem) or false }
+  for i = 1, #members do
+    all[#all + 1] = members[i]
+  end
+  return json.object(all)
+end
 
 --- Carry out one action; returns what it came to, as JSON.
 function M.carry_out(ctx, watcher, index, item)

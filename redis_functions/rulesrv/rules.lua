@@ -3,14 +3,14 @@ local actions = require("rulesrv.actions")
 local args = require("lib.args")
 local call = require("core.call")
 local compile = require("rulesrv.compile")
-local conditions = require("core.conditions")
 local cycles = require("rulesrv.cycles")
 local errors = require("lib.errors")
+local explain = require("rulesrv.explain")
 local graphs = require("core.graph")
 local json = require("lib.json")
 local keys = require("lib.keys")
-local numbers = require("lib.numbers")
 local pages = require("lib.pages")
+local sources = require("core.sources")
 local switching = require("rulesrv.switching")
 local transitions = require("core.transitions")
 local versions = require("core.versions")
@@ -113,47 +113,7 @@ function M.enable(ns, id, argv)
   return versions.switch(ns, "rule", id, wanted == "true", versions.change(argv[2]))
 end
 
-local function truth_json(truth)
-  return truth == nil and "null" or tostring(truth)
-end
-
--- A slot as it is, or as a simulation has it.
-local function view(slot, ref, simulated)
-  local value = simulated[ref]
-  if value ~= nil then
-    return { value = value, text = type(value) == "string" and json.text(value) or numbers.format(value) }
-  end
-  return slot
-end
-
-local function evaluate(ctx, watcher, simulated)
-  local parts = {}
-  local truth = conditions.evaluate(watcher.root, function(leaf)
-    local other = leaf.other
-    local probe = {
-      slot = view(leaf.slot, leaf.source, simulated), operator = leaf.operator, code = leaf.code, value = leaf.value,
-      hysteresis = leaf.hysteresis, on = leaf.on, deviation = leaf.deviation,
-      other = other and view(other, leaf.value.source, simulated),
-    }
-    local raw = conditions.raw(probe, watcher.last_good)
-    local held = raw
-    if leaf.for_ms and raw == true and next(simulated) == nil then
-      held = leaf.held == true
-    end
-    parts[#parts + 1] = json.object({
-      "source", json.text(leaf.source), "operator", json.text(leaf.operator), "value", cjson.encode(leaf.value),
-      "actual", probe.slot.text or "null",
-      "quality", json.text(probe.slot.quality or (probe.slot.value ~= nil and "good") or "missing"),
-      "result", truth_json(held), "for_ms", leaf.for_ms and json.integer(leaf.for_ms),
-      "since_ms", leaf.since and json.integer(leaf.since),
-    })
-    return held
-  end)
-  return json.object({
-    "rule", json.text(watcher.name), "result", truth_json(truth), "active", watcher.active and "true" or "false",
-    "enabled", watcher.enabled and "true" or "false", "seq", ctx.graph.image or "0", "conditions", json.list(parts),
-  })
-end
+local truth_json = explain.truth_json
 
 local function watcher_of(graph, ns, id)
   local watcher = compiled(graph, ns, id)
@@ -167,46 +127,57 @@ local function watcher_of(graph, ns, id)
   return watcher
 end
 
+local function simulated_value(ref, value)
+  local kind = sources.state_kind(ref)
+  if kind then
+    local stands = sources.WORDS[kind][value]
+    return stands and stands[1] or errors.fail("INVALID", "values." .. ref .. " must be one of " .. sources.NAMES[kind])
+  elseif sources.is_text_reference(ref) then
+    return args.text(value, "values." .. ref, 256)
+  elseif sources.is_reference(ref) then
+    return args.number(value, "values." .. ref)
+  end
+  return errors.fail("INVALID", "values has a key that is no reference: " .. tostring(ref))
+end
+
 local function simulated_of(document)
   local simulated = {}
   for ref, value in pairs(args.object(document.values, "values")) do
-    if conditions.is_text_reference(ref) then
-      simulated[ref] = args.text(value, "values." .. ref, 256)
-    elseif conditions.is_reference(ref) then
-      simulated[ref] = args.number(value, "values." .. ref)
-    else
-      errors.fail("INVALID", "values has a key that is no reference: " .. tostring(ref))
-    end
+    simulated[ref] = simulated_value(ref, value)
   end
-  return simulated
+  return simulated, document.at_ms and args.integer(document.at_ms, "at_ms", 0, 9007199254740991)
 end
 
 --- Evaluate a rule now, or with simulated values; acts on nothing.
 --
+-- With simulated values a hold counts as over, and an aggregate as if its point had had the value all through its
+-- window. `at_ms` is an instant that windows of time are looked at instead of now.
+--
 -- KEYS[1]  rule
--- ARGV[1]  {values?: {reference: number, or text of a text point}}
--- Returns  {rule, result: true|false|null (unknown), active, conditions: [{source, operator, value, actual, quality, result}]}
+-- ARGV[1]  {values?: {reference: number, text of a text point, word of a state}, at_ms?}
+-- Returns  {rule, result: true|false|null (unknown), active, decided_by, conditions: [{path, source, actual, quality, result, missing, ...}]}
 -- Errors   NOTFOUND  no such rule
+--          INVALID   a key is no reference, or a value not of its kind
 -- Example  FCALL rule_evaluate 1 r1 '{"values":{"comsrv:1001:T:1":90}}'
 function M.evaluate(ns, id, argv)
   id = args.id(id, "rule")
-  local simulated = simulated_of(args.document(argv[1], true))
+  local simulated, at = simulated_of(args.document(argv[1], true))
   local graph = graphs.open(ns)
-  return evaluate({ graph = graph }, watcher_of(graph, ns, id), simulated)
+  return explain.evaluation(explain.look(graph, watcher_of(graph, ns, id), simulated, at))
 end
 
 --- Evaluate many rules; acts on nothing.
 --
--- ARGV[1]  {ids?: [...], values?: {reference: number}, limit?, cursor?}
+-- ARGV[1]  {ids?: [...], values?: {reference: number}, at_ms?, limit?, cursor?}
 -- Returns  {items, cursor}
 -- Errors   NOTFOUND  one of ids is no rule
 -- Example  FCALL rule_batch_evaluate 0 '{"ids":["r1"]}'
 function M.batch_evaluate(ns, _, argv)
   local document = args.document(argv[1], true)
-  local simulated = simulated_of(document)
+  local simulated, at = simulated_of(document)
   local graph = graphs.open(ns)
   local function one(id)
-    return evaluate({ graph = graph }, watcher_of(graph, ns, args.id(id, "rule")), simulated)
+    return explain.evaluation(explain.look(graph, watcher_of(graph, ns, args.id(id, "rule")), simulated, at))
   end
   if not document.ids then
     return pages.sorted(keys.rules(ns), document, one)
@@ -219,6 +190,21 @@ function M.batch_evaluate(ns, _, argv)
     items[i] = one(document.ids[i])
   end
   return pages.page(items, nil)
+end
+
+--- Why a rule is as it is: what every condition says, what is missing, when a hold ends, what its actions would come to.
+--
+-- `why` is it in words, `decided_by` the paths of the conditions that decide. A condition that is unknown says what is
+-- `missing`; one that waits or moves with time has `hold` {since_ms, until_ms} or {paused, left_ms}.
+--
+-- KEYS[1]  rule
+-- Returns  {rule, result, why, decided_by, cooldown_until_ms, conditions: {path, kind, result, conditions}, actions: [{type, would, problem}], ...}
+-- Errors   NOTFOUND  no such rule
+-- Example  FCALL rule_explain 1 r1
+function M.explain(ns, id)
+  id = args.id(id, "rule")
+  local graph = graphs.open(ns)
+  return explain.explanation(explain.look(graph, watcher_of(graph, ns, id), {}, nil))
 end
 
 --- Carry out a rule's actions now, whatever its condition says; a command still needs good inputs.

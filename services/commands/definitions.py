@@ -109,18 +109,6 @@ def _cut(value: Any) -> str:
 @click.command()
 @limited
 @as_json
-def _rules(limit: int, as_json: bool) -> None:
-    """List the rules."""
-    columns = {
-        "id": "id", "name": "name", "enabled": "enabled", "priority": "priority", "cooldown ms": "cooldown_ms",
-        "version": "version",
-    }  # fmt: skip
-    show(pages("/api/rules", {}, limit), columns, as_json=as_json, empty="no rules; see config/rules")
-
-
-@click.command()
-@limited
-@as_json
 def _mappings(limit: int, as_json: bool) -> None:
     """List the mappings."""
     columns = {"id": "id", "source": "source", "measurement": "measurement", "enabled": "enabled", "version": "version"}
@@ -128,6 +116,5 @@ def _mappings(limit: int, as_json: bool) -> None:
     show(pages("/api/history/mappings", {}, limit), columns, as_json=as_json, empty=empty)
 
 
-rules = listing("/api/rules", "rule", "Rules, and what they were before.", _rules)
 mappings = listing("/api/history/mappings", "mapping", "What is recorded, and what was before.", _mappings)
 models = listing("/api/models", "model", "Models, their values, and what they were before.", _models)

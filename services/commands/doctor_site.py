@@ -121,15 +121,16 @@ def check_rules(_: Site) -> Iterator[Finding]:
         if not rule["enabled"]:
             continue
         answer = request(f"/api/rules/{rule['id']}/evaluate", body={})
-        unknown = {one["source"]: one["quality"] for one in answer["conditions"] if one["result"] is None}
-        missing = [source for source, quality in unknown.items() if quality == "missing"]
+        unknown = {one.get("source", one["path"]): one for one in answer["conditions"] if one["result"] is None}
+        missing = [source for source, one in unknown.items() if one["quality"] == "missing"]
         if missing:
             detail = f"rule {rule['id']} can't trigger: no such data source: {', '.join(missing)}"
             remedy = "a source is comsrv:<channel>:<T|S|C|A>:<point> or modsrv:<model>:<point>, and must exist"
             yield Finding("rules", "error", detail, remedy)
         elif answer["result"] is None:
-            inputs = ", ".join(f"{source} is {quality}" for source, quality in unknown.items())
-            yield Finding("rules", "warning", f"rule {rule['id']} waits for good inputs: {inputs}", "see devices")
+            inputs = ", ".join(f"{source}: {one.get('missing', one['quality'])}" for source, one in unknown.items())
+            remedy = f"see devices, and: voltage rules explain {rule['id']}"
+            yield Finding("rules", "warning", f"rule {rule['id']} waits for good inputs: {inputs}", remedy)
         else:
             well += 1
     off = sum(not rule["enabled"] for rule in rules)

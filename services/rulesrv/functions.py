@@ -31,9 +31,13 @@ class RuleFunctions:
         """Switch a rule on or off; returns the rule."""
         return await self._functions.call("rule_enable", rule, "true" if enabled else "false", change.document())
 
-    async def evaluate(self, rule: str, values: dict[str, float | str]) -> bytes:
-        """Evaluate a rule, with simulated values where given; acts on nothing."""
-        return await self._functions.read("rule_evaluate", rule, {"values": values})
+    async def evaluate(self, rule: str, simulation: dict[str, Any]) -> bytes:
+        """Evaluate a rule, with simulated values and at another instant where given; acts on nothing."""
+        return await self._functions.read("rule_evaluate", rule, simulation)
+
+    async def explain(self, rule: str) -> bytes:
+        """Say why a rule is as it is."""
+        return await self._functions.read("rule_explain", rule)
 
     async def zones(self) -> tuple[set[str], dict[str, Any]]:
         """Return the time zones that rules name, and the tables that Redis has."""

@@ -70,5 +70,12 @@ async def disable_rule(request: web.Request, body: Comment) -> Reply:
 
 @ROUTES.post("/api/rules/{id}/evaluate", role=Role.VIEWER, body=Simulation)
 async def evaluate_rule(request: web.Request, body: Simulation) -> Reply:
-    """Evaluate a rule now, or with simulated values; it acts on nothing."""
-    return Json(await request.app[RULES].evaluate(request.match_info["id"], body.values))
+    """Evaluate a rule now, or with simulated values and at another instant; it acts on nothing."""
+    simulation = body.model_dump(exclude_none=True)
+    return Json(await request.app[RULES].evaluate(request.match_info["id"], simulation))
+
+
+@ROUTES.get("/api/rules/{id}/explain")
+async def explain_rule(request: web.Request) -> Reply:
+    """Say what each condition is now, what is missing, when a hold ends, and what the actions would come to."""
+    return Json(await request.app[RULES].explain(request.match_info["id"]))

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from libs.definitions import Definition
 from libs.http import PageQuery
+from libs.instants import Instant
 from libs.validation import Id, Model
 from services.rulesrv.actions import Action
 from services.rulesrv.conditions import MAX_NESTING, Conditions
@@ -59,9 +60,10 @@ def _below(node: Any) -> list[Any]:
 
 
 class Simulation(Model):
-    """Values to evaluate with instead of the present ones."""
+    """Values to evaluate with instead of the present ones, and the instant windows of time are looked at."""
 
     values: dict[Source, float | str] = Field({}, max_length=1000)
+    at_ms: Instant | None = None
 
 
 class FiringQuery(PageQuery):

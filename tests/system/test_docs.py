@@ -23,6 +23,7 @@ RUN = [
         "new-protocol",
         "new-model-template",
         "new-rule",
+        "rules",
         "troubleshooting",
         "production",
         "backup",

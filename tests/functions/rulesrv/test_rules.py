@@ -217,8 +217,11 @@ async def test_evaluation_acts_on_nothing(site: Site) -> None:
     found = await site.functions.read_json("rule_evaluate", "r1", {"values": {REF: 50}})
     assert (found["result"], found["active"]) == (True, False)
     assert found["conditions"] == [
-        {"source": REF, "operator": ">", "value": 10, "actual": 50.0, "quality": "good", "result": True}
-    ]
+        {
+            "path": "conditions[0]", "source": REF, "operator": ">", "value": 10, "actual": 50.0, "quality": "good",
+            "result": True,
+        }
+    ]  # fmt: skip
     assert (await site.functions.read_json("rule_evaluate", "r1"))["result"] is False
     batch = await site.functions.read_json("rule_batch_evaluate", None, {"ids": ["r1"], "values": {REF: 50}})
     assert [item["result"] for item in batch["items"]] == [True]

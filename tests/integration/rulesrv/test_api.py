@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -191,3 +192,22 @@ async def ingest(functions: Functions, point: str, value: str, interval_ms: int 
             "at_ms": at_ms, "sections": [section],
         },
     )  # fmt: skip
+
+
+async def test_a_rule_says_why(service: Service) -> None:
+    """What each condition is, what is missing, and what it would be at another instant."""
+    window = {"time": {"zone": "Europe/Berlin", "from": "08:00", "to": "10:00"}}
+    await service.ask("POST", "/api/rules", {**RULE, "conditions": {"any": [RULE["conditions"][0], window]}})
+    found = (await service.get("/api/rules/hot/explain")).body
+    assert (found["version"], found["active"]) == (1, False)
+    assert found["conditions"]["conditions"][0]["missing"] == "there is no channel 1001"
+    # The zone's table comes from the service itself.
+    await wait_until(lambda: _is_open(service), "the window is open")
+    assert (await service.get("/api/rules/nobody/explain")).status == 404
+
+
+async def _is_open(service: Service) -> bool:
+    summer = f"{dt.datetime.now(dt.UTC).year}-07-01T09:00:00+02:00"
+    answer = await service.ask("POST", "/api/rules/hot/evaluate", {"at_ms": summer})
+    assert answer.status == 200
+    return bool(answer.body["result"])
