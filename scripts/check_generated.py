@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from libs.redis import keys
-from scripts import alarm_states
+from scripts import alarm_states, grpc_code
 from services.commands import reference, settings_reference
 
 ROOT = Path(__file__).parent.parent
@@ -16,6 +16,8 @@ GENERATED: dict[str, Callable[[], str]] = {
     "redis_functions/README.md": reference.readme,
     "config/SETTINGS.md": settings_reference.markdown,
     "docs/alarm-states.md": alarm_states.markdown,
+    "services/comsrv/plugins/grpc/gateway_pb2.py": grpc_code.messages,
+    "services/comsrv/plugins/grpc/gateway_pb2.pyi": grpc_code.types,
 }
 
 

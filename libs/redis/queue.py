@@ -116,7 +116,8 @@ def _samples(document: dict[str, Any], channel: str) -> Iterator[Sample]:
             yield Sample(f"{prefix}{point}", at_ms, None, str(said))
     for kind, point, at_ms, text, *rest in document.get("events") or ():
         if kind in _KINDS:
-            yield Sample(f"{owner}{kind}:{point}", _instant(at_ms), _value(text), str(rest[0] or "") if rest else "")
+            said = str(rest[0] or "") if rest else ""
+            yield Sample(f"{owner}{kind}:{point}", _instant(at_ms), _event_value(text, said), said)
 
 
 def _instant(value: Any) -> int:
@@ -130,6 +131,12 @@ def _value(text: Any) -> float:
     if not math.isfinite(value):
         raise ValueError(f"value {text!r} is not finite")
     return value
+
+
+def _event_value(text: Any, quality: str) -> float | None:
+    """Return an event's value; a bad one has none, whatever stands in its place."""
+    value = _value(text)
+    return None if quality.startswith("bad:") else value
 
 
 class QueueReader(ABC):

@@ -163,21 +163,35 @@ local function is_newest(ctx, ch, kind, id, at)
   return stored <= at or stored > ctx.now + clock.TOLERANCE_MS
 end
 
--- Events all reach the rules in source order; the newest of a point enters the image.
+-- The section of one event; a bad one says nothing of the value, so the last good one stays.
+local function section_of(kind, id, value, quality)
+  local bad = quality and string.find(quality, "^bad:")
+  return {
+    type = kind, ids = bad and {} or { id }, values = bad and {} or { value },
+    quality = quality and { [id] = quality } or {}, only = bad and 1 or 0,
+  }
+end
+
+-- Events all reach the rules in source order; the newest of a point enters the image. What a person has
+-- substituted is left out. Returns how many counted.
 local function store_events(ctx, ch, events)
+  local substituted = #events > 0 and redis.call("EXISTS", keys.substituted(ctx.ns, ch)) == 1
+  local taken = 0
   for i = 1, #events do
     local kind, id, at, value, quality = unpack(events[i], 1, 5)
-    if is_newest(ctx, ch, kind, id, at) then
-      local section = {
-        type = kind, ids = { id }, values = { value }, quality = quality and { [id] = quality } or {}, only = 0,
-      }
-      store_section(ctx, ch, section, at, nil)
-      engine.settle(ctx, at)
-    elseif redis.call("HEXISTS", keys.substituted(ctx.ns, ch), kind .. ":" .. id) == 0 then
-      engine.glimpse(ctx, leases.slot(ctx, ch, kind, id), value, quality, at)
+    if substituted and redis.call("HEXISTS", keys.substituted(ctx.ns, ch), kind .. ":" .. id) == 1 then
+      ctx.left_out = ctx.left_out + 1
+    else
+      taken = taken + 1
+      if is_newest(ctx, ch, kind, id, at) then
+        store_section(ctx, ch, section_of(kind, id, value, quality), at, nil)
+        engine.settle(ctx, at)
+      else
+        engine.glimpse(ctx, leases.slot(ctx, ch, kind, id), value, quality, at)
+      end
     end
   end
-  return #events
+  return taken
 end
 
 local function count(ctx, ch, counters, stored)
@@ -218,7 +232,8 @@ local function apply(ctx, ch, document, texts, answered)
     engine.settle(ctx, document.at_ms)
   end
   stored = stored + store_events(ctx, ch, document.events)
-  if answered then
+  -- What a device pushes of its own accord is no answer of a block.
+  if answered and document.origin ~= "event" then
     redis.call("HSET", keys.seen(ctx.ns, ch), document.block, string.format("%.0f", document.at_ms))
   end
   if ctx.left_out > 0 then

@@ -68,6 +68,7 @@ class BlockImage:
         self._exact = not self._thresholds.any()
         self._text = next((section for section in block.sections if section.text), None)
         self._failed: str | None = None
+        self._event_at_ms: dict[int, int] = {}
         self._generation = 0
         self.good_at_ms: int | None = None
 
@@ -95,6 +96,19 @@ class BlockImage:
         at_ms = self._sent_at_ms.tolist() or [0] * self.block.size
         names = ((kind.value, point) for kind, _, _, ids, _ in self.block.sections for point in ids)
         return dict(zip(names, zip(self._values.tolist(), self._quality.tolist(), at_ms, strict=True), strict=True))
+
+    def tell(self, place: int, value: float, quality: int, at_ms: int) -> None:
+        """Take note of an event of a point that Redis was told of.
+
+        One from before what was read last may not have entered the image: the next reading sends the
+        point. A block that was marked as failed has a good point now, so its next failure is news.
+        """
+        before = max(self.good_at_ms or 0, self._event_at_ms.get(place, 0))
+        newest = self._failed is None and self.good_at_ms is not None and at_ms >= before
+        self._event_at_ms[place] = max(at_ms, self._event_at_ms.get(place, 0))
+        self._values[place] = value
+        self._quality[place] = quality if newest else UNSENT
+        self._failed = None
 
     def compare(self, reading: Reading) -> Update:
         """Return what is to be sent for a reading."""

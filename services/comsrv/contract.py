@@ -1,6 +1,6 @@
 """The contract between comsrv and a protocol: `ComBase`.
 
-A plugin is a class named by an entry point of the group `voltage.protocols`. Its life:
+A plugin is a class that `plugins.registry` finds: in its table, or by an entry point of another package. Its life:
 `initialize` (plan the blocks, no I/O), `connect`, then any number of `read_batch`,
 `write_point` and `read_back`, one at a time, and `close`. After a `NotConnectedError`
 the supervisor calls `close` and `connect` again, for ever.
@@ -213,8 +213,18 @@ class Capabilities(NamedTuple):
     settable: bool = False
 
 
-# What a plugin that subscribes calls with what a device pushed.
-Sink = Callable[[Block, Reading], Awaitable[None]]
+class Event(NamedTuple):
+    """A change that a device pushed: a number or state, its quality code, and the device's own instant."""
+
+    kind: PointKind
+    point: str
+    at_ms: int
+    value: float
+    quality: int
+
+
+# What a plugin that subscribes calls with what a device pushed, in order; returns when Redis has it.
+Sink = Callable[[Sequence[Event]], Awaitable[None]]
 
 
 class NoParameters(Model):
@@ -246,6 +256,11 @@ class ComBase(ABC):
     def __init__(self) -> None:
         """Start without blocks."""
         self.blocks: tuple[Block, ...] = ()
+
+    @classmethod
+    def missing(cls) -> str:
+        """Return what the protocol needs that is not installed, in a sentence; empty where nothing is missing."""
+        return ""
 
     @classmethod
     def check(cls, kind: PointKind, point: Point, mapping: Model | None, parameters: Model) -> list[str]:
@@ -382,7 +397,10 @@ class ComBase(ABC):
         _ = values
 
     async def subscribe(self, sink: Sink) -> None:
-        """Push readings into the sink as they come; for plugins whose capabilities say so."""
+        """Push events into the sink as they come, for ever; for plugins whose capabilities say so.
+
+        Runs beside the polls and over their connection: it waits while there is none.
+        """
         _ = sink
         raise NotImplementedError(f"{type(self).__name__} does not subscribe")
 
@@ -413,6 +431,9 @@ class ComBase(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Give the connection back; may be called at any time, also twice."""
+
+    async def dispose(self) -> None:  # noqa: B027 - most took nothing
+        """Give back what `initialize` took, after the last `close`."""
 
 
 def sections_of(points: list[tuple[PointKind, Point]]) -> tuple[Section, ...]:

@@ -19,7 +19,9 @@ def diagnostics(status: dict[str, Any], runner: Runner | None) -> dict[str, Any]
     if runner.poller is not None:
         found |= _polling(runner.poller, status["seen"])
     if runner.uplink is not None:
-        found["uplink"] = {"epoch": runner.uplink.epoch, "dropped": runner.uplink.dropped}
+        found["uplink"] = {
+            "epoch": runner.uplink.epoch, "dropped": runner.uplink.dropped, "events": runner.uplink.events,
+        }  # fmt: skip
     if runner.commander is not None:
         found["commands"] = {"executed": runner.commander.executed}
     return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from libs.points import PointKind
@@ -16,8 +17,10 @@ from services.comsrv.channel import Channel, Point
 from services.comsrv.contract import (
     Block,
     ComBase,
+    Event,
     Knowledge,
     NoAnswerError,
+    NotConnectedError,
     ReadBack,
     Reading,
     Sink,
@@ -51,13 +54,8 @@ class Isolated(ComBase):
 
     def _start(self) -> None:
         """Start the thread with its loop."""
-
-        def run() -> None:
-            loop.run_forever()
-            loop.close()
-
         self._loop = loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=run, name="protocol", daemon=True)
+        self._thread = threading.Thread(target=_run, args=(loop,), name="protocol", daemon=True)
         self._thread.start()
 
     async def _call(self, work: Coroutine[Any, Any, T], longest_s: float | None = None) -> T:
@@ -81,7 +79,10 @@ class Isolated(ComBase):
 
     async def connect(self) -> None:
         """Connect."""
-        await self._call(self.plugin.connect())
+        try:
+            await self._call(self.plugin.connect())
+        except NoAnswerError as error:
+            raise NotConnectedError(str(error)) from None
 
     async def read_batch(self, block: Block) -> Reading:
         """Read a block."""
@@ -119,21 +120,24 @@ class Isolated(ComBase):
         """Pass on what a device pushes, on the loop of whoever asked."""
         home = asyncio.get_running_loop()
 
-        async def pass_on(block: Block, reading: Reading) -> None:
-            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_handed(sink, block, reading), home))
+        async def pass_on(events: Sequence[Event]) -> None:
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_handed(sink, events), home))
 
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.plugin.subscribe(pass_on), self._loop))
 
     async def close(self) -> None:
-        """Give the connection back and end the thread; one that is blocked is left behind."""
-        if self._thread is None or not self._thread.is_alive():
+        """Give the connection back, unless the plugin blocks; the thread goes on, for the next connection."""
+        if self._thread is None:
             return
-        try:
+        with suppress(NoAnswerError):
             await self._call(self.plugin.close(), LONGEST_CLOSE_S)
-        except NoAnswerError:
-            return
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        await asyncio.to_thread(self._thread.join, LONGEST_CLOSE_S)
+
+    async def dispose(self) -> None:
+        """End the thread; one that is blocked is left behind."""
+        await super().dispose()
+        if self._thread is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            await asyncio.to_thread(self._thread.join, LONGEST_CLOSE_S)
 
     # What does not wait for anything is called as it is.
 
@@ -194,5 +198,20 @@ class Isolated(ComBase):
         self.plugin.restore(values)
 
 
-async def _handed(sink: Sink, block: Block, reading: Reading) -> None:
-    await sink(block, reading)
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """Run a plugin's loop until it is disposed of."""
+    loop.run_forever()
+    loop.run_until_complete(_cancelled())
+    loop.close()
+
+
+async def _cancelled() -> None:
+    """Cancel what a plugin left behind."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+
+
+async def _handed(sink: Sink, events: Sequence[Event]) -> None:
+    await sink(events)

@@ -236,10 +236,20 @@ class Runner:
 
     async def _hold(self) -> None:
         """Claim the channel and run it until stopped. Raises LeaseLostError when another takes it."""
-        channel = self.channel
-        plugin = make(channel.protocol)
+        plugin = make(self.channel.protocol)
         plugin.reconnect_max_ms = self._settings.reconnect_max_ms
-        await plugin.initialize(channel, port_base=self._settings.port_base)
+        try:
+            await plugin.initialize(self.channel, port_base=self._settings.port_base)
+            try:
+                await self._talk(plugin)
+            finally:
+                await plugin.close()
+        finally:
+            await plugin.dispose()
+
+    async def _talk(self, plugin: ComBase) -> None:
+        """Claim the channel and run its loops until it is stopped."""
+        channel = self.channel
         uplink = Uplink(
             self._functions,
             channel.id,
@@ -271,10 +281,7 @@ class Runner:
         self._plugin, self.uplink, self.poller = plugin, uplink, poller
         self.commander, self.caretaker = commander, caretaker
         self.problem = ""
-        try:
-            await self._supervise(uplink, poller, commander, caretaker)
-        finally:
-            await plugin.close()
+        await self._supervise(uplink, poller, commander, caretaker)
 
     async def _claimed(self, uplink: Uplink) -> bool:
         """Claim the channel; False when it is stopped before."""
@@ -297,6 +304,9 @@ class Runner:
             asyncio.create_task(commander.run(), name=f"commander {self.channel.id}"),
             asyncio.create_task(caretaker.run(), name=f"caretaker {self.channel.id}"),
         ]
+        if poller.plugin.capabilities.subscribes:
+            pushed = _pushed(poller.plugin, uplink)
+            working.append(asyncio.create_task(pushed, name=f"stream {self.channel.id}"))
         stop = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait({sending, stop, *working}, return_when=asyncio.FIRST_COMPLETED)
@@ -337,6 +347,12 @@ class Runner:
         plugin.restore(
             {(kind, int(point)): float(value) for kind, image in images for point, value in image.values.items()}
         )
+
+
+async def _pushed(plugin: ComBase, uplink: Uplink) -> None:
+    """Take what a device pushes; a plugin that has nothing to push any more is polled on."""
+    await plugin.subscribe(uplink.push)
+    await asyncio.Event().wait()
 
 
 async def _cancel(*tasks: asyncio.Task[Any]) -> None:

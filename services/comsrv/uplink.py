@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from enum import Enum
 from typing import Any, Final
 
-from libs.clock import monotonic_ms
+from libs.clock import monotonic_ms, now_ms
 from libs.errors import (
     ConflictError,
     InternalError,
@@ -28,9 +28,10 @@ from libs.errors import (
 )
 from services.comsrv.backoff import Backoff
 from services.comsrv.blockimage import BlockImage, Failure
-from services.comsrv.contract import Block, Reading
+from services.comsrv.contract import Block, Event, Reading
 from services.comsrv.counters import Counters
 from services.comsrv.functions import ComsrvFunctions
+from services.comsrv.pushed import EVENTS, MAX_EVENTS, Places, rows
 from services.comsrv.reckoning import Reckoning
 from services.comsrv.reporting import Report
 
@@ -95,7 +96,11 @@ class Uplink:
         self._define = define
         self._report = report
         self._images: dict[str, BlockImage] = {}
+        self._places = Places()
         self._queue: deque[tuple[Block, Reading | Failure]] = deque()
+        self._pushed: deque[tuple[Sequence[Event], asyncio.Future[None]]] = deque()
+        # Events that Redis took.
+        self.events = 0
         self._counters = Counters()
         self._seen: dict[str, int] = {}
         self._refused: set[str] = set()
@@ -131,6 +136,14 @@ class Uplink:
             self.dropped += block.size
             self._counters.polled += block.size
             self._counters.reject("not_sent", block.size)
+
+    async def push(self, events: Sequence[Event]) -> None:
+        """Send events in order; returns when Redis has them, so that what pushes waits while Redis is away."""
+        taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pushed.append((events, taken))
+        self._idle.clear()
+        self._news.set()
+        await taken
 
     @property
     def _limit(self) -> int:
@@ -171,6 +184,7 @@ class Uplink:
             image = self._images[block.name] = BlockImage(block, self._report(block))
             if self._idle.is_set():
                 image.adopt(images)
+        self._places.forget()
 
     @property
     def idle(self) -> bool:
@@ -207,12 +221,15 @@ class Uplink:
 
     async def run(self) -> None:
         """Send what comes, until `close` and nothing is left."""
-        while not self._closing or self._queue:
-            while self._queue:
-                block, item = self._queue.popleft()
-                if 2 * len(self._queue) < self._limit:
-                    self._taken.set()
-                await self._send(block, item)
+        while not self._closing or self._queue or self._pushed:
+            while self._queue or self._pushed:
+                if self._pushed:
+                    await self._send_pushed(*self._pushed.popleft())
+                if self._queue:
+                    block, item = self._queue.popleft()
+                    if 2 * len(self._queue) < self._limit:
+                        self._taken.set()
+                    await self._send(block, item)
                 await self._renew_when_due()
             self._idle.set()
             self._news.clear()
@@ -233,6 +250,12 @@ class Uplink:
         """Give up what still waits; `release` carries how much it was."""
         while self._queue:
             self._drop()
+        while self._pushed:
+            events, taken = self._pushed.popleft()
+            taken.cancel()
+            self.dropped += len(events)
+            self._counters.polled += len(events)
+            self._counters.reject("not_sent", len(events))
 
     async def release(self) -> None:
         """Carry the last counters and give the channel back, after `run` has ended."""
@@ -243,12 +266,38 @@ class Uplink:
         image = self._images.get(block.name)
         if image is None:
             image = self._images[block.name] = BlockImage(block, self._report(block))
+            self._places.forget()
         outcome = _Outcome.AGAIN
         while outcome is _Outcome.AGAIN:
             if isinstance(item, Failure):
                 outcome = await self._send_failure(image, item)
             else:
                 outcome = await self._send_reading(image, item)
+
+    async def _send_pushed(self, events: Sequence[Event], taken: asyncio.Future[None]) -> None:
+        for start in range(0, len(events), MAX_EVENTS):
+            part = events[start : start + MAX_EVENTS]
+            while await self._send_events(part) is _Outcome.AGAIN:
+                pass
+        if not taken.done():
+            taken.set_result(None)
+
+    async def _send_events(self, events: Sequence[Event]) -> _Outcome:
+        document: dict[str, Any] = {
+            "origin": "event", "channel": self.channel, "block": EVENTS, "at_ms": now_ms(), "events": rows(events),
+        }  # fmt: skip
+
+        async def ingest() -> None:
+            await self.functions.ingest(self.channel, document, ())
+
+        outcome = await self._deliver(document, Counters(polled=len(events)), ingest)
+        if outcome is _Outcome.SENT:
+            self.events += len(events)
+            self._places.tell(self._images.values(), events)
+        elif outcome is _Outcome.REFUSED:
+            self._counters.polled += len(events)
+            self._counters.reject("refused", len(events))
+        return outcome
 
     async def _send_reading(self, image: BlockImage, reading: Reading) -> _Outcome:
         update = image.compare(reading)

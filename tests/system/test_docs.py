@@ -21,6 +21,7 @@ RUN = [
     DOCS / f"{name}.md"
     for name in (
         "new-protocol",
+        "grpc",
         "new-model-template",
         "new-rule",
         "rules",
@@ -74,11 +75,11 @@ def documented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Give the demo site with what the pages add to it."""
     folder = tmp_path_factory.mktemp("docs")
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin:/usr/sbin:/usr/local/bin"
-    site = Site(folder, PYTHONPATH=str(install(folder / "packages")), PATH=path, COLUMNS="200")
+    site = Site(folder, PYTHONPATH=f"{install(folder / 'packages')}:{ROOT}", PATH=path, COLUMNS="200")
     repository = folder / "repository"
     repository.mkdir()
     (repository / "config").symlink_to(site.config)
-    for name in ("docs", "scripts"):
+    for name in ("docs", "scripts", "services"):
         (repository / name).symlink_to(ROOT / name)
     try:
         for page in RUN:

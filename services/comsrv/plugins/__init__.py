@@ -1,1 +1,1 @@
-"""Protocols. `registry.protocols()` finds them by entry point; nothing else imports a plugin."""
+"""Protocols. `registry.protocols()` finds them; nothing else imports a plugin."""

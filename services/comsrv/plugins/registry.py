@@ -1,17 +1,25 @@
-"""Protocols by name, from the entry points of the group `voltage.protocols`."""
+"""Protocols by name: ours from a table, those of other packages from the entry points `voltage.protocols`."""
 
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Final
+from typing import Any, Final
 
 from services.comsrv.contract import ComBase
 from services.comsrv.isolated import Isolated
 
 GROUP: Final = "voltage.protocols"
-# The package whose protocols run on comsrv's own event loop.
-OURS: Final = "voltageems"
+# Those that run on comsrv's own event loop.
+OURS: Final = {
+    "grpc": "services.comsrv.plugins.grpc:Grpc",
+    "modbus_rtu": "services.comsrv.plugins.modbus.rtu:ModbusRtu",
+    "modbus_rtu_over_tcp": "services.comsrv.plugins.modbus.rtu:ModbusRtuOverTcp",
+    "modbus_tcp": "services.comsrv.plugins.modbus.tcp:ModbusTcp",
+    "modbus_tls": "services.comsrv.plugins.modbus.tls:ModbusTls",
+    "virtual": "services.comsrv.plugins.virtual:Virtual",
+}
 
 
 @cache
@@ -21,30 +29,22 @@ def protocols() -> dict[str, type[ComBase]]:
     Raises:
         TypeError: an entry point names something that is no ComBase.
     """
-    found: dict[str, type[ComBase]] = {}
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        plugin = entry.load()
+    found: dict[str, Any] = {entry.name: entry.load() for entry in entry_points(group=GROUP) if entry.name not in OURS}
+    for name, where in OURS.items():
+        module, _, attribute = where.partition(":")
+        found[name] = getattr(import_module(module), attribute)
+    for name, plugin in found.items():
         if not (isinstance(plugin, type) and issubclass(plugin, ComBase)):
-            raise TypeError(f"protocol {entry.name}: {entry.value} is no ComBase")
-        found[entry.name] = plugin
-    return found
-
-
-@cache
-def _foreign() -> frozenset[str]:
-    """Return the protocols that other packages bring."""
-    return frozenset(
-        entry.name for entry in entry_points(group=GROUP) if entry.dist is None or entry.dist.name.lower() != OURS
-    )
+            raise TypeError(f"protocol {name}: {plugin!r} is no ComBase")
+    return dict(sorted(found.items()))
 
 
 def make(name: str) -> ComBase:
     """Return a plugin for a channel; one of another package gets a thread of its own."""
     plugin = protocols()[name]()
-    return Isolated(plugin) if name in _foreign() else plugin
+    return plugin if name in OURS else Isolated(plugin)
 
 
 def forget() -> None:
     """Look at the packages again; for tests that install one."""
     protocols.cache_clear()
-    _foreign.cache_clear()

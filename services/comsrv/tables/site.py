@@ -79,6 +79,8 @@ def check_channel(
         known = protocols()
         text = f"unknown protocol {channel.protocol!r}{nearest(channel.protocol, known)} (there are {', '.join(known)})"
         return [Problem(place, text)]
+    if missing := plugin.missing():
+        return [Problem(place, missing)]
     problems: list[Problem] = []
     parameters = _parameters(channel, plugin, place, port_base, problems)
     for kind in PointKind:

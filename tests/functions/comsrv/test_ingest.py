@@ -172,6 +172,25 @@ async def test_an_event_older_than_the_image_reaches_the_rules_but_not_the_image
     assert (stats["count"], stats["active"]) == (1, False)
 
 
+async def test_a_bad_event_keeps_the_last_good_value(site: Site) -> None:
+    await site.put({4: 1}, kind="S")
+    await ingest(site, block(site, origin="event", sections=[], events=[["S", 4, START, "0.000000", "bad:sensor"]]))
+    assert await site.hash("comsrv:1001:S") == {"4": "1.000000"}
+    assert await site.hash("comsrv:1001:S:q") == {"4": "bad:sensor"}
+
+
+async def test_events_of_a_substituted_point_are_left_out_of_image_and_history_and_counted(site: Site) -> None:
+    await site.put({4: 1}, kind="S")
+    substitute = {"type": "S", "point": 4, "value": 0, "by": "ann", "reason": "stuck", "expires_ms": 60_000}
+    await site.functions.json("point_substitute", 1001, substitute | {"now_ms": site.now})
+    queued = int((await site.hash("voltage:ledger"))["queued"])
+    events = [["S", 4, START + ago, "1.000000", ""] for ago in (-500, 5)] + [["S", 5, START, "1.000000", ""]]
+    await ingest(site, block(site, origin="event", sections=[], events=events, counters={"polled": 3}))
+    assert await site.hash("comsrv:1001:S") == {"4": "0.000000", "5": "1.000000"}
+    ledger = await site.hash("voltage:ledger")
+    assert (ledger["rejected:substituted"], int(ledger["queued"]) - queued) == ("2", 1)
+
+
 async def test_counters_go_to_the_ledger(site: Site) -> None:
     counters = {"polled": 10, "unchanged": 7, "rejected": {"nan": 1}}
     await ingest(site, block(site, counters=counters))

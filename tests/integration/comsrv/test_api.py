@@ -212,6 +212,7 @@ async def test_metrics_tell_what_each_channel_does(api: Api):
 async def test_protocols_and_roles(api: Api):
     _, page = await api.call("GET", "/api/protocols", role=Role.VIEWER)
     assert [item["id"] for item in page["items"]] == [
+        "grpc",
         "modbus_rtu",
         "modbus_rtu_over_tcp",
         "modbus_tcp",

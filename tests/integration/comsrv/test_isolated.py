@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 
 from libs.points import PointKind
 from services.comsrv.channel import Channel, Point
-from services.comsrv.contract import GOOD, Block, ComBase, NoAnswerError, Reading, Section, Write
+from services.comsrv.contract import GOOD, Block, ComBase, NoAnswerError, NotConnectedError, Reading, Section, Write
 from services.comsrv.isolated import Isolated
 from services.comsrv.plugins import registry
 from tests.integration.comsrv.site import Site
@@ -85,7 +86,33 @@ async def test_others_are_polled_while_a_plugin_blocks(site: Site):
         await reading
     Stubborn.free.set()
     assert (await plugin.read_batch(plugin.blocks[0])).values.tolist() == [7.0]
-    await plugin.close()
+    await plugin.dispose()
+
+
+async def test_a_plugin_is_connected_again_on_the_same_loop_until_it_is_disposed_of():
+    Stubborn.free.set()
+    plugin = Isolated(Stubborn())
+    await plugin.initialize(CHANNEL, port_base=6000)
+    for _ in range(2):
+        await plugin.connect()
+        assert (await plugin.read_batch(plugin.blocks[0])).values.tolist() == [7.0]
+        await plugin.close()
+    await plugin.dispose()
+    assert plugin._thread is not None
+    assert not plugin._thread.is_alive()
+
+
+async def test_a_plugin_that_blocks_while_it_connects_is_not_connected():
+    class Waiting(Stubborn):
+        async def connect(self) -> None:
+            self.free.wait()
+
+    plugin = Isolated(Waiting(), longest_call_s=0.1)
+    await plugin.initialize(CHANNEL, port_base=6000)
+    with pytest.raises(NotConnectedError, match="did not come back"):
+        await plugin.connect()
+    Stubborn.free.set()
+    await plugin.dispose()
 
 
 def test_everything_a_plugin_may_do_is_passed_on():
@@ -101,7 +128,9 @@ def test_everything_a_plugin_may_do_is_passed_on():
 def test_protocols_of_this_package_need_no_thread(monkeypatch: pytest.MonkeyPatch):
     registry.forget()
     assert not isinstance(registry.make("modbus_tcp"), Isolated)
-    monkeypatch.setattr(registry, "OURS", "another-package")
+    where = registry.OURS["virtual"]
+    monkeypatch.setattr(registry, "OURS", {})
+    monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint("virtual", where, group)])
     registry.forget()
     made: Any = registry.make("virtual")
     registry.forget()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ssl
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from libs.errors import InvalidError
 from libs.services import resolve_port
 from libs.validation import Model
+from services.comsrv.certificates import Certificates
 from services.comsrv.fields import Integer
 from services.comsrv.plugins.modbus.mapping import Addressing
 
@@ -70,45 +70,17 @@ class RtuOverTcpParameters(TcpParameters):
     turnaround_ms: int = Field(100, ge=0, le=10_000, description="wait after a write to unit 0, which nobody answers")
 
 
-class TlsParameters(TcpParameters):
+class TlsParameters(TcpParameters, Certificates):
     """Parameters of a modbus_tls channel."""
 
     port: Port = 802
-    ca_file: str = Field("", description="certificates of who may have signed the device's; the system's where empty")
-    certificate_file: str = Field("", description="our own certificate, for devices that ask for one")
-    key_file: str = Field("", description="the key of certificate_file")
-    server_name: str = Field("", max_length=253, description="name in the device's certificate; the host where empty")
     minimum_version: Literal["1.2", "1.3"] = "1.2"
-
-    @field_validator("ca_file", "certificate_file", "key_file")
-    @classmethod
-    def _there(cls, path: str) -> str:
-        if path and not Path(path).is_absolute():
-            raise ValueError(f"{path} must be an absolute path")
-        if path and not Path(path).is_file():
-            raise ValueError(f"{path}: no such file")
-        return path
-
-    @model_validator(mode="after")
-    def _readable(self) -> TlsParameters:
-        if bool(self.certificate_file) != bool(self.key_file):
-            raise ValueError("certificate_file and key_file go together")
-        self.context()
-        return self
 
     def context(self) -> ssl.SSLContext:
         """Return the context of a new connection, with the files as they are now."""
-        try:
-            context = ssl.create_default_context(cafile=self.ca_file or None)
-        except (ssl.SSLError, OSError) as error:
-            raise ValueError(f"ca_file: {self.ca_file} holds no certificates: {_text(error)}") from None
-        version = ssl.TLSVersion.TLSv1_3 if self.minimum_version == "1.3" else ssl.TLSVersion.TLSv1_2
-        context.minimum_version = version
-        if self.certificate_file:
-            try:
-                context.load_cert_chain(self.certificate_file, self.key_file, password=_no_password)
-            except (ssl.SSLError, OSError, ValueError) as error:
-                raise ValueError(f"certificate_file, key_file: {_text(error)}") from None
+        context = super().context()
+        if self.minimum_version == "1.3":
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
         return context
 
 
@@ -167,11 +139,3 @@ class RtuParameters(Timing):
             return self.frame_gap_ms / 1000
         # MODBUS over Serial Line V1.02, 2.5.1.1: fixed above 19,200 baud.
         return 0.00175 if self.baud_rate > 19_200 else 3.5 * self.character_s
-
-
-def _no_password() -> str:
-    raise ValueError("the key is encrypted; give one without a password, readable for this service only")
-
-
-def _text(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)
