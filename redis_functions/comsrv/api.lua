@@ -5,7 +5,7 @@ local ingest = require("comsrv.ingest")
 local points = require("comsrv.points")
 
 return {
-  { name = "comsrv_ingest", run = ingest.ingest, blob = true },
+  { name = "comsrv_ingest", run = ingest.ingest, blob = true, idle = true },
   { name = "comsrv_set_quality", run = ingest.set_quality },
   { name = "comsrv_status", run = channels.status, reads = true },
   { name = "channel_upsert", run = channels.upsert },
@@ -17,7 +17,7 @@ return {
   { name = "channel_release", run = channels.release },
   { name = "command_submit", run = commands.submit },
   { name = "command_select", run = commands.select },
-  { name = "command_claim", run = commands.claim },
+  { name = "command_claim", run = commands.claim, idle = true },
   { name = "command_complete", run = commands.complete },
   { name = "command_release", run = commands.release },
   { name = "command_holds", run = commands.holds, reads = true },

@@ -8,7 +8,7 @@ local versions = require("core.versions")
 
 return {
   { name = "voltage_version", run = system.version, reads = true },
-  { name = "voltage_tick", run = system.tick },
+  { name = "voltage_tick", run = system.tick, idle = true },
   { name = "replay_keep", run = keeping.keep, apart = true },
   { name = "replay_kept", run = keeping.kept, apart = true },
   { name = "replay_apply", run = replay.apply, apart = true },

@@ -29,19 +29,19 @@ local function again(ns, replayed)
   if step then
     timers.shift(ns, step)
   end
+  redis.call("HSET", keys.clock(ns), "last", string.format("%.0f", replayed.at))
   return replayed.at, step
 end
 
 --- The instant of a call that does not advance the clock: the caller's, the simulation's, or Redis' own.
 function M.instant(ns, given)
-  local replayed = replay.replayed()
-  if replayed then
-    return replayed.at
+  if replay.replayed() then
+    return args.server_ms()
   elseif given ~= nil then
-    return args.now(given)
+    return replay.noted(args.now(given))
   end
   local stored = redis.call("HMGET", keys.clock(ns), "last", "simulation")
-  return stored[2] == "1" and tonumber(stored[1]) or args.server_ms()
+  return stored[2] == "1" and replay.noted(tonumber(stored[1])) or args.server_ms()
 end
 
 --- Advance the namespace's clock. Returns its instant, and the step when the clock was set back.
@@ -53,7 +53,7 @@ function M.advance(ns, given)
   if replayed then
     return again(ns, replayed)
   end
-  local server = args.server_ms()
+  local server = replay.clock_ms()
   local stored = redis.call("HMGET", keys.clock(ns), "last", "simulation")
   local last = tonumber(stored[1] or 0)
   local simulation = stored[2] == "1"

@@ -6,7 +6,13 @@
 --   a  its one argument, as it came; or m, its arguments as a msgpack list
 --   x  what it learned from outside of the keys, as a msgpack map (nothing, mostly)
 --   o  what it wrote to the journals, as a msgpack list of texts (nothing, mostly)
--- The guard (api.lua) writes it after the call. A call without an effect leaves no entry: the clock is in each entry.
+-- The guard (api.lua) writes it after the call. What a function's registration says:
+--   reads   it is never in the log
+--   apart   what it writes decides nothing of the journals (history, jobs, networks, messages, this log): not in the
+--           log, but where it says otherwise by M.effect
+--   idle    most calls of it change nothing: in the log is what took an image number, or says so by M.effect
+--   blob    all arguments but the first are for publishing
+-- All others are in the log wherever they were not refused; what timers did stands also where they were.
 -- Where a replay runs, the same guard and the same functions run; only the instant and what came from outside are
 -- the entry's.
 local errors = require("lib.errors")
@@ -27,7 +33,8 @@ local DIGEST = "@DIGEST@"
 -- The call at hand; each call begins with an empty one.
 -- kept      the log's cap in bytes, false while nobody keeps it, nil while nobody looked
 -- effect    it must be in the log
--- before    the image number it began with, `taken` how many it took, `at` its instant
+-- before    the image number it began with, `taken` how many it took, `at` its instant, `server` one it goes by
+--           beside it
 -- facts     what it learned from outside, outputs what it wrote to the journals
 -- replayed  { at, facts } where it is made again
 local call = {}
@@ -62,6 +69,28 @@ end
 --- The call's instant.
 function M.instant(at)
   call.at = at
+end
+
+--- Redis' own clock, for core/clock.lua alone.
+function M.clock_ms()
+  local time = redis.call("TIME")
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+--- Redis' own clock, or what was noted instead; the same all through a call, and in a replay as it was.
+function M.server_ms()
+  local replayed = call.replayed
+  if replayed then
+    return replayed.facts.server or replayed.at
+  end
+  call.server = call.server or M.clock_ms()
+  return call.server
+end
+
+--- An instant that the call goes by beside the clock's.
+function M.noted(at)
+  call.server = at
+  return at
 end
 
 --- The entry that is made again, or nil: { at, facts }.
@@ -126,15 +155,9 @@ local function make_room(ns, excess, came)
   end
 end
 
-local function server_ms()
-  local time = redis.call("TIME")
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
 --- Append the call to the log, where somebody keeps it and it had an effect. `spec` is its registration.
 function M.log(spec, ns, key, argv, ok)
-  -- What never asked for the time keeps a definition or a setting.
-  if not call.effect and not (ok and not call.at and not (spec.apart or call.apart)) then
+  if not call.effect and (not ok or spec.apart or call.apart or spec.idle) then
     return
   end
   local kept = call.kept
@@ -144,8 +167,12 @@ function M.log(spec, ns, key, argv, ok)
   if not kept then
     return
   end
+  if call.at and call.server and call.server ~= call.at then
+    call.facts = call.facts or {}
+    call.facts.server = call.server
+  end
   local head = (call.before or "") .. "|" .. (call.taken or 0) .. (ok and "|" or "!|")
-    .. string.format("%.0f", call.at or server_ms()) .. "|" .. spec.name .. "|" .. (key or "")
+    .. string.format("%.0f", call.at or call.server or M.clock_ms()) .. "|" .. spec.name .. "|" .. (key or "")
     .. "|" .. string.sub(DIGEST, 1, 8)
   local fields
   -- The texts of an ingest are for publishing.

@@ -2,6 +2,7 @@
 local errors = require("lib.errors")
 local json = require("lib.json")
 local numbers = require("lib.numbers")
+local replay = require("core.replay")
 
 local M = {}
 
@@ -218,10 +219,7 @@ function M.choice(value, what, choices)
 end
 
 --- Redis' own clock, Unix milliseconds.
-function M.server_ms()
-  local time = redis.call("TIME")
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
+M.server_ms = replay.server_ms
 
 --- The caller's instant, or Redis' clock where none is given.
 function M.now(value)
