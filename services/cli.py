@@ -44,6 +44,8 @@ COMMANDS: Final = {
     "rules": Entry("services.commands.rules:rules", "Rules: why one fired or not, what it did, versions."),
     "mappings": Entry("services.commands.definitions:mappings", "What is recorded, and the versions of that."),
     "history": Entry("services.commands.history:history", "Past values of points; export, import, copy."),
+    "replay": Entry("services.commands.replay:replay", "Make the recorded past again, and compare the journals."),
+    "backtest": Entry("services.commands.replay:backtest", "What a rule or alarm definition would have done."),
     "ledger": Entry("services.commands.ledger:ledger", "Where every sample is: by channel, mapping and store."),
     "networks": Entry("services.commands.networks:networks", "Where points are forwarded to, and what waits."),
     "commands": Entry("services.commands.read:commands", "Commands sent to devices, newest first."),

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from libs.http import USER, Comment, Json, Page, Reply, Role, Routes
 from libs.http.definitions import DefinitionRoutes
+from libs.redis import backtests
 from services.alarmsrv.functions import AlarmFunctions
 from services.alarmsrv.journal import handlers as journal_handlers
 from services.alarmsrv.notify import handlers as notify_handlers
@@ -16,6 +17,7 @@ from services.alarmsrv.quality import handlers as quality_handlers
 from services.alarmsrv.schemas import (
     Acknowledgements,
     Alarm,
+    AlarmBacktest,
     AlarmDefinition,
     AlarmQuery,
     Marked,
@@ -132,6 +134,13 @@ ROUTES.include(
         delete="Its alarm returns.",
     ).routes()
 )
+
+
+@ROUTES.post("/api/alarm-definitions/{id}/backtest", role=Role.ENGINEER, body=AlarmBacktest, status=202)
+async def backtest_definition(request: web.Request, body: AlarmBacktest) -> Reply:
+    """Run an alarm definition over the recorded past, as it is stored or as it is sent: a job of /api/jobs."""
+    definitions = request.app[ALARMS].definitions
+    return Json(await backtests.submit("alarm", definitions, request.match_info["id"], body, body.definition))
 
 
 async def _operate(request: web.Request, function: str, body: Comment) -> bytes:

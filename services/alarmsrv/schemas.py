@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from libs.http import Comment, PageQuery
 from libs.instants import Instant
+from libs.redis.backtests import Span
 from libs.validation import Id, Model
 from services.alarmsrv.definition import MAX_DELAY_MS, AlarmDefinition, Level
 from services.alarmsrv.journal.journal import Wanted
@@ -19,6 +20,7 @@ __all__ = [
     "MAX_DELAY_MS",
     "Acknowledgements",
     "Alarm",
+    "AlarmBacktest",
     "AlarmDefinition",
     "AlarmQuery",
     "JournalQuery",
@@ -44,6 +46,12 @@ class Alarm(Model):
     count: int
     created_at_ms: int
     shelved: dict[str, Any] | None
+
+
+class AlarmBacktest(Span):
+    """Over which time, and with which definition."""
+
+    definition: AlarmDefinition | None = Field(None, description="instead of the stored one")
 
 
 class NewAlarm(Model):

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
 from libs.errors import InvalidError
 from libs.http.bodies import UPLOADS
 from services.commands.api import download, request, show, upload
+from services.commands.jobs import follow
 from services.commands.read import as_json, limited, timed, when
 
-POLL_S: Final = 0.5
-BAR: Final = 100
 MEDIA: Final = {form: media for media, form in UPLOADS.items()}
 SHOW: Final = "show"
 
@@ -93,7 +91,7 @@ def export(target: Path, series: tuple[str, ...], start: str, end: str) -> None:
     if target.exists():
         raise InvalidError(f"{target} exists; name another file")
     body = {"series": list(series) or None, "start": start, "end": end, "format": form}
-    result = _follow(request("/api/history/export", body=body, role="operator"))
+    result = follow(request("/api/history/export", body=body, role="operator"))
     path = f"/api/history/exports/{result['file']}"
     part = target.with_name(f"{target.name}.part")
     try:
@@ -115,7 +113,7 @@ def import_(source: Path) -> None:
     with source.open("rb") as file:
         job = upload("/api/history/import", file, source.stat().st_size, media, role="engineer")
     try:
-        result = _follow(job)
+        result = follow(job)
     except InvalidError as error:
         # What it is called there says nothing here.
         raise InvalidError(str(error).replace(job["input"]["file"], str(source))) from None
@@ -131,7 +129,7 @@ def import_(source: Path) -> None:
 def copy(source: str, target: str, series: tuple[str, ...], start: str, end: str) -> None:
     """Copy samples between two stores that are kept at once (VOLTAGE_INFLUXDB_BESIDE=true)."""
     body = {"series": list(series) or None, "start": start, "end": end, "from": source, "to": target}
-    result = _follow(request("/api/history/copy", body=body, role="engineer"))
+    result = follow(request("/api/history/copy", body=body, role="engineer"))
     click.echo(f"{result['samples']} samples of {result['series']} series are in both")
 
 
@@ -140,20 +138,3 @@ def _form(path: Path) -> str:
     if form not in MEDIA:
         raise InvalidError(f"{path} ends with neither .csv nor .parquet")
     return form
-
-
-def _follow(job: dict[str, Any]) -> dict[str, Any]:
-    """Watch a job until it ends; an interrupt cancels it."""
-    try:
-        with click.progressbar(length=BAR, label=f"{job['id']} {job['kind']}") as bar:
-            while job["state"] not in {"done", "failed"}:
-                time.sleep(POLL_S)
-                job = request(f"/api/jobs/{job['id']}")
-                bar.update(int(job["progress"] * BAR) - bar.pos)
-    except KeyboardInterrupt:
-        request(f"/api/jobs/{job['id']}/cancel", body={}, role="engineer")
-        raise
-    if job["state"] == "failed":
-        raise InvalidError(f"{job['id']}: {job['error']}")
-    result: dict[str, Any] = job["result"]
-    return result

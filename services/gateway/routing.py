@@ -20,6 +20,7 @@ OWNERS: Final[dict[str, str]] = {
     "calendars": "rulesrv",
     "history": "hissrv",
     "jobs": "hissrv",
+    "replays": "hissrv",
     "networks": "netsrv",
     "routes": "netsrv",
 }

@@ -20,11 +20,13 @@ from libs.redis.reports import Reporter
 from libs.startup import Startup, functions_of
 from services.hissrv.consumer import Consumer, Maintenance
 from services.hissrv.functions import HistoryFunctions
-from services.hissrv.handlers import CONSUMER, FUNCTIONS, JOBS, MAINTENANCE, REFERENCES, ROUTES, STORE, TRANSFER
+from services.hissrv.handlers import CONSUMER, FUNCTIONS, MAINTENANCE, REFERENCES, ROUTES, STORE, TRANSFER
 from services.hissrv.jobs import Jobs
 from services.hissrv.recording import Mapping
 from services.hissrv.references import References
+from services.hissrv.replay.handlers import JOBS, REPLAYS
 from services.hissrv.replay.keeper import Keeper, Options
+from services.hissrv.replay.replays import Replays
 from services.hissrv.settings import HissrvSettings
 from services.hissrv.store.contract import Store
 from services.hissrv.store.embedded import EmbeddedStore
@@ -64,7 +66,15 @@ def create_app(settings: HissrvSettings) -> web.Application:
         settings.replay_folder,
         Options(settings.replay_days, settings.replay_mb << 20),
     )
+    replays = Replays(
+        functions,
+        settings.replay_folder,
+        settings.namespace,
+        memory_bytes=settings.replay_memory_mb << 20,
+        server=settings.redis.server,
+    )
     kinds = {"export": transfer.export, "import": transfer.import_, "copy": transfer.copy}
+    kinds |= {"replay": replays.perform, "backtest": replays.perform}
     jobs = Jobs(functions, settings.consumer_name, kinds, transfer.uploads.forget)
 
     async def check_store() -> dict[str, object]:
@@ -99,7 +109,7 @@ def create_app(settings: HissrvSettings) -> web.Application:
     app = startup.app(settings, NAME, ROUTES)
     app[STORE], app[CONSUMER], app[MAINTENANCE] = store, consumer, maintenance
     app[FUNCTIONS], app[REFERENCES] = history, References(functions)
-    app[JOBS], app[TRANSFER] = jobs, transfer
+    app[JOBS], app[TRANSFER], app[REPLAYS] = jobs, transfer, replays
     register_metrics(app)
     app.cleanup_ctx.append(resources)
     return app

@@ -18,9 +18,10 @@ from libs.http.definitions import DefinitionRoutes
 from services.hissrv import aliases
 from services.hissrv.consumer import Consumer, Maintenance
 from services.hissrv.functions import MAX_LETTERS, DeadLetter, HistoryFunctions
-from services.hissrv.jobs import Jobs
 from services.hissrv.recording import Mapping, Recorder, parse_mappings
 from services.hissrv.references import References, Source
+from services.hissrv.replay import handlers as replay_handlers
+from services.hissrv.replay.handlers import JOBS
 from services.hissrv.retry import retry
 from services.hissrv.schemas import (
     CopyRequest,
@@ -45,9 +46,9 @@ MAINTENANCE: Final = web.AppKey("maintenance", Maintenance)
 
 # A larger answer is encoded beside the event loop.
 LARGE: Final = 10_000
-JOBS: Final = web.AppKey("jobs", Jobs)
 TRANSFER: Final = web.AppKey("transfer", Transfer)
 ROUTES: Final = Routes()
+ROUTES.include(replay_handlers.ROUTES)
 
 
 @ROUTES.post("/api/history/query", role=Role.VIEWER, body=HistoryQuery, reply=HistoryAnswer)

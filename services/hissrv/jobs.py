@@ -1,4 +1,4 @@
-"""Jobs of hissrv: exports, imports and copies, one at a time, with progress; claimed again when their process dies."""
+"""Jobs of hissrv: exports, imports, copies, replays; one at a time, and claimed again when their process dies."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import orjson
 
 from libs import clock
 from libs.errors import ConflictError, NotFoundError, StateError, UnavailableError, VoltageError
+from libs.redis import jobs
 from libs.redis.functions import Functions
+from libs.redis.jobs import QUEUE
 
 _LOG = logging.getLogger(__name__)
-QUEUE: Final = "history"
 LEASE_MS: Final = 60_000
 POLL_S: Final = 1.0
 TELL_MS: Final = 1000
-RESULT_TTL_MS: Final = 7 * 86_400_000
 _TEXT: Final = 4000
 
 
@@ -73,8 +73,7 @@ class Jobs:
 
     async def submit(self, kind: str, body: dict[str, Any]) -> bytes:
         """Queue a job; the same one that is not finished yet is returned instead."""
-        options = {"kind": kind, "result_ttl_ms": RESULT_TTL_MS, "max_attempts": 5}
-        return await self._functions.call("job_submit", QUEUE, options, orjson.dumps(body, option=orjson.OPT_SORT_KEYS))
+        return await jobs.submit(self._functions, kind, body)
 
     async def page(self, limit: int, cursor: str | None) -> bytes:
         """Return jobs, newest first."""

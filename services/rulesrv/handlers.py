@@ -9,8 +9,9 @@ from aiohttp import web
 from libs.definitions import Change
 from libs.http import USER, Comment, Json, Page, Reply, Role, Routes
 from libs.http.definitions import DefinitionRoutes
+from libs.redis import backtests
 from services.rulesrv.functions import RuleFunctions
-from services.rulesrv.schemas import FiringQuery, Rule, Simulation
+from services.rulesrv.schemas import FiringQuery, Rule, RuleBacktest, Simulation
 from services.rulesrv.windows import Calendar
 
 RULES: Final = web.AppKey("rules", RuleFunctions)
@@ -79,3 +80,10 @@ async def evaluate_rule(request: web.Request, body: Simulation) -> Reply:
 async def explain_rule(request: web.Request) -> Reply:
     """Say what each condition is now, what is missing, when a hold ends, and what the actions would come to."""
     return Json(await request.app[RULES].explain(request.match_info["id"]))
+
+
+@ROUTES.post("/api/rules/{id}/backtest", role=Role.ENGINEER, body=RuleBacktest, status=202)
+async def backtest_rule(request: web.Request, body: RuleBacktest) -> Reply:
+    """Run a rule over the recorded past, as it is stored or as it is sent: a job of /api/jobs."""
+    definitions = request.app[RULES].definitions
+    return Json(await backtests.submit("rule", definitions, request.match_info["id"], body, body.definition))

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from libs.definitions import Definition
 from libs.http import PageQuery
 from libs.instants import Instant
+from libs.redis.backtests import Span
 from libs.validation import Id, Model
 from services.rulesrv.actions import Action
 from services.rulesrv.conditions import MAX_NESTING, Conditions
@@ -64,6 +65,12 @@ class Simulation(Model):
 
     values: dict[Source, float | str] = Field({}, max_length=1000)
     at_ms: Instant | None = None
+
+
+class RuleBacktest(Span):
+    """Over which time, and with which definition."""
+
+    definition: Rule | None = Field(None, description="instead of the stored one")
 
 
 class FiringQuery(PageQuery):

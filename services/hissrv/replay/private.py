@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,12 +24,12 @@ from libs.redis import bundle, keys, library
 from libs.redis.client import connect
 from services.hissrv.replay import snapshot
 from services.hissrv.replay.entries import StreamId
+from services.supervisor import launch
 from services.supervisor.redis_server import Binary
 from services.supervisor.resp import Connection, ReplyError, information
 
 START_S: Final = 60.0
 CALL_S: Final = 300.0
-NICENESS: Final = "10"
 # What a replay needs nothing of.
 _LEFT_OUT: Final = ("replay", "replay_size", "replay_kept", "history_queue", "history_size", "dead_letters")
 
@@ -97,6 +98,8 @@ def alone(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise StateError("a replay of this site runs already; one at a time") from None
+        for left in folder.glob(".run-*"):
+            shutil.rmtree(left, ignore_errors=True)
         yield
 
 
@@ -115,7 +118,8 @@ def opened(binary: Binary, checkpoint: Path | None, folder: Path, namespace: str
             # The path of a socket is at most 107 bytes, that of a data directory may be longer.
             url = f"unix://{place}/redis.sock"
             command = [
-                "nice", "-n", NICENESS, str(binary.path), "--port", "0", "--unixsocket", f"{place}/redis.sock",
+                sys.executable, "-IS", launch.__file__, str(os.getpid()), str(binary.path),
+                "--port", "0", "--unixsocket", f"{place}/redis.sock",
                 "--dir", str(stage), "--dbfilename", "dump.rdb", "--appendonly", "no", "--save", "",
                 "--hash-max-listpack-entries", "32", "--daemonize", "no",
             ]  # fmt: skip

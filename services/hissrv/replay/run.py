@@ -78,7 +78,7 @@ class Replay:
         self._checkpoints = _chosen(folder, start_ms, end_ms)
         self._frames, self._forgotten = _frames(folder)
         self._image: int | None = None
-        self._last_ms = 0
+        self.last_ms = 0
         # Where the log breaks off.
         self._broken: StreamId | None = None
 
@@ -110,7 +110,7 @@ class Replay:
             self.reasons.append("no checkpoint follows the gap: the rest was not replayed")
 
     def _begin(self, private: Private, change: Change | None) -> None:
-        self._image, self._last_ms = private.image, private.at_ms
+        self._image, self.last_ms = private.image, private.at_ms
         self._note_library(private)
         if change is not None:
             private.send([made(change.function, change.id, change.document, private.at_ms)])
@@ -190,7 +190,7 @@ class Replay:
                 return
             for entry in _remembered(found, position, forgotten):
                 if not self._follows(entry):
-                    self._break(entry.id, self._last_ms, entry.at_ms, "calls are missing")
+                    self._break(entry.id, self.last_ms, entry.at_ms, "calls are missing")
                     return
                 yield entry
 
@@ -200,7 +200,7 @@ class Replay:
             if self._image is not None and entry.before != self._image:
                 return False
             self._image = entry.after
-        self._last_ms = entry.at_ms
+        self.last_ms = entry.at_ms
         return True
 
     def _break(self, position: StreamId, from_ms: int, until_ms: int, why: str) -> None:

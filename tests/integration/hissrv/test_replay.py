@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
+from libs.errors import InvalidError, NotFoundError
+from libs.redis import keys
+from libs.redis.client import execute
 from libs.redis.functions import Functions
+from services.hissrv.jobs import Cancelled
 from services.hissrv.replay.compare import Comparison, Difference
 from services.hissrv.replay.keeper import Keeper, Options
+from services.hissrv.replay.replays import Replays
 from services.hissrv.replay.run import Change, Replay
 from services.supervisor.redis_server import Binary
 from tests.support.servers import RedisServer
 from tests.support.site import START
-from tests.support.story import Story, rule
+from tests.support.story import Story, definition, rule
 
 FOREVER = 1 << 50
 
@@ -33,6 +39,16 @@ class Kept:
 
     def replay(self, start_ms: int = START + 1, end_ms: int = FOREVER) -> Replay:
         return Replay(self.folder, self.binary, "", start_ms, end_ms)
+
+    async def firings(self, name: str, event: str) -> list[dict[str, int]]:
+        """Return what a rule did, as the journal has it."""
+        entries = await execute(self.functions.client, "XRANGE", keys.key("firings"), "-", "+")
+        found = [fields for _, fields in entries]
+        return [
+            {"at_ms": int(one[b"at_ms"])}
+            for one in found
+            if (one[b"rule"], one[b"event"]) == (name.encode(), event.encode())
+        ]
 
     async def compared(self, change: Change | None = None) -> tuple[Replay, Comparison]:
         replay, comparison = self.replay(), Comparison(changed=change is not None)
@@ -87,3 +103,66 @@ async def test_with_a_rule_changed_the_report_names_exactly_the_differences(kept
     assert found
     assert {one.only for one in found} == {"live"}
     assert {one.fields.get("rule") or one.fields.get("origin") for one in found} == {"r1", "rule:r1#1"}
+
+
+async def performed(kept: Kept, **body: Any) -> dict[str, Any]:
+    replays = Replays(kept.functions, kept.folder, "", memory_bytes=1 << 30, server=None)
+
+    async def progress(done: float, message: str) -> None:
+        assert 0 <= done <= 1.1
+        assert message
+
+    asked = {"job": "j1", "start": START + 1, "end": FOREVER, **body}
+    result = await replays.perform(asked, progress)
+    report: dict[str, Any] = orjson.loads(replays.report("j1").read_bytes())
+    assert report["different"] == result["different"]
+    return report
+
+
+async def test_a_backtest_says_what_a_rule_did_and_would_have_done(kept: Kept) -> None:
+    """A rule with a lower limit fires where it did, and more; what its alarm does is in the differences."""
+    await lived(kept, 4, 120)
+    live = [one["at_ms"] for one in await kept.firings("r1", "fired")]
+    same = await performed(kept, of="rule", definition={"id": "r1", **rule(1)})
+    assert [one["at_ms"] for one in same["events"] if one["event"] == "fired"] == live
+    assert {one["in"] for one in same["events"]} == {"both"}
+    assert same["totals"]["then"] == same["totals"]["now"]
+    assert all(one["until_ms"] - one["at_ms"] == one["duration_ms"] for one in same["events"] if one.get("until_ms"))
+    assert (same["different"], same["exact"]) == (0, True)
+    lower = await performed(kept, of="rule", definition={"id": "r1", **rule(1, 30)})
+    assert lower["totals"]["now"]["lasted_ms"] > lower["totals"]["then"]["lasted_ms"]
+    assert {"now", "then"} & {one["in"] for one in lower["events"]}
+    assert lower["different"] > 0
+
+
+async def test_a_backtest_of_an_alarm_definition(kept: Kept) -> None:
+    await lived(kept, 5, 120)
+    same = await performed(kept, of="alarm", definition={"id": "d0", **definition(0)})
+    assert same["different"] == 0
+    assert same["totals"]["now"]["events"]["raised"] >= 1
+    never = await performed(kept, of="alarm", definition={"id": "d0", **definition(0), "limit": 1000})
+    assert never["totals"]["now"]["events"] == {}
+    assert {one["in"] for one in never["events"]} == {"then"}
+    with pytest.raises(InvalidError, match="limit"):
+        await performed(kept, of="alarm", definition={"id": "d0", **definition(0), "limit": "high"})
+
+
+async def test_there_is_no_log_of_that_time(kept: Kept) -> None:
+    with pytest.raises(NotFoundError, match="no replay log"):
+        await performed(kept)
+    await lived(kept, 6, 8)
+    with pytest.raises(NotFoundError, match="goes back to 1970-01-01T00:16:40"):
+        await performed(kept, start=1)
+
+
+async def test_a_cancelled_replay_leaves_nothing(kept: Kept) -> None:
+    await lived(kept, 7, 40)
+
+    async def cancelled(_done: float, _message: str) -> None:
+        raise Cancelled
+
+    replays = Replays(kept.functions, kept.folder, "", memory_bytes=1 << 30, server=None)
+    with pytest.raises(Cancelled):
+        await replays.perform({"job": "j1", "start": START + 1, "end": FOREVER}, cancelled)
+    assert (await performed(kept))["different"] == 0
+    assert list(kept.folder.glob(".run-*")) == []

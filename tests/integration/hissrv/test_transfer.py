@@ -22,8 +22,9 @@ from libs.http.bodies import MAX_BYTES
 from libs.http.tokens import issue
 from libs.redis.functions import Functions
 from libs.redis.queue import EntryId
-from services.hissrv.handlers import JOBS, TRANSFER
+from services.hissrv.handlers import TRANSFER
 from services.hissrv.jobs import Cancelled, Jobs, Progress
+from services.hissrv.replay.handlers import JOBS
 from services.hissrv.store.contract import Entry, Part, Query, Store
 from services.hissrv.store.edges import DAY_MS
 from services.hissrv.store.embedded import EmbeddedStore

@@ -1,0 +1,128 @@
+"""`voltage replay` and `voltage backtest`: the recorded past once more."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import orjson
+
+from libs.config.yaml_loader import load_yaml
+from libs.errors import InvalidError
+from services.commands.api import request, show
+from services.commands.jobs import follow
+from services.commands.read import as_json, timed, when
+
+DIFFERENT: Final = 1
+PATHS: Final = {"rule": "rules", "alarm": "alarm-definitions"}
+SIDES: Final = {"both": "", "then": "not any more", "now": "new"}
+
+
+@click.command()
+@click.argument("start", required=False)
+@click.argument("end", default="now")
+@as_json
+def replay(start: str | None, end: str, as_json: bool) -> None:
+    """Make all calls from START to END again, beside the site, and compare the journals; 1 where they differ.
+
+    An instant is RFC 3339, Unix milliseconds, now, or -5m. Without START it says what there is to replay.
+    """
+    if start is None:
+        _tell_log(request("/api/replays"), as_json=as_json)
+        return
+    report = _reported("/api/replays", {"start": start, "end": end}, as_json=as_json)
+    _tell_differences(report["differences"], report["different"], as_json=as_json)
+    if report["different"]:
+        sys.exit(DIFFERENT)
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(list(PATHS)))
+@click.argument("name")
+@click.argument("start")
+@click.argument("end", default="now")
+@click.option(
+    "--with",
+    "changed",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A YAML or JSON file with the definition, instead of the stored one.",
+)
+@as_json
+def backtest(kind: str, name: str, start: str, end: str, changed: Path | None, as_json: bool) -> None:  # fmt: skip
+    """Run the rule or alarm definition NAME over the recorded past: what it did, and what it would have done."""
+    body: dict[str, Any] = {"start": start, "end": end}
+    if changed is not None:
+        body["definition"] = _definition(changed, name)
+    report = _reported(f"/api/{PATHS[kind]}/{name}/backtest", body, as_json=as_json)
+    for side, title in (("then", "as it was"), ("now", "as asked")):
+        total = report["totals"][side]
+        events = ", ".join(f"{count} {event}" for event, count in total["events"].items()) or "nothing"
+        click.echo(f"{title}: {events}; lasted {total['lasted_ms'] / 1000:g} s in all", err=as_json)
+    items = report["events"] if as_json else [_row(one) for one in timed(report["events"], when, "at_ms")]
+    columns = {"time": "at_ms", "event": "event", "for s": "for_s", "actions": "did", "": "side"}
+    show(items, columns, as_json=as_json, empty="it did nothing in that time")
+
+
+def _row(event: dict[str, Any]) -> dict[str, Any]:
+    lasted = event.get("duration_ms")
+    did = ", ".join(
+        f"{action['type']}: {action.get('result') or action.get('problem') or 'done'}"
+        for action in event.get("actions") or []
+    )
+    for_s = None if lasted is None else lasted / 1000
+    return event | {"side": SIDES[event["in"]], "did": did or event.get("status"), "for_s": for_s}
+
+
+def _definition(path: Path, name: str) -> dict[str, Any]:
+    """Return the definition in a file; of several that named."""
+    found = load_yaml(path).data
+    if isinstance(found, dict):
+        for section in ("rules", "definitions"):
+            for one in found.get(section) or []:
+                if one.get("id") == name:
+                    return dict(one)
+        if not {"rules", "definitions"} & found.keys():
+            return found
+    raise InvalidError(f"{path} defines no {name}")
+
+
+def _reported(path: str, body: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
+    """Have a replay done, say what it was, and return its whole report."""
+    result = follow(request(path, body=body, role="engineer"))
+    report: dict[str, Any] = request(result["report"], role="engineer")
+    seconds, took_s = (report["end_ms"] - report["start_ms"]) / 1000, max(1, report["took_ms"]) / 1000
+    journals = ", ".join(f"{count} in {name}" for name, count in sorted(report["journals"].items())) or "none"
+    click.echo(
+        f"{report['calls']} calls of {seconds:g} s in {took_s:.1f} s ({seconds / took_s:.0f} times faster); "
+        f"entries of journals: {journals}",
+        err=as_json,
+    )
+    for reason in report["reasons"]:
+        click.echo(f"not exact: {reason}", err=as_json)
+    return report
+
+
+def _tell_differences(found: list[dict[str, Any]], total: int, *, as_json: bool) -> None:
+    if not as_json:
+        click.echo("the journals are the same, byte for byte" if total == 0 else f"{total} entries differ")
+    if found or as_json:
+        items = found if as_json else timed(found, when, "at_ms")
+        show(items, {"time": "at_ms", "only": "only", "what": "said"}, as_json=as_json, empty="")
+
+
+def _tell_log(log: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(orjson.dumps(log).decode())
+        return
+    if log["from_ms"] is None or log["until_ms"] is None:
+        click.echo("nothing was recorded yet")
+        return
+    row = timed([log], when, "from_ms", "until_ms")[0]
+    click.echo(
+        f"{log['calls']} calls from {row['from_ms']} until {row['until_ms']}, "
+        f"{len(log['checkpoints'])} checkpoints, {log['bytes'] / 1e6:.1f} MB"
+    )
+    for gap in timed(log["gaps"], when, "from_ms", "until_ms"):
+        click.echo(f"gap from {gap['from_ms']} until {gap['until_ms']}: {gap['why']}")
