@@ -44,7 +44,13 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     KeySpec("replay", "voltage:replay", "stream", "voltage", "what went into every call that changed something"),
     KeySpec("replay_size", "voltage:replay:size", "hash", "voltage", "bytes of the replay log, entries dropped"),
     KeySpec("replay_kept", "voltage:replay:kept", "string", "voltage", "cap of the replay log while somebody keeps it"),
-    KeySpec("replay_private", "voltage:replay:private", "string", "voltage", "set in the Redis of a replay alone"),
+    KeySpec(
+        "replay_private",
+        "voltage:replay:private",
+        "string",
+        "voltage",
+        "in the Redis of a replay alone: the definition changed",
+    ),
     KeySpec(
         "versions",
         "voltage:versions:{kind}:{id}",

@@ -98,6 +98,16 @@ function M.replayed()
   return call.replayed
 end
 
+--- True where the call at hand puts a definition in the place of the one that was.
+function M.changes()
+  return call.replayed ~= nil and call.replayed.facts.changed == true
+end
+
+--- True where a definition (`rule:r1`) was put there, and stays whatever was done about it then.
+function M.stays(ns, name)
+  return call.replayed ~= nil and not M.changes() and redis.call("GET", keys.replay_private(ns)) == name
+end
+
 --- What the call learns from outside of the keys: asked now, and in a replay what was learned then (nil where nothing was).
 function M.fact(name, ask)
   local replayed = call.replayed

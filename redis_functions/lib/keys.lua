@@ -83,7 +83,7 @@ function M.replay_kept(ns)
   return ns .. "voltage:replay:kept"
 end
 
--- string: set in the Redis of a replay alone.
+-- string: in the Redis of a replay alone: the definition changed.
 function M.replay_private(ns)
   return ns .. "voltage:replay:private"
 end

@@ -30,6 +30,19 @@ SHORTLY_BEFORE = {
 }  # fmt: skip
 
 
+async def paste_before(functions: Functions, name: str) -> dict[str, list[str]]:
+    """Paste what a function's line builds upon; return all lines."""
+    lines = {one.name: shlex.split(one.call()) for one in FUNCTIONS}
+    for other in [*BEFORE, *SHORTLY_BEFORE.get(name, ())]:
+        await execute(functions.client, *lines[other])
+    if name in {"definition_propose", *PROPOSED}:
+        rule = orjson.loads(await functions.call("rule_get", "r1"))
+        await functions.call("rule_upsert", "r1", rule | {"requires_approval": True})
+    if name in PROPOSED:
+        await execute(functions.client, *lines["definition_propose"])
+    return lines
+
+
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.name)
 def test_contract_block(function: reference.Function) -> None:
     """Summary, reply and example are there; a writer names what it writes."""
@@ -48,14 +61,7 @@ def test_readme_is_fresh() -> None:
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.name)
 async def test_the_line_to_paste(functions: Functions, function: reference.Function) -> None:
     """It works as it stands where the other lines of the page were pasted before."""
-    lines = {one.name: shlex.split(one.call()) for one in FUNCTIONS}
-    for name in [*BEFORE, *SHORTLY_BEFORE.get(function.name, ())]:
-        await execute(functions.client, *lines[name])
-    if function.name in {"definition_propose", *PROPOSED}:
-        rule = orjson.loads(await functions.call("rule_get", "r1"))
-        await functions.call("rule_upsert", "r1", rule | {"requires_approval": True})
-    if function.name in PROPOSED:
-        await execute(functions.client, *lines["definition_propose"])
+    lines = await paste_before(functions, function.name)
     if function.name in UNKNOWN | NOT_HERE:
         with pytest.raises(StateError if function.name in NOT_HERE else NotFoundError):
             await execute(functions.client, *lines[function.name])

@@ -14,10 +14,10 @@ from services.hissrv.replay.run import Change, Outcome
 
 
 class Kind(NamedTuple):
-    """A kind of definition: how it is stored, what else is about it, and where what it does is written."""
+    """A kind of definition: how it is stored, what it is called, and where what it does is written."""
 
     upsert: str
-    ignored: frozenset[str]
+    noun: str
     journal: str
     # The field that names it, and how.
     field: str
@@ -31,7 +31,7 @@ class Kind(NamedTuple):
 KINDS: Final = {
     "rule": Kind(
         "rule_upsert",
-        frozenset({"rule_upsert", "rule_delete", "rule_enable"}),
+        "rule",
         FIRINGS,
         "rule",
         "",
@@ -41,7 +41,7 @@ KINDS: Final = {
     ),
     "alarm": Kind(
         "alarm_define",
-        frozenset({"alarm_define", "alarm_definition_delete"}),
+        "alarm_definition",
         ALARMS,
         "origin",
         "alarm:",
@@ -61,7 +61,7 @@ def change_of(kind: str, definition: Mapping[str, Any]) -> Change:
     """Return the definition as one that stands in place of what was live; it is enabled, or nothing is asked."""
     one = KINDS[kind]
     document = orjson.dumps({**definition, "enabled": True})
-    return Change(one.upsert, one.ignored, str(definition["id"]), document)
+    return Change(one.upsert, one.noun, str(definition["id"]), document)
 
 
 class Side:

@@ -17,6 +17,8 @@ COMMANDS: Final = keys.key("operations")
 MOST: Final = 10_000
 # With a definition changed, what only counts or names differs everywhere and says nothing.
 _COUNTING: Final = frozenset({"number", "previous", "version", "seq", "alarm", "id"})
+# That these are refused once and not twice says nothing where a definition is another one.
+_DEFINING: Final = re.compile(r"definition_.*|rule_(upsert|delete|enable)|alarm_(define|definition_delete)")
 _NAMES: Final = re.compile(r'"(al|cmd)-\d+-\d+"')
 
 
@@ -89,8 +91,10 @@ class Comparison:
         self._refusals(outcome)
 
     def _refusals(self, outcome: Outcome) -> None:
+        entry = outcome.entry
+        if self._changed and _DEFINING.fullmatch(entry.function):
+            return
         if bool(outcome.problem) != outcome.refused_then:
-            entry = outcome.entry
             only = "replay" if outcome.problem else "live"
             fields = {"function": entry.function, "key": entry.key, "problem": outcome.problem}
             self._keep(Difference(entry.at_ms, only, "calls", fields))

@@ -13,7 +13,6 @@ SEPARATOR: Final = "\x1f"
 # What redis_functions/core/replay.lua counts beside the fields.
 ENTRY_BYTES: Final = 96
 _HEAD: Final = re.compile(rb"(\d*)\|(\d+)(!?)\|(\d+)\|(\w+)\|(.*)\|([0-9a-f]+)", re.DOTALL)
-_KEY: Final = re.compile(r"(?:\{[^}]*\}:)?(?:[a-z]+:[a-z]+:)?([^:]*)\Z")
 
 
 class StreamId(NamedTuple):
@@ -62,12 +61,6 @@ class Entry(NamedTuple):
         """Whether the call was refused; timers that it fired stand."""
         return b"!|" in self.head[:64]
 
-    @property
-    def subject(self) -> str:
-        """The bare id the call is about."""
-        found = _KEY.search(self.key)
-        return found[1] if found else self.key
-
     def packed(self) -> list[bytes]:
         """Return it as replay_apply takes it."""
         return [self.head, self.one, self.many, self.facts, self.outputs]
@@ -112,8 +105,9 @@ def of_stored(parts: list[bytes]) -> Entry:
 
 
 def made(function: str, key: str, argument: bytes, at_ms: int) -> list[bytes]:
-    """Return a call that was never made, as replay_apply takes it."""
-    return [f"|1|{at_ms}|{function}|{key}|0".encode(), argument, b"", b"", b""]
+    """Return a call that was never made, which puts a definition in the place of the one that was."""
+    facts: bytes = msgpack.packb({"changed": True})
+    return [f"|1|{at_ms}|{function}|{key}|0".encode(), argument, b"", facts, b""]
 
 
 def outputs_of(packed: bytes) -> list[Output]:

@@ -74,6 +74,10 @@ class Private(Connection):
             raise InternalError(f"the replay's Redis refused calls: {reply}")
         return [(int(number) - 1, bytes(outputs), problem.decode()) for number, outputs, problem in reply]
 
+    def keep(self, definition: str) -> None:
+        """Let a definition stay as it is put next, whatever the calls say of it."""
+        self.call("SET", self.key("replay_private"), definition)
+
     def refuse_large(self, most_bytes: int) -> None:
         """Refuse to go on where it took too much memory.
 

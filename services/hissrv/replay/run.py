@@ -30,10 +30,10 @@ class Limits(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A definition that stands in place of what was live: the function that stores it, the others about it."""
+    """A definition that stands in place of what was live, whatever was done about it then."""
 
     function: str
-    ignored: frozenset[str]
+    kind: str
     id: str
     document: bytes
 
@@ -103,7 +103,7 @@ class Replay:
                     if private.position < position:
                         continue
                     self._begin(private, change)
-                    yield from self._stretch(private, change, told, end)
+                    yield from self._stretch(private, told, end)
                 if self._broken is None:
                     return
                 position = self._broken
@@ -113,6 +113,7 @@ class Replay:
         self._image, self.last_ms = private.image, private.at_ms
         self._note_library(private)
         if change is not None:
+            private.keep(f"{change.kind}:{change.id}")
             private.send([made(change.function, change.id, change.document, private.at_ms)])
             _refuse(private.receive())
 
@@ -121,9 +122,9 @@ class Replay:
         if not private.same_library and text not in self.reasons:
             self.reasons.append(text)
 
-    def _stretch(self, private: Private, change: Change | None, told: Told | None, end: float) -> Iterator[Outcome]:
+    def _stretch(self, private: Private, told: Told | None, end: float) -> Iterator[Outcome]:
         waiting: list[Entry] = []
-        for number, batch in enumerate(self._batches(private.position, change)):
+        for number, batch in enumerate(self._batches(private.position)):
             if waiting:
                 yield from self._outcomes(waiting, private.receive())
             private.send([one.packed() for one in batch])
@@ -155,7 +156,7 @@ class Replay:
                 then = outputs_of(entry.outputs)
                 yield Outcome(entry, then, then, "refused" if entry.refused else "", entry.refused)
 
-    def _batches(self, position: StreamId, change: Change | None) -> Iterator[list[Entry]]:
+    def _batches(self, position: StreamId) -> Iterator[list[Entry]]:
         """Yield the calls that follow the position, until the log breaks off or the span is over."""
         self._broken = None
         batch: list[Entry] = []
@@ -163,9 +164,6 @@ class Replay:
         for entry in self._entries(position):
             if entry.at_ms > self.end_ms:
                 break
-            if change is not None and entry.function in change.ignored and entry.subject == change.id:
-                self._image = entry.after if entry.after is not None else self._image
-                continue
             batch.append(entry)
             size += len(entry.one) + len(entry.many) + len(entry.outputs)
             if len(batch) == BATCH or size > BATCH_BYTES:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from typing import Any, Final
 
 import msgpack
@@ -14,11 +13,10 @@ from libs.redis import keys
 from libs.redis.client import Client, execute
 from libs.redis.functions import Functions
 from services.commands import reference
-from tests.functions.test_reference import BEFORE, SHORTLY_BEFORE, UNKNOWN
+from tests.functions.test_reference import UNKNOWN, paste_before
 
 FUNCTIONS: Final = {one.name: one for one in reference.functions()}
 WRITERS: Final = sorted(name for name, one in FUNCTIONS.items() if not one.reads)
-LINES: Final = {name: shlex.split(one.call()) for name, one in FUNCTIONS.items()}
 
 # What these write decides nothing that the journals of alarms, rules and commands say. A new function
 # is in the log without a word of it; who takes one out of it says here why.
@@ -86,8 +84,8 @@ async def test_a_call_is_made_again(functions: Functions, name: str) -> None:
     """The line of its contract leaves an entry, and made again from nothing the same keys."""
     client = functions.client
     await functions.call("replay_keep", None, {"bytes": 1 << 26})
-    for other in [*BEFORE, *SHORTLY_BEFORE.get(name, ()), name]:
-        await execute(client, *LINES[other])
+    lines = await paste_before(functions, name)
+    await execute(client, *lines[name])
     calls = await log(client)
     if name in set().union(*APART.values()):
         assert name not in map(named, calls)
