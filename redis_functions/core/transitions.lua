@@ -99,15 +99,16 @@ end
 local MAX_INPUTS = 32
 
 -- A quality is words and underscores: it needs no escaping.
-local function input_of(ref, leaf, slot)
+local function input_of(ref, leaf, slot, at)
   return '{"ref":"' .. ref .. '",' .. (leaf and leaf.aggregate and '"aggregate":"' .. leaf.aggregate.of .. '",' or "")
     .. '"value":' .. (slot.text or "null") .. ',"quality":"'
     .. (slot.quality or (slot.value ~= nil and "good") or "missing")
-    .. '","at_ms":' .. (slot.at and string.format("%.0f", slot.at) or "null") .. "}"
+    .. '","at_ms":' .. (at and string.format("%.0f", at) or "null") .. "}"
 end
 
 --- What a watcher saw: [{ref, value, quality, at_ms}], as JSON, and whether all of it is good.
-function M.inputs(watcher)
+-- What is no point (a state, a window of time, an aggregate) is as it is at this moment.
+function M.inputs(watcher, at)
   local parts, good = {}, true
   for i = 1, #watcher.leaves do
     local slot = watcher.leaves[i].slot
@@ -117,10 +118,10 @@ function M.inputs(watcher)
       good = false
     end
     if #parts < MAX_INPUTS then
-      parts[#parts + 1] = input_of(leaf.source, leaf, slot)
+      parts[#parts + 1] = input_of(leaf.source, leaf, slot, leaf.special and at or slot.at)
     end
     if other and #parts < MAX_INPUTS then
-      parts[#parts + 1] = input_of(leaf.value.source, nil, other)
+      parts[#parts + 1] = input_of(leaf.value.source, nil, other, other.at)
     end
   end
   return "[" .. table.concat(parts, ",") .. "]", good
@@ -175,7 +176,7 @@ end
 --- The moment as a rule sees it.
 function M.seen_by(watcher, at)
   local slot = watcher.leaves[1].slot
-  local inputs, good = M.inputs(watcher)
+  local inputs, good = M.inputs(watcher, at)
   return {
     at = at, text = slot.text, quality = slot.quality, inputs = inputs, good = good,
     branch = json.list(quoted(branches.paths(watcher, M.peek))),
@@ -186,7 +187,7 @@ local function item_of(ctx, watcher, on, at)
   local slot = watcher.leaves[1].slot
   local item = { watcher = watcher.id, on = on, at = at, text = slot.text, quality = slot.quality }
   if watcher.kind == "rule" then
-    item.inputs, item.good = M.inputs(watcher)
+    item.inputs, item.good = M.inputs(watcher, at)
     item.branch = json.list(quoted(branches.paths(watcher, M.peek)))
     if (ctx.depth or 0) >= M.DEPTH then
       item.stopped = "withheld: it follows from " .. M.DEPTH .. " rules one after the other"

@@ -226,7 +226,7 @@ function M.trigger_action(ns, id, argv)
     errors.fail("STATE", "rule " .. id .. " is off")
   end
   call.accept(ctx)
-  local inputs, good = transitions.inputs(watcher)
+  local inputs, good = transitions.inputs(watcher, ctx.now)
   local slot = watcher.leaves[1].slot
   local outcomes = actions.fire(ctx, watcher, {
     at = ctx.now, inputs = inputs, good = good, text = slot.text, quality = slot.quality,

@@ -35,7 +35,7 @@ local function quiesce(ctx, watcher)
   local waited = watchers.retire(ctx, watcher) > 0
   if waited or watcher.active then
     watcher.active = false
-    actions.clear(ctx, watcher, { at = ctx.now, inputs = transitions.inputs(watcher) }, transitions.seen_by)
+    actions.clear(ctx, watcher, { at = ctx.now, inputs = transitions.inputs(watcher, ctx.now) }, transitions.seen_by)
   end
 end
 

@@ -16,10 +16,25 @@ LEVELS: Final = ("Critical", "Major", "Minor", "Warning", "Info")
 def rule(number: int, limit: float = 60) -> dict[str, Any]:
     """Return rule number `number`: with a hold, a hysteresis or a cooldown by turns, some command."""
     leaf: dict[str, Any] = {"source": f"comsrv:1001:T:{number % POINTS + 1}", "operator": ">", "value": limit}
-    if number % 3 == 0:
+    if number % 6 == 5:
+        window = {
+            "aggregate": ("mean", "max", "count")[number % 3],
+            "window_ms": 10_000 + 1000 * number,
+            "coverage": 0.1,
+        }
+        leaf |= window | ({"value": 3} if window["aggregate"] == "count" else {"value": limit - 10})
+    elif number % 6 == 4:
+        leaf = {"source": leaf["source"], "operator": "rate", "value": limit / 3, "window_ms": 4000}
+    elif number % 3 == 0:
         leaf["for_ms"] = 2000 + 100 * number
     if number % 4 == 0:
         leaf["hysteresis"] = 5
+    others: list[dict[str, Any]] = [
+        {"time": {"zone": "UTC", "from": f"{number % 12:02d}:00", "to": "20:00"}},
+        {"source": f"alarm:d{number}", "operator": "in", "value": ["New", "Acknowledged"]},
+        {"source": f"command:1001:A:{number % 4 + 1}", "operator": "==", "value": "pending"},
+        {"source": leaf["source"], "operator": ("changed", "rising", "falling")[number % 3], "within_ms": 700},
+    ]
     actions: list[dict[str, Any]] = [
         {"type": "create_alarm", "params": {"title": f"rule {number}", "level": LEVELS[number % 4]}}
     ]
@@ -27,7 +42,7 @@ def rule(number: int, limit: float = 60) -> dict[str, Any]:
         command = {"channel": 1001, "type": "A", "point": number % 4 + 1, "value": number % 100}
         actions.append({"type": "command", "params": command})
     return {
-        "name": f"rule {number}", "conditions": {"any": [leaf, {"all": [dict(leaf, value=limit + 20)]}]},
+        "name": f"rule {number}", "conditions": {"any": [leaf, {"all": [dict(leaf, value=limit + 20), others[number % 4]]}]},
         "actions": actions, "priority": number % 10, "cooldown_ms": 3000 if number % 7 == 0 else 0,
     }  # fmt: skip
 
