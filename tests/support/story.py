@@ -41,8 +41,9 @@ def rule(number: int, limit: float = 60) -> dict[str, Any]:
     if number % 5 == 0:
         command = {"channel": 1001, "type": "A", "point": number % 4 + 1, "value": number % 100}
         actions.append({"type": "command", "params": command})
+    conditions = {"any": [leaf, {"all": [dict(leaf, value=limit + 20), others[number % 4]]}]}
     return {
-        "name": f"rule {number}", "conditions": {"any": [leaf, {"all": [dict(leaf, value=limit + 20), others[number % 4]]}]},
+        "name": f"rule {number}", "conditions": conditions,
         "actions": actions, "priority": number % 10, "cooldown_ms": 3000 if number % 7 == 0 else 0,
     }  # fmt: skip
 
