@@ -158,6 +158,9 @@ def check_history(_: Site) -> Iterator[Finding]:
     if queue["dead_letters"]:
         detail = f"{queue['dead_letters']} samples were refused by the store"
         yield Finding("history", "warning", detail, "see why: GET /api/history/dead-letters")
+    if unmatched := consumer.get("unmatched_mappings"):
+        remedy = "correct their source: GET /api/history/mappings"
+        yield Finding("history", "warning", f"mappings that match no point: {', '.join(unmatched)}", remedy)
 
 
 def check_networks(_: Site) -> Iterator[Finding]:
@@ -181,7 +184,11 @@ def check_networks(_: Site) -> Iterator[Finding]:
 
 def check_ledger(_: Site) -> Iterator[Finding]:
     """Is every sample accounted for?"""
-    ledger = request("/api/ledger")
+    yield from accounted(request("/api/ledger"))
+
+
+def accounted(ledger: dict[str, Any]) -> Iterator[Finding]:
+    """Judge a ledger; what mappings leave out is wanted, the rest that was dropped is lost."""
     samples, history = ledger["samples"], ledger["history"]
     if not ledger["balanced"]:
         detail = f"differs by {samples['difference']} samples polled and {history['difference']} queued"
@@ -189,12 +196,15 @@ def check_ledger(_: Site) -> Iterator[Finding]:
         rows += [(f"store {row['store']}", row["difference"]) for row in ledger["stores"]]
         detail += "".join(f"; {name} by {difference}" for name, difference in rows if difference)
         yield Finding("ledger", "error", detail, "voltage ledger; report it with the logs, it should never be")
-    dropped = sum(history["dropped"].values())
-    if dropped:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in history["dropped"].items())
-        yield Finding("ledger", "warning", f"history lost {dropped} samples: {reasons}", "see history, memory and disk")
-    if ledger["balanced"] and not dropped:
-        yield Finding("ledger", "ok", f"{samples['polled']} samples, all accounted for")
+    left_out = history["dropped"].get("mapping", 0)
+    lost = {reason: count for reason, count in history["dropped"].items() if reason != "mapping"}
+    if lost:
+        detail = f"history lost {sum(lost.values())} samples: "
+        detail += ", ".join(f"{count} {reason}" for reason, count in lost.items())
+        yield Finding("ledger", "warning", detail, "see history, memory and disk")
+    if ledger["balanced"] and not lost:
+        aside = f"; {left_out} are left out by mappings" if left_out else ""
+        yield Finding("ledger", "ok", f"{samples['polled']} samples, all accounted for{aside}")
 
 
 def check_disk(site: Site) -> Iterator[Finding]:

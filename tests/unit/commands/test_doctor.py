@@ -129,6 +129,16 @@ def test_a_channel_that_was_stopped_is_no_matter_of_cables():
     assert "cable" in down.remedy
 
 
+def test_what_mappings_leave_out_is_not_lost():
+    def found(**dropped: int) -> list[tuple[str, str]]:
+        history = {"difference": 0, "dropped": dropped}
+        ledger = {"balanced": True, "samples": {"polled": 9, "difference": 0}, "history": history}
+        return [(finding.state, finding.detail) for finding in doctor_site.accounted(ledger)]
+
+    assert found(mapping=4) == [("ok", "9 samples, all accounted for; 4 are left out by mappings")]
+    assert found(mapping=4, queue_full=2) == [("warning", "history lost 2 samples: 2 queue_full")]
+
+
 def test_what_to_do_is_never_cut(capsys: pytest.CaptureFixture[str]):
     path = "/api/channels/1001/diagnostics/" + "x" * 80
     doctor_command.show([Finding("devices", "error", path, path)], everything=False)
