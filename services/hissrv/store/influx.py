@@ -9,8 +9,9 @@ back as good, uncertain or bad without its reason, and retention is the server's
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from bisect import bisect_right
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, NamedTuple
 
 from libs.errors import InvalidError, LimitError
 from libs.influx.client import Influx, QueryError, RefusedError, Server
@@ -25,6 +26,7 @@ from services.hissrv.store.contract import (
     Entry,
     Latest,
     Order,
+    Part,
     Point,
     Points,
     Query,
@@ -38,6 +40,21 @@ from services.hissrv.store.edges import edges
 
 _PARALLEL: Final = 4
 _MAX_HEADS: Final = 200_000
+
+
+class _Placed(NamedTuple):
+    """Where the lines of a part are: the first one's number, and which samples of the part they are."""
+
+    first: int
+    entry: EntryId
+    part: Part
+    positions: Sequence[int]
+
+    def origin(self, number: int, line: str, reason: str) -> Refused:
+        """Return the sample of one of the lines as it was to be written."""
+        at, part = self.positions[number], self.part
+        quality = part.quality[at] if part.quality else ""
+        return Refused(self.entry, part.series[at], part.at_ms, float(part.values[at]), quality, line, reason)
 
 
 class InfluxStore:
@@ -69,24 +86,26 @@ class InfluxStore:
     async def write(self, entries: list[Entry], *, forget_before: EntryId | None = None) -> Written:  # noqa: ARG002
         """See `Store.write`; lines the server refuses are named, the others are written."""
         lines: list[str] = []
-        origins: list[Refused] = []
+        placed: list[_Placed] = []
         refused: list[Refused] = []
         for entry in entries:
             for part in entry.parts:
-                quality = part.quality or [""] * len(part.series)
                 heads = [self._head(ref) for ref in part.series]
-                made = encode(heads, part.values, [quality_number(text) for text in quality], part.at_ms)
-                for ref, value, text, line in zip(part.series, part.values.tolist(), quality, made, strict=True):
-                    origin = Refused(entry.id, ref, part.at_ms, value, text, line, "")
-                    if problem := self._odd.get(ref):
-                        refused.append(origin._replace(line="", reason=problem))
-                    else:
-                        lines.append(line)
-                        origins.append(origin)
+                quality = [quality_number(text) for text in part.quality] if part.quality else [GOOD] * len(heads)
+                made = encode(heads, part.values, quality, part.at_ms)
+                positions: Sequence[int] = range(len(made))
+                if self._odd and (odd := [at for at in positions if part.series[at] in self._odd]):
+                    here = _Placed(0, entry.id, part, positions)
+                    refused += [here.origin(at, "", self._odd[part.series[at]]) for at in odd]
+                    positions = [at for at in positions if part.series[at] not in self._odd]
+                    made = [made[at] for at in positions]
+                placed.append(_Placed(len(lines), entry.id, part, positions))
+                lines += made
                 self._newest_ms = max(part.at_ms, self._newest_ms or 0)
         for start in range(0, len(lines), self._batch_lines):
-            bad = await self._write(lines, start, min(start + self._batch_lines, len(lines)))
-            refused += [origins[at]._replace(reason=reason) for at, reason in bad]
+            for at, reason in await self._write(lines, start, min(start + self._batch_lines, len(lines))):
+                of = placed[bisect_right(placed, at, key=lambda one: one.first) - 1]
+                refused.append(of.origin(at - of.first, lines[at], reason))
         return Written(sum(len(part.series) for entry in entries for part in entry.parts) - len(refused), 0, refused)
 
     async def load(self, samples: Samples) -> None:
