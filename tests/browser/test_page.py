@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 
 import aiohttp
@@ -87,6 +88,20 @@ async def test_an_alarm_is_shelved_and_its_journal_read(page: Page) -> None:
     await alarm.get_by_role("button", name="End shelving").click()
     await expect(alarm.locator(".mark", has_text="shelved")).to_have_count(0)
     await expect(alarm.locator(".history tr").first).to_contain_text("unshelved")
+
+
+async def test_a_rule_says_why_and_is_switched(page: Page) -> None:
+    await set_to(page, STATE_OF_CHARGE, "60")
+    rule = page.locator(".rules li[data-id=genset_start]")
+    await rule.get_by_role("button", name="Why").click()
+    decides = rule.locator(".tree li.decides")
+    await expect(decides).to_contain_text("state of charge < 20.00 % for 30 s")
+    await expect(decides).to_contain_text(re.compile(r"now \d\d\.\d\d %$"))
+    await expect(rule.locator(".actions")).to_contain_text("command Genset · Start to on")
+    await rule.get_by_role("button", name="Switch off").click()
+    await expect(rule.locator(".because")).to_have_text("It is switched off.")
+    await rule.get_by_role("button", name="Switch on").click()
+    await expect(rule.locator(".because")).to_have_text("Its conditions do not hold.")
 
 
 async def test_a_trend_shows_history_and_goes_on(page: Page) -> None:

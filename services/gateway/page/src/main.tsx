@@ -8,6 +8,7 @@ import { DeviceList } from "./devices";
 import { Banner, Header } from "./header";
 import { Login, loginProblem } from "./login";
 import { Overview } from "./overview";
+import { RulePanel } from "./rules";
 import { start, stop } from "./stream";
 import "./style.css";
 import { applyTheme } from "./theme";
@@ -29,6 +30,7 @@ function Page() {
           <AlarmPanel />
           <TrendPanel />
           <CommandPanel />
+          <RulePanel />
         </div>
         <DeviceList />
       </main>

@@ -111,6 +111,63 @@ export interface Command {
   transitions?: Transition[];
 }
 
+export interface Rule {
+  id: string;
+  name: string;
+  description?: string;
+  enabled: boolean;
+  priority: number;
+  version: number;
+  author: string;
+}
+
+/** What an action came to when a rule fired, or would come to now. */
+export interface RuleAction {
+  type: string;
+  result?: string;
+  would?: string;
+  problem?: string;
+  over?: string;
+}
+
+export interface Firing {
+  id: string;
+  rule: string;
+  event: string;
+  at_ms: number | string;
+  actions: RuleAction[];
+}
+
+/** A condition of a rule, or several of them; `null` is unknown. */
+export interface Condition {
+  path: string;
+  result: boolean | null;
+  kind?: "all" | "any" | "not";
+  conditions?: Condition[];
+  source?: string;
+  time?: unknown;
+  operator?: string;
+  value?: unknown;
+  other?: number | string | null;
+  actual?: number | string | null;
+  quality: string;
+  aggregate?: string;
+  window_ms?: number;
+  for_ms?: number;
+  missing?: string;
+  hold?: { until_ms?: number | null; paused?: boolean; left_ms?: number };
+}
+
+/** Why a rule is as it is. */
+export interface Explanation {
+  active: boolean;
+  why: string;
+  decided_by: string[];
+  cooldown_until_ms: number | null;
+  conditions: Condition;
+  actions: RuleAction[];
+}
+
 export interface Page<T> {
   items: T[];
   cursor?: string | null;

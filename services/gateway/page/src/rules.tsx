@@ -1,0 +1,264 @@
+/** Rules: which there are, what they did last, and for one of them why it fires or does not. */
+import { useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { api, atLeast } from "./auth";
+import { formatAge, formatInstant, formatQuality, formatValue, showValue } from "./format";
+import type { Condition, Explanation, Firing, Page, Rule, RuleAction } from "./model";
+import * as store from "./store";
+
+const FIRINGS_MS = 5000;
+const WHY_MS = 2000;
+const LAST_FIRINGS = 100;
+const SHOWN_FIRINGS = 5;
+const EVENT_WORDS: Record<string, string> = { fired: "fired", cleared: "armed again", resumed: "took over" };
+
+/** Reads again and again while it is on the page and the stream lives; an error is said and tried again. */
+function usePolled<T>(read: () => Promise<T>, pause: number, key: string) {
+  const found = useSignal<T | null>(null);
+  const problem = useSignal("");
+  useEffect(() => {
+    let gone = false;
+    let timer: number | undefined;
+    const turn = async () => {
+      try {
+        const next = await read();
+        if (gone) return;
+        found.value = next;
+        problem.value = "";
+      } catch (error) {
+        if (gone) return;
+        problem.value = (error as Error).message;
+      }
+      timer = window.setTimeout(turn, pause);
+    };
+    void turn();
+    return () => {
+      gone = true;
+      clearTimeout(timer);
+    };
+  }, [key]);
+  return { found, problem };
+}
+
+interface Listed {
+  rules: Rule[];
+  firings: Firing[];
+}
+
+async function list(): Promise<Listed> {
+  const [rules, firings] = await Promise.all([
+    api<Page<Rule>>("GET", "/api/rules?limit=200"),
+    api<Page<Firing>>("GET", `/api/rules/firings?limit=${LAST_FIRINGS}`),
+  ]);
+  return { rules: rules.items.sort((a, b) => b.priority - a.priority), firings: firings.items };
+}
+
+export function RulePanel() {
+  const turn = useSignal(0);
+  const { found, problem } = usePolled(list, FIRINGS_MS, String(turn.value));
+  const rules = found.value?.rules ?? [];
+  if (!rules.length && !problem.value) return null;
+  const off = rules.filter((rule) => !rule.enabled).length;
+  const live = store.streamState.value === "live" && !problem.value;
+  return (
+    <section class={`panel rules ${live ? "" : "stale"}`} aria-label="Rules">
+      <div class="bar">
+        <h2>Rules</h2>
+        <span class="hint">{[`${rules.length}, by priority`, off && `${off} switched off`].filter(Boolean).join(", ")}</span>
+      </div>
+      {problem.value && <p class="problem">{problem}</p>}
+      <ul>
+        {rules.map((rule) => (
+          <Row
+            key={rule.id}
+            rule={rule}
+            firings={found.value!.firings.filter((one) => one.rule === rule.id)}
+            changed={() => (turn.value += 1)}
+          />
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+function Row({ rule, firings, changed }: { rule: Rule; firings: Firing[]; changed: () => void }) {
+  const open = useSignal(false);
+  const now = store.now.value;
+  const last = firings[0];
+  const state = !rule.enabled ? "off" : last && last.event !== "cleared" ? "active" : "";
+  return (
+    <li class={state} data-id={rule.id}>
+      <button
+        class="name"
+        aria-expanded={open.value}
+        aria-label={`Why ${rule.name}`}
+        onClick={() => (open.value = !open.value)}
+      >
+        <i class="caret" aria-hidden="true" />
+        <strong>{rule.name}</strong>
+      </button>
+      <span class="state">
+        {state === "off" ? "switched off" : state}
+        {last && (
+          <small>
+            {EVENT_WORDS[last.event] ?? last.event} {formatInstant(Number(last.at_ms), now)}
+          </small>
+        )}
+      </span>
+      {open.value && <Why rule={rule} firings={firings} changed={changed} />}
+    </li>
+  );
+}
+
+function Why({ rule, firings, changed }: { rule: Rule; firings: Firing[]; changed: () => void }) {
+  const path = `/api/rules/${rule.id}`;
+  const { found, problem } = usePolled(() => api<Explanation>("GET", `${path}/explain`), WHY_MS, rule.id);
+  const refused = useSignal("");
+  const why = found.value;
+  const now = store.now.value;
+  const flip = async () => {
+    refused.value = "";
+    try {
+      await api("POST", `${path}/${rule.enabled ? "disable" : "enable"}`, {});
+      changed();
+    } catch (error) {
+      refused.value = (error as Error).message;
+    }
+  };
+  return (
+    <div class="detail">
+      {rule.description && <p>{rule.description}</p>}
+      {problem.value && <p class="problem">{problem}</p>}
+      {why && (
+        <>
+          <p class="because">
+            {sentence(why.why)}
+            {why.cooldown_until_ms ? ` Its cooldown ends in ${formatAge(why.cooldown_until_ms - now)}.` : ""}
+          </p>
+          <ul class="tree">
+            <Branch condition={why.conditions} decided={why.decided_by} now={now} />
+          </ul>
+          <h4>{why.active ? "What it does when it fires" : "If it fired now"}</h4>
+          <ul class="actions">
+            {why.actions.map((action, index) => (
+              <li key={index}>{actionText(action)}</li>
+            ))}
+          </ul>
+        </>
+      )}
+      {firings.length > 0 && (
+        <table class="history">
+          <caption>Last firings</caption>
+          <tbody>
+            {firings.slice(0, SHOWN_FIRINGS).map((one) => (
+              <tr key={one.id}>
+                <td class="age">{formatInstant(Number(one.at_ms), now)}</td>
+                <th scope="row">{EVENT_WORDS[one.event] ?? one.event}</th>
+                <td>{one.actions.map(actionText).join("; ")}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      )}
+      <p class="hint foot">
+        {`${rule.id}, version ${rule.version} by ${rule.author}, priority ${rule.priority}`}
+        {atLeast("engineer") && <button onClick={() => void flip()}>{rule.enabled ? "Switch off" : "Switch on"}</button>}
+      </p>
+      {refused.value && (
+        <p class="problem" role="alert">
+          {refused}
+        </p>
+      )}
+    </div>
+  );
+}
+
+const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+
+const OPERATOR_WORDS: Record<string, string> = { "==": "is", "!=": "is not", ">=": "≥", "<=": "≤" };
+const GROUP_WORDS: Record<string, string> = { all: "all of", any: "any of", not: "not" };
+const MARKS = new Map<boolean | null, [string, string, string]>([
+  [true, ["✓", "true", "holds"]],
+  [false, ["–", "false", "does not hold"]],
+  [null, ["?", "unknown", "is unknown"]],
+]);
+
+function Branch({ condition, decided, now }: { condition: Condition; decided: string[]; now: number }) {
+  const [mark, name, words] = MARKS.get(condition.result)!;
+  return (
+    <li class={`${name} ${decided.includes(condition.path) ? "decides" : ""}`}>
+      <i class="mark-of" role="img" aria-label={words} title={words}>
+        {mark}
+      </i>
+      <span>
+        {condition.conditions ? GROUP_WORDS[condition.kind ?? "all"] : <Leaf condition={condition} now={now} />}
+      </span>
+      {condition.conditions && (
+        <ul>
+          {condition.conditions.map((one) => (
+            <Branch key={one.path} condition={one} decided={decided} now={now} />
+          ))}
+        </ul>
+      )}
+    </li>
+  );
+}
+
+/** The name of what a condition watches: a point's as the page has it, else its reference. */
+function nameOf(ref: string): string {
+  const point = store.pointOf(ref);
+  if (!point) return ref;
+  const owner =
+    store.devices.value.find((one) => one.id === point.channel && point.kind)?.name ??
+    store.models.value.find((one) => ref.startsWith(`modsrv:${one.id}:`))?.name;
+  return owner ? `${owner} · ${point.name}` : point.name;
+}
+
+function textOf(ref: string | undefined, value: unknown): string {
+  if (Array.isArray(value)) return value.map((one) => textOf(ref, one)).join(", ");
+  if (value !== null && typeof value === "object" && "source" in value) return nameOf(String(value.source));
+  if (typeof value !== "number") return String(value);
+  const point = ref ? store.pointOf(ref) : undefined;
+  return point ? `${showValue(point, value)} ${point.unit}`.trim() : formatValue(value);
+}
+
+function Leaf({ condition, now }: { condition: Condition; now: number }) {
+  const { source, actual, quality, hold } = condition;
+  const known = actual !== null && actual !== undefined;
+  const notes = [
+    source && known && `now ${textOf(condition.aggregate === "count" ? undefined : source, actual)}`,
+    condition.other !== undefined && condition.other !== null && `against ${textOf(source, condition.other)}`,
+    quality !== "good" && source && formatQuality(quality),
+    condition.missing,
+    holdText(condition, hold, now),
+  ];
+  return (
+    <>
+      {source ? `${condition.aggregate ? `${condition.aggregate} of ` : ""}${nameOf(source)}` : "time is within the window"}{" "}
+      {OPERATOR_WORDS[condition.operator ?? ""] ?? condition.operator}{" "}
+      {condition.value === undefined ? "" : textOf(condition.aggregate === "count" ? undefined : source, condition.value)}
+      {condition.window_ms ? ` over ${formatAge(condition.window_ms)}` : ""}
+      {condition.for_ms ? ` for ${formatAge(condition.for_ms)}` : ""}
+      <small>{notes.filter(Boolean).join(" · ")}</small>
+    </>
+  );
+}
+
+function holdText(condition: Condition, hold: Condition["hold"], now: number): string {
+  if (!hold) return "";
+  if (hold.paused) return `its hold is paused with ${formatAge(hold.left_ms ?? 0)} to go`;
+  if (!hold.until_ms) return "";
+  return condition.for_ms ? `holds in ${formatAge(hold.until_ms - now)}` : `until ${formatInstant(hold.until_ms, now)}`;
+}
+
+function actionText(action: RuleAction): string {
+  const what = action.would ? wouldText(action.would) : action.type.replaceAll("_", " ");
+  const came = action.problem ?? action.result;
+  return `${what}${came ? `: ${came}` : ""}${action.over ? `, over ${action.over}` : ""}`;
+}
+
+/** `command comsrv:1004:C:1 to 1.000000` becomes `command Genset · Start to on`. */
+function wouldText(would: string): string {
+  const [, ref, value] = /^command (\S+) to (\S+)$/.exec(would) ?? [];
+  return ref && value ? `command ${nameOf(ref)} to ${textOf(ref, Number(value))}` : would;
+}
