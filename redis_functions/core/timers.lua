@@ -21,7 +21,8 @@ function M.due_at(ns, kind, id)
   return due and tonumber(due) or nil
 end
 
---- Take the timers due at `now`, at most `limit`, in the order (due, id): { { due, kind, id }, ... }; nil for none.
+--- Take the timers that are due first, at most `limit`, in the order of their ids: { { due, kind, id }, ... }; nil for
+-- none. Only those of one instant: what they set may be due before the next.
 function M.take(ns, now, limit)
   local found = redis.call(
     "ZRANGEBYSCORE", keys.timers(ns), "-inf", string.format("%.0f", now), "WITHSCORES", "LIMIT", 0, limit
@@ -31,6 +32,9 @@ function M.take(ns, now, limit)
   end
   local taken, members = {}, {}
   for i = 1, #found, 2 do
+    if found[i + 1] ~= found[2] then
+      break
+    end
     local kind, id = string.match(found[i], "^([^|]+)|(.*)$")
     taken[#taken + 1] = { tonumber(found[i + 1]), kind, id }
     members[#members + 1] = found[i]

@@ -107,7 +107,8 @@ class Image:
         """Let time pass: what is due fires in the order (due, name), at its due instant; then what that set."""
         self.now = max(self.now, now)
         while found := sorted((due, name) for name, due in self.timers.items() if due <= self.now):
-            self.fire(found)
+            # One instant after the other: what fires at one may set what is due before the next.
+            self.fire([timer for timer in found if timer[0] == found[0][0]])
 
     def fire(self, found: list[tuple[int, str]]) -> None:
         """Fire timers in their order."""
