@@ -20,7 +20,7 @@ PATHS: Final = {"rule": "rules", "alarm": "alarm-definitions"}
 SIDES: Final = {"both": "", "then": "not any more", "now": "new"}
 
 
-@click.command()
+@click.command(context_settings={"ignore_unknown_options": True})  # so that -5m is an instant
 @click.argument("start", required=False)
 @click.argument("end", default="now")
 @as_json
@@ -38,7 +38,7 @@ def replay(start: str | None, end: str, as_json: bool) -> None:
         sys.exit(DIFFERENT)
 
 
-@click.command()
+@click.command(context_settings={"ignore_unknown_options": True})  # so that -5m is an instant
 @click.argument("kind", type=click.Choice(list(PATHS)))
 @click.argument("name")
 @click.argument("start")
