@@ -178,8 +178,8 @@ class DefinitionRoutes:
         ):  # fmt: skip
             said = self.says.get(name.partition("_")[0], "")
             role = Role.VIEWER if method == "GET" else Role.ENGINEER
-            named = _named(handler, name.format(one.replace(" ", "_")), f"{text} {said}".strip())
-            routes.add(method, self.path + path, role=role, **options)(named)
+            handle = named(handler, name.format(one.replace(" ", "_")), f"{text} {said}".strip())
+            routes.add(method, self.path + path, role=role, **options)(handle)
         return routes
 
     async def _list(self, request: web.Request, query: PageQuery) -> Reply:
@@ -187,21 +187,19 @@ class DefinitionRoutes:
 
     async def _create(self, request: web.Request, body: Definition) -> Reply:
         await self.check(request, body)
-        return await self._made(
-            request, await self.store(request.app).create(body, Change(_user(request), body.reason))
-        )
+        return await self._made(request, await self.store(request.app).create(body, Change(user(request), body.reason)))
 
     async def _get(self, request: web.Request) -> Reply:
         return await self._tagged(request, await self.store(request.app).get(request.match_info["id"]))
 
     async def _change(self, request: web.Request, body: Definition) -> Reply:
         await self.check(request, body)
-        seen = _if_match(request)
-        change = Change(_user(request), body.reason, body.version if seen is None else seen)
+        seen = if_match(request)
+        change = Change(user(request), body.reason, body.version if seen is None else seen)
         return await self._made(request, await self.store(request.app).change(request.match_info["id"], body, change))
 
     async def _delete(self, request: web.Request, query: Reason) -> Reply:
-        change = Change(_user(request), query.reason, _if_match(request))
+        change = Change(user(request), query.reason, if_match(request))
         done = await self.store(request.app).delete(request.match_info["id"], change)
         await self.changed(request)
         return Json(done)
@@ -217,7 +215,7 @@ class DefinitionRoutes:
         return await self.store(request.app).diff(request.match_info["id"], query.from_, query.to)
 
     async def _rollback(self, request: web.Request, body: Rollback) -> Reply:
-        change = Change(_user(request), body.reason, _if_match(request))
+        change = Change(user(request), body.reason, if_match(request))
         return await self._made(
             request, await self.store(request.app).rollback(request.match_info["id"], body.version, change)
         )
@@ -227,9 +225,7 @@ class DefinitionRoutes:
         return await self._tagged(request, document)
 
     async def _tagged(self, request: web.Request, document: bytes) -> Reply:
-        answer = await self.shown(request, document)
-        version = orjson.loads(document).get("version")
-        return Json(answer.data, {**answer.headers, "ETag": f'"{version}"'}) if version else answer
+        return tagged(await self.shown(request, document), document)
 
     async def _proposals(self, request: web.Request, query: ProposalQuery) -> Reply:
         return Json(await self.store(request.app).proposals(query.arguments()))
@@ -237,7 +233,7 @@ class DefinitionRoutes:
     async def _propose(self, request: web.Request, body: Proposal) -> Reply:
         if isinstance(body.definition, Definition):
             await self.check(request, body.definition)
-        return Json(await self.store(request.app).propose(request.match_info["id"], body, _user(request)))
+        return Json(await self.store(request.app).propose(request.match_info["id"], body, user(request)))
 
     async def _approve(self, request: web.Request, body: Comment) -> Reply:
         done = await self._decide(request, body, approve=True)
@@ -249,10 +245,10 @@ class DefinitionRoutes:
 
     async def _decide(self, request: web.Request, body: Comment, *, approve: bool) -> Json:
         proposal = request.match_info["proposal"]
-        return Json(await self.store(request.app).decide(proposal, _user(request), body.comment, approve=approve))
+        return Json(await self.store(request.app).decide(proposal, user(request), body.comment, approve=approve))
 
 
-def _named(handler: Handler, name: str, text: str) -> Handler:
+def named(handler: Handler, name: str, text: str) -> Handler:
     """Return a handler under the name and with the text that the description of the API shows."""
 
     async def handle(request: web.Request, **given: BaseModel) -> Reply:
@@ -262,11 +258,18 @@ def _named(handler: Handler, name: str, text: str) -> Handler:
     return handle
 
 
-def _user(request: web.Request) -> str:
+def tagged(answer: Json, document: bytes) -> Json:
+    """Return an answer with the version of the definition that it is about as ETag."""
+    version = orjson.loads(document).get("version")
+    return Json(answer.data, {**answer.headers, "ETag": f'"{version}"'}) if version else answer
+
+
+def user(request: web.Request) -> str:
+    """Return the name of who asks."""
     return request[USER].name
 
 
-def _if_match(request: web.Request) -> int | None:
+def if_match(request: web.Request) -> int | None:
     """Return the version that the header If-Match names, which is what ETag was."""
     text = request.headers.get(hdrs.IF_MATCH)
     if text is None or text.strip() == "*":

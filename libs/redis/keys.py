@@ -62,6 +62,12 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     KeySpec("proposal", "voltage:proposal:{id}", "hash", "voltage", "a change that waits for a second person"),
     KeySpec("proposals", "voltage:proposals", "zset", "voltage", "proposal ids by creation"),
     KeySpec("proposals_pending", "voltage:proposals:{kind}:{id}", "set", "voltage", "what waits for a definition"),
+    KeySpec("shadow", "voltage:shadow:{kind}:{id}", "string", "voltage", "what runs beside the active definition"),
+    KeySpec("shadows", "voltage:shadows", "set", "voltage", "kind:id of all shadows"),
+    KeySpec("shadow_state", "voltage:shadow:{kind}:{id}:state", "hash", "voltage", "how a shadow stands"),
+    KeySpec(
+        "shadow_log", "voltage:shadow:{kind}:{id}:log", "stream", "voltage", "what a shadow and the active one did"
+    ),
     KeySpec("job", "voltage:job:{id}", "hash", "voltage", "a job"),
     KeySpec("jobs", "voltage:jobs:{queue}", "zset", "voltage", "jobs that wait, by priority and age"),
     KeySpec("jobs_delayed", "voltage:jobs:{queue}:delayed", "zset", "voltage", "jobs by their not_before"),

@@ -3,6 +3,7 @@ local keeping = require("core.replay_keeping")
 local proposals = require("core.proposals")
 local replay = require("core.replay")
 local reports = require("core.reports")
+local shadows = require("core.shadows")
 local system = require("core.system")
 local versions = require("core.versions")
 
@@ -21,5 +22,10 @@ return {
   { name = "definition_propose", run = proposals.propose },
   { name = "definition_approve", run = proposals.approve },
   { name = "definition_reject", run = proposals.reject },
+  { name = "shadow_start", run = shadows.start },
+  { name = "shadow_stop", run = shadows.stop },
+  { name = "shadow_get", run = shadows.get, reads = true },
+  { name = "shadow_list", run = shadows.list, reads = true },
+  { name = "shadow_promote", run = shadows.promote },
   { name = "definition_proposals", run = proposals.list, reads = true },
 }

@@ -13,7 +13,7 @@
 local args = require("lib.args")
 local keys = require("lib.keys")
 local alarm_compile = require("alarmsrv.compile")
-local conflicts = require("rulesrv.conflicts")
+local indexes = require("core.indexes")
 local marks = require("alarmsrv.marks")
 local measures = require("core.measures")
 local replay = require("core.replay")
@@ -38,6 +38,8 @@ local function state_key(ns, watcher)
     return keys.rule_state(ns, watcher.name)
   elseif watcher.kind == "suppress" then
     return keys.suppression_state(ns, watcher.name)
+  elseif watcher.kind == "shadow" then
+    return keys.shadow_state(ns, watcher.of_kind, watcher.of)
   end
   return keys.definition_state(ns, watcher.name)
 end
@@ -157,34 +159,6 @@ local function attach(graph, leaf)
   end
 end
 
-local function name_model(graph, ref, watcher, on)
-  local model = type(ref) == "string" and string.match(ref, "^modsrv:([^:]+):")
-  if model then
-    graph.named[model] = graph.named[model] or {}
-    graph.named[model][watcher.id] = on
-  end
-end
-
--- Which watchers name which models: a model that changes finds them without a look at the others.
-local function name_models(graph, watcher, on)
-  for i = 1, #watcher.leaves do
-    local leaf = watcher.leaves[i]
-    name_model(graph, leaf.source, watcher, on)
-    name_model(graph, type(leaf.value) == "table" and leaf.value.source, watcher, on)
-  end
-end
-
--- The definitions of a group and of an equipment: they are suppressed together.
-local function name_members(graph, watcher, on)
-  local kept = watcher.kept or {}
-  for _, name in ipairs({ kept.group and "group:" .. kept.group or "", kept.equipment and "equipment:" .. kept.equipment or "" }) do
-    if name ~= "" then
-      graph.members[name] = graph.members[name] or {}
-      graph.members[name][watcher] = on
-    end
-  end
-end
-
 -- How the hot path looks at the one leaf of a watcher: as a comparison (its code), or as what a good value
 -- never changes (7); nil where the tree is walked.
 local function way_of(leaf)
@@ -202,11 +176,7 @@ function M.put_watcher(graph, watcher)
   watcher.id = watcher.kind .. ":" .. watcher.name
   watcher.state = state_key(graph.ns, watcher)
   graph.watchers[watcher.id] = watcher
-  name_models(graph, watcher, watcher)
-  name_members(graph, watcher, true)
-  if watcher.kind == "rule" then
-    conflicts.index(graph, watcher, true)
-  end
+  indexes.note(graph, watcher, true)
   load_state(graph.ns, watcher)
   if not watcher.enabled then
     return
@@ -235,11 +205,7 @@ function M.drop_watcher(graph, kind, name)
     return nil
   end
   graph.watchers[watcher.id] = nil
-  name_models(graph, watcher, nil)
-  name_members(graph, watcher, nil)
-  if watcher.kind == "rule" then
-    conflicts.index(graph, watcher, nil)
-  end
+  indexes.note(graph, watcher, nil)
   for i = 1, #watcher.leaves do
     local leaf = watcher.leaves[i]
     if leaf.slot then
@@ -408,12 +374,13 @@ end
 
 -- A stored definition that does not compile (edited by hand, or by an older version) watches nothing;
 -- it must not stop the values.
-local function put_stored(graph, compile, text)
+local function put_stored(graph, compile, text, kind, of)
   local ok, watcher, problems = pcall(function()
-    return compile(args.document(text))
+    local document = args.document(text)
+    return compile(of and document.definition or document)
   end)
   if ok and watcher and #problems == 0 then
-    M.put_watcher(graph, watcher)
+    M.put_watcher(graph, of and indexes.shadow(watcher, kind, of) or watcher)
     if watcher.also then
       M.put_watcher(graph, watcher.also)
     end
@@ -422,7 +389,7 @@ end
 
 local function build(ns)
   local graph = { ns = ns, owners = {}, models = {}, watchers = {}, named = {}, calcs = {}, fresh = {}, members = {}, building = true,
-    specials = {}, fresh_specials = {}, windows = {}, commanders = {} }
+    specials = {}, fresh_specials = {}, windows = {}, commanders = {}, shadowed = {} }
   load_alarms(graph)
   each(ns, keys.models(ns), keys.model_expansion, function(id, text)
     M.put_model(graph, id, cjson.decode(text))
@@ -436,6 +403,13 @@ local function build(ns)
   end)
   each(ns, keys.definitions(ns), keys.definition, function(_, text)
     put_stored(graph, alarm_compile.compile, text)
+  end)
+  local function shadow_key(_, name)
+    return keys.shadow(ns, string.match(name, "^([^:]+):(.*)$"))
+  end
+  each(ns, keys.shadows(ns), shadow_key, function(name, text)
+    local kind, of = string.match(name, "^([^:]+):(.*)$")
+    put_stored(graph, kind == "rule" and rule_compile.compile or alarm_compile.compile, text, kind, of)
   end)
   graph.building = nil
   M.load_fresh(graph)

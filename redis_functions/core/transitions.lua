@@ -10,6 +10,7 @@ local marks = require("alarmsrv.marks")
 local measures = require("core.measures")
 local specials = require("core.specials")
 local actions = require("rulesrv.actions")
+local shadow_log = require("core.shadow_log")
 local templates = require("alarmsrv.templates")
 local timers = require("core.timers")
 
@@ -186,7 +187,7 @@ end
 local function item_of(ctx, watcher, on, at)
   local slot = watcher.leaves[1].slot
   local item = { watcher = watcher.id, on = on, at = at, text = slot.text, quality = slot.quality }
-  if watcher.kind == "rule" then
+  if watcher.kind == "rule" or watcher.kind == "shadow" then
     item.inputs, item.good = M.inputs(watcher, at)
     item.branch = json.list(quoted(branches.paths(watcher, M.peek)))
     if (ctx.depth or 0) >= M.DEPTH then
@@ -228,6 +229,11 @@ local function transition(ctx, watcher, on, at)
   end
   keep_state(ctx, watcher, at)
   local item = item_of(ctx, watcher, on, at)
+  if watcher.kind == "shadow" then
+    return shadow_log.note(ctx, watcher, item)
+  elseif ctx.graph.shadowed[watcher.id] then
+    shadow_log.note(ctx, watcher, { on = on, at = at, inputs = item.inputs or (M.inputs(watcher, at)) })
+  end
   if deferred.admit(ctx) then
     act(ctx, watcher, item)
   else
@@ -248,7 +254,7 @@ local function set_truth(ctx, watcher, truth, at)
   local before = watcher.truth
   watcher.truth = truth
   graphs.cool(watcher)
-  if watcher.active and (truth == nil) ~= (before == nil) then
+  if watcher.active and (truth == nil) ~= (before == nil) and watcher.kind ~= "shadow" then
     mark_uncertain(ctx, watcher, truth == nil, at)
   end
   if truth == true then

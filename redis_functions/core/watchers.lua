@@ -1,6 +1,7 @@
 -- How a watcher (a rule, an alarm definition) comes and goes, whichever it is.
 local graphs = require("core.graph")
 local keys = require("lib.keys")
+local shadow_log = require("core.shadow_log")
 local specials = require("core.specials")
 local timers = require("core.timers")
 local transitions = require("core.transitions")
@@ -23,6 +24,9 @@ end
 -- Returns how much waited: the alarm of one that is not active may still stand.
 function M.retire(ctx, watcher)
   M.stop(ctx, watcher)
+  if watcher.active and ctx.graph.shadowed[watcher.id] then
+    shadow_log.note(ctx, watcher, { on = false, at = ctx.now, inputs = (transitions.inputs(watcher, ctx.now)) })
+  end
   redis.call("DEL", graphs.state_key(ctx.ns, watcher))
   local dropped = 0
   local mark = '"watcher":' .. cjson.encode(watcher.id)

@@ -69,22 +69,42 @@ local function after_value(text, at)
   return at
 end
 
---- An object's text without the members named: as it came where it has none of them.
-function M.without(text, names)
-  local parts, found = {}, false
+-- Walk the members of an object's text: take(name, first, value, last) with the positions of the member, of its
+-- value and behind it, until one returns true.
+local function walk(text, take)
   local at = string.find(text, "[^%s{]", (string.find(text, "{", 1, true)))
   while string.sub(text, at, at) == '"' do
     local colon = after_text(text, at)
-    local name = cjson.decode("[" .. string.sub(text, at, colon - 1) .. "]")[1]
-    local last = after_value(text, (string.find(text, "[^%s:]", colon)))
-    if names[name] then
-      found = true
-    else
-      parts[#parts + 1] = string.sub(text, at, last - 1)
+    local value = string.find(text, "[^%s:]", colon)
+    local last = after_value(text, value)
+    if take(cjson.decode("[" .. string.sub(text, at, colon - 1) .. "]")[1], at, value, last) then
+      return
     end
     at = string.find(text, "[^%s,]", last)
   end
+end
+
+--- An object's text without the members named: as it came where it has none of them.
+function M.without(text, names)
+  local parts, found = {}, false
+  walk(text, function(name, first, _, last)
+    if names[name] then
+      found = true
+    else
+      parts[#parts + 1] = string.sub(text, first, last - 1)
+    end
+  end)
   return found and "{" .. table.concat(parts, ",") .. "}" or text
+end
+
+--- The text of a member's value, as it came; nil where there is none.
+function M.member(text, wanted)
+  local found
+  walk(text, function(name, _, value, last)
+    found = name == wanted and string.sub(text, value, last - 1) or nil
+    return found ~= nil
+  end)
+  return found
 end
 
 --- An object's text with members more behind its own; `members` as of M.object.

@@ -113,6 +113,26 @@ function M.proposals_pending(ns, kind, id)
   return ns .. "voltage:proposals:" .. kind .. ":" .. id
 end
 
+-- string: what runs beside the active definition.
+function M.shadow(ns, kind, id)
+  return ns .. "voltage:shadow:" .. kind .. ":" .. id
+end
+
+-- set: kind:id of all shadows.
+function M.shadows(ns)
+  return ns .. "voltage:shadows"
+end
+
+-- hash: how a shadow stands.
+function M.shadow_state(ns, kind, id)
+  return ns .. "voltage:shadow:" .. kind .. ":" .. id .. ":state"
+end
+
+-- stream: what a shadow and the active one did.
+function M.shadow_log(ns, kind, id)
+  return ns .. "voltage:shadow:" .. kind .. ":" .. id .. ":log"
+end
+
 -- hash: a job.
 function M.job(ns, id)
   return ns .. "voltage:job:" .. id

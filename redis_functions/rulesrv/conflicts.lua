@@ -43,7 +43,7 @@ local function first(graph, watcher, target)
   local names = names_of(graph, target)
   for i = 1, #names do
     for other in pairs(graph.commanders[names[i]] or {}) do
-      if other ~= watcher and other.active and other.enabled
+      if other ~= watcher and other.id ~= watcher.beside and other.active and other.enabled
         and (not best or other.priority > best.priority or (other.priority == best.priority and other.name < best.name)) then
         best = other
       end

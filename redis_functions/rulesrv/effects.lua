@@ -28,7 +28,7 @@ local function words(ctx, watcher, index, params, name, item, bytes)
   end
   local leaf = watcher.leaves[1]
   return templates.fill(ctx, watcher, parts, {
-    source = params.source or leaf.source, id = watcher.name, name = watcher.document.name, level = params.level or "Warning",
+    source = params.source or leaf.source, id = watcher.of or watcher.name, name = watcher.document.name, level = params.level or "Warning",
     priority = watcher.priority, limit = type(leaf.value) == "number" and leaf.value or nil, deadband = leaf.hysteresis,
   }, item, bytes)
 end
@@ -104,7 +104,7 @@ local function prepare(ctx, watcher, params, item, target)
   end
   asked.target, asked.value = target or params.target, value
   local ch, spec
-  ch, spec, problem = submission.of_rule(ctx, watcher.name, asked)
+  ch, spec, problem = submission.of_rule(ctx, watcher.of or watcher.name, asked)
   return ch, spec, problem, beaten and { "over", json.text("rule " .. beaten.name) } or nil
 end
 

@@ -10,6 +10,7 @@ from libs.redis.client import execute
 from libs.redis.definitions import Definitions, Names
 from libs.redis.functions import Functions
 from libs.redis.keys import key
+from libs.redis.shadows import Shadows
 
 DEFINITION: Final = Names(
     "alarm definition", "alarm_define", "alarm_definition_get", "alarm_definition_list", "alarm_definition_delete"
@@ -25,6 +26,7 @@ class AlarmFunctions:
         self._functions = functions
         self.definitions = Definitions(functions, DEFINITION)
         self.routes = Definitions(functions, ROUTE)
+        self.shadows = Shadows(functions, DEFINITION.kind)
 
     async def query(self, filters: dict[str, Any]) -> bytes:
         """Return a page of alarms, newest first."""

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from libs.http import USER, Comment, Json, Page, Reply, Role, Routes
 from libs.http.definitions import DefinitionRoutes
+from libs.http.shadows import ShadowRoutes
 from libs.redis import backtests
 from services.alarmsrv.functions import AlarmFunctions
 from services.alarmsrv.journal import handlers as journal_handlers
@@ -123,6 +124,11 @@ class AlarmDefinitionRoutes(DefinitionRoutes):
         return Json(await request.app[ALARMS].warned(document))
 
 
+ROUTES.include(
+    ShadowRoutes(
+        "/api/alarm-definitions", "alarm definition", AlarmDefinition, lambda app: app[ALARMS].shadows
+    ).routes()
+)
 ROUTES.include(
     AlarmDefinitionRoutes(
         "/api/alarm-definitions",

@@ -12,6 +12,7 @@ from services.commands import alarm_quality
 from services.commands.api import download, pages, request, show
 from services.commands.definitions import add_history
 from services.commands.read import as_json, limited, timed, when
+from services.commands.shadows import add_shadow
 
 COLUMNS = {
     "id": "id", "level": "level", "status": "status", "marks": "marks", "title": "title", "source": "source",
@@ -44,6 +45,7 @@ def alarms(ctx: click.Context, status: str | None, level: str | None, limit: int
 for _command in (alarm_quality.quality, alarm_quality.recommend, alarm_quality.approve, alarm_quality.compare):
     alarms.add_command(_command)
 add_history(alarms, "/api/alarm-definitions", "alarm definition")
+add_shadow(alarms, "/api/alarm-definitions", "alarm definition", "definitions")
 
 
 @alarms.command()

@@ -134,8 +134,10 @@ def show(items: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, as_j
         table.add_column(title, overflow="fold", no_wrap=max(map(len, texts)) <= UNWRAPPED)
     for row in rows:
         table.add_row(*row)
-    console = Console()
-    (console if console.is_terminal else Console(width=PIPED_WIDTH)).print(table)
+    # A cell is what it says: "1003:A:1" is no emoji, and "[x]" no markup.
+    plain: dict[str, Any] = {"emoji": False, "markup": False}
+    console = Console(**plain)
+    (console if console.is_terminal else Console(width=PIPED_WIDTH, **plain)).print(table)
 
 
 def field(item: Any, path: str) -> Any:

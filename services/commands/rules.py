@@ -12,6 +12,8 @@ from libs.errors import InvalidError
 from services.commands.api import pages, request, show
 from services.commands.definitions import listing
 from services.commands.read import age, as_json, limited, timed, when
+from services.commands.rules_library import library
+from services.commands.shadows import add_shadow
 
 WORDS: Final = {True: "true", False: "false", None: "unknown"}
 
@@ -29,6 +31,8 @@ def _rules(limit: int, as_json: bool) -> None:
 
 
 rules = listing("/api/rules", "rule", "Rules: why one fired or not, what it did, what it was before.", _rules)
+add_shadow(rules, "/api/rules", "rule", "rules")
+rules.add_command(library)
 
 
 @rules.command()

@@ -13,6 +13,7 @@ from libs.redis.client import execute
 from libs.redis.definitions import Definitions, Names
 from libs.redis.functions import Functions
 from libs.redis.keys import key
+from libs.redis.shadows import Shadows
 
 CALENDAR: Final = Names("calendar", "calendar_upsert", "calendar_get", "calendar_list", "calendar_delete")
 RULE: Final = Names("rule", "rule_upsert", "rule_get", "rule_list", "rule_delete")
@@ -26,6 +27,7 @@ class RuleFunctions:
         self._functions = functions
         self.definitions = Definitions(functions, RULE)
         self.calendars = Definitions(functions, CALENDAR)
+        self.shadows = Shadows(functions, RULE.kind)
 
     async def enable(self, rule: str, change: Change, *, enabled: bool) -> bytes:
         """Switch a rule on or off; returns the rule."""

@@ -9,6 +9,7 @@ from aiohttp import web
 from libs.definitions import Change
 from libs.http import USER, Comment, Json, Page, Reply, Role, Routes
 from libs.http.definitions import DefinitionRoutes
+from libs.http.shadows import ShadowRoutes
 from libs.redis import backtests
 from services.rulesrv.functions import RuleFunctions
 from services.rulesrv.schemas import FiringQuery, Rule, RuleBacktest, Simulation
@@ -31,6 +32,7 @@ async def rule_stats(request: web.Request) -> Reply:
     return Json(await request.app[RULES].stats())
 
 
+ROUTES.include(ShadowRoutes("/api/rules", "rule", Rule, lambda app: app[RULES].shadows).routes())
 ROUTES.include(
     DefinitionRoutes(
         "/api/calendars",

@@ -26,7 +26,8 @@ BEFORE = (
 PROPOSED = {"definition_approve", "definition_reject"}
 SHORTLY_BEFORE = {
     "command_complete": ["command_claim"], "point_untag": ["point_tag"], "point_restore": ["point_substitute"],
-    "network_delete": ["route_delete"],
+    "network_delete": ["route_delete"], "shadow_get": ["shadow_start"], "shadow_stop": ["shadow_start"],
+    "shadow_promote": ["shadow_start"],
 }  # fmt: skip
 
 

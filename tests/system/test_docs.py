@@ -31,6 +31,8 @@ RUN = [
         "modbus-server",
         "configuration",
         "versions",
+        "shadow",
+        "rules-library",
         "library",
         "alarms",
         "history",

@@ -1,0 +1,162 @@
+"""`voltage rules|alarms shadow`: run a change beside the active definition, and compare before it acts."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from libs.config.yaml_loader import parse_yaml
+from libs.definitions import said_of
+from libs.errors import InvalidError, NotFoundError
+from services.commands.api import cell, pages, request, show
+from services.commands.read import as_json, limited, timed, when
+
+_PART = re.compile(r"\.?([A-Za-z_]\w*)|\[(\d+)\]")
+
+
+def add_shadow(group: click.Group, path: str, noun: str, section: str) -> None:
+    """Add `shadow` to the commands of a kind of definition; `section` is its list in files."""
+    shadow = click.Group("shadow", help=f"Run a {noun} beside the active one: it acts on nothing, and both are noted.")
+    group.add_command(shadow)
+    for command in (
+        _start(path, noun, section),
+        _list(path, noun),
+        _compare(path, noun),
+        _promote(path, noun),
+        _stop(path, noun),
+    ):
+        shadow.add_command(command)
+
+
+def _start(path: str, noun: str, section: str) -> click.Command:
+    @click.command("start", help=f"Let a {noun} of a file, a version, or the active one with changes run as a shadow.")
+    @click.argument("definition", metavar="ID")
+    @click.argument("file", required=False, type=click.Path(dir_okay=False, allow_dash=True))
+    @click.option("--version", type=int, help="A version that is kept, instead of a file.")
+    @click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="As in conditions[0].value=85.")
+    @click.option("--reason", help="It is kept with the shadow.")
+    def start(
+        definition: str, file: str | None, version: int | None, changes: tuple[str, ...], reason: str | None
+    ) -> None:
+        body: dict[str, Any] = {"reason": reason}
+        if version is not None and not changes and file is None:
+            body["version"] = version
+        elif version is not None and file is not None:
+            raise InvalidError("give FILE or --version, not both")
+        else:
+            body["definition"] = _changed(_said(path, definition, file, version, section), changes)
+        request(f"{path}/{definition}/shadow", body=body, role="engineer", method="PUT")
+        click.echo(f"a shadow of {noun} {definition} runs; what differs: shadow compare {definition}")
+
+    return start
+
+
+def _list(path: str, noun: str) -> click.Command:
+    @click.command("list", help=f"List the {noun}s that run as shadows.")
+    @limited
+    @as_json
+    def listed(limit: int, as_json: bool) -> None:
+        items = pages(f"{path}/shadows", {}, limit)
+        shown = items if as_json else timed(items, when, "started_at_ms")
+        columns = {noun: "of", "since": "started_at_ms", "on": "active", "says": "result", "by": "by", "why": "reason"}
+        show(shown, columns, as_json=as_json, empty="no shadow runs")
+
+    return listed
+
+
+def _compare(path: str, noun: str) -> click.Command:
+    @click.command("compare", help=f"Show when a shadow and the active {noun} differed, and what it would do.")
+    @click.argument("definition", metavar="ID")
+    @click.option("--start", default="-1d", show_default=True)
+    @click.option("--end", default="now", show_default=True)
+    @as_json
+    def compare(definition: str, start: str, end: str, as_json: bool) -> None:
+        found = request(f"{path}/{definition}/shadow/comparison", {"start": start, "end": end})
+        if as_json:
+            show([found], {}, as_json=True, empty="")
+            return
+        click.echo(
+            f"from {when(found['start_ms'])} to {when(found['end_ms'])} they were the same"
+            f" for {found['same_percent']} % of the time"
+        )
+        sides = [{"who": who, "s": round(found[who]["on_ms"] / 1000, 1)} | found[who] for who in ("active", "shadow")]
+        show(sides, {"": "who", "fired": "fired", "seconds on": "s", "on now": "on"}, as_json=False, empty="")
+        rows = [
+            {"from": when(one["from_ms"]), "to": when(one["to_ms"]) or "still", "only": one["only"],
+             "by": one["began_by"], "saw": _seen(one["inputs"])}
+            for one in found["differences"]
+        ]  # fmt: skip
+        columns = {"from": "from", "to": "to", "only this is on": "only", "by a turn of": "by", "which saw": "saw"}
+        show(rows, columns, as_json=False, empty="no difference")
+        for kind, counts in found["actions"].items():
+            click.echo(f"the shadow's {kind}: {', '.join(f'{count} {what}' for what, count in counts.items())}")
+
+    return compare
+
+
+def _promote(path: str, noun: str) -> click.Command:
+    @click.command("promote", help=f"Put a shadow in the place of the active {noun}, as a new version.")
+    @click.argument("definition", metavar="ID")
+    @click.option("--reason", help="It is kept with the version; without it, that of the shadow.")
+    def promote(definition: str, reason: str | None) -> None:
+        done = request(f"{path}/{definition}/shadow/promote", body={"reason": reason}, role="engineer")
+        click.echo(f"{noun} {definition} says what its shadow said; that is version {done['version']}")
+
+    return promote
+
+
+def _stop(path: str, noun: str) -> click.Command:
+    @click.command("stop", help="End a shadow; what was noted goes with it.")
+    @click.argument("definition", metavar="ID")
+    def stop(definition: str) -> None:
+        request(f"{path}/{definition}/shadow", role="engineer", method="DELETE")
+        click.echo(f"the shadow of {noun} {definition} is gone")
+
+    return stop
+
+
+def _said(path: str, definition: str, file: str | None, version: int | None, section: str) -> dict[str, Any]:
+    """Return what shall run, before changes: of a file, of a version, or what is active."""
+    if file is not None:
+        return _in_file(definition, file, section)
+    found = (
+        request(f"{path}/{definition}")
+        if version is None
+        else request(f"{path}/{definition}/versions/{version}")["definition"]
+    )
+    return {name: value for name, value in said_of(found or {}).items() if name != "warnings"}
+
+
+def _in_file(definition: str, file: str, section: str) -> dict[str, Any]:
+    text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    data = parse_yaml(text, file).data
+    found = data.get(section.removesuffix("s"), data) if isinstance(data, dict) else data
+    items = found.get(section, [found]) if isinstance(found, dict) else [found]
+    for item in items:
+        if isinstance(item, dict) and item.get("id", definition) == definition:
+            return item
+    raise NotFoundError(f"{file} has no {section.removesuffix('s')} {definition}")
+
+
+def _changed(document: dict[str, Any], changes: tuple[str, ...]) -> dict[str, Any]:
+    for change in changes:
+        path, separator, text = change.partition("=")
+        parts: list[str | int] = [name or int(index) for name, index in _PART.findall(path)]
+        if not separator or not parts or _PART.sub("", path):
+            raise InvalidError(f"--set {change!r} must be PATH=VALUE, as in conditions[0].value=85")
+        at: Any = document
+        try:
+            for part in parts[:-1]:
+                at = at[part]
+            at[parts[-1]] = parse_yaml(text, "--set").data
+        except (KeyError, IndexError, TypeError):
+            raise InvalidError(f"--set {change!r}: there is no {path}") from None
+    return document
+
+
+def _seen(inputs: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{one['ref']} {cell(one['value'])}" for one in inputs[:4])
