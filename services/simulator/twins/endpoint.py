@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from libs.clock import monotonic_ms
 from libs.errors import UnavailableError
 from services.simulator.twins.faults import Active, Answer, Fault, Kind, Part, spoil
 from services.simulator.twins.frames import Framing, Request, RtuFraming
@@ -21,6 +22,8 @@ from services.simulator.twins.log import Log
 from services.simulator.twins.unit import READS, Unit, asked_of
 
 GATEWAY_NO_RESPONSE: Final = 0x0B
+# How much of a write takes effect during a fault; all of it during any other.
+WRITTEN: Final = {Kind.EXCEPTION: 0.0, Kind.SILENCE: 0.0, Kind.IGNORED_WRITE: 0.0, Kind.HALF_WRITE: 0.5}
 _NUMBERS: Final = count(1)
 
 
@@ -195,11 +198,15 @@ class Endpoint:
         active = self._faults.get(request.unit)
         asked = asked_of(request.pdu) if request.known and len(request.pdu) >= 5 else None
         spoiled = active if active is not None and active.concerns(asked) else None
-        ignore = spoiled is not None and spoiled.fault.kind is Kind.IGNORED_WRITE
-        # A device that is silent or refuses does nothing, and one whose answer is lost has done it.
-        refused = spoiled is not None and spoiled.fault.kind in {Kind.EXCEPTION, Kind.SILENCE}
-        pdu = unit.answer(request.pdu, ignore_writes=ignore or refused)
-        self._note(client, unit, request, spoiled, pdu, applied=not (ignore or refused))
+        # Nobody looks at a device but by requests, so what is due is as good as done in time.
+        if unit.revert(monotonic_ms()):
+            log_step(self._log, unit)
+        # A device whose answer is lost has done what was asked.
+        written = WRITTEN.get(spoiled.fault.kind, 1.0) if spoiled is not None else 1.0
+        if spoiled is not None and asked is not None and spoiled.fault.kind is Kind.REVERTED_WRITE:
+            unit.keep(asked, monotonic_ms() + spoiled.fault.ms)
+        pdu = unit.answer(request.pdu, written=written)
+        self._note(client, unit, request, spoiled, pdu, applied=asked is not None and int(asked.number * written) > 0)
         if spoiled is None:
             parts = [Part(0.0, self.framing.frame(request.transaction, request.unit, pdu))]
             if pdu[0] in READS:

@@ -40,11 +40,18 @@ class Kind(StrEnum):
     GARBAGE = "garbage"
     RESET = "reset"
     IGNORED_WRITE = "ignored_write"
+    HALF_WRITE = "half_write"
+    REVERTED_WRITE = "reverted_write"
     BYTE_ORDER = "byte_order"
     HANG = "hang"
     REFUSE = "refuse"
     ONE_CLIENT = "one_client"
     RESTART = "restart"
+
+    @property
+    def of_writes(self) -> bool:
+        """True for what concerns writes, which are acknowledged all the same."""
+        return self in {Kind.IGNORED_WRITE, Kind.HALF_WRITE, Kind.REVERTED_WRITE}
 
     @property
     def of_link(self) -> bool:
@@ -58,7 +65,7 @@ class Fault(Model):
     kind: Kind
     for_s: float = Field(5.0, gt=0, le=86_400, description="how long; faults of answers end sooner by `count`")
     count: int | None = Field(None, ge=1, description="answers it spoils; all during `for_s` without it")
-    ms: int = Field(500, ge=0, le=600_000, description="of latency; between the parts of split")
+    ms: int = Field(500, ge=0, le=600_000, description="of latency; of split in all; until a write is reverted")
     parts: int = Field(3, ge=2, le=16, description="of split")
     code: int = Field(4, ge=1, le=255, description="of exception")
     addresses: tuple[int, int] | None = Field(None, description="of exception: only requests that touch these")
@@ -82,7 +89,7 @@ class Active:
         """Say whether a request is spoiled."""
         if self.left == 0:
             return False
-        if self.fault.kind is Kind.IGNORED_WRITE:
+        if self.fault.kind.of_writes:
             return asked is not None and asked.is_write
         span = self.fault.addresses if self.fault.kind is Kind.EXCEPTION else None
         return span is None or (asked is not None and asked.touches(*span))
@@ -192,6 +199,6 @@ _INSTEAD: Final[dict[Kind, Callable[[Fault, Answer], list[Part]]]] = {
     Kind.GARBAGE: _garbage,
     Kind.RESET: _reset,
     Kind.BYTE_ORDER: _byte_order,
-    # The device has ignored the write already.
-    Kind.IGNORED_WRITE: lambda _, answer: [Part(0.0, answer.right)],
+    # What becomes of the write is up to the device.
+    **{kind: lambda _, answer: [Part(0.0, answer.right)] for kind in Kind if kind.of_writes},
 }

@@ -92,6 +92,7 @@ class Unit:
             table: Memory([cell for cell in cells if cell.table is table], bits=table.bits) for table in Table
         }
         self.steps = 0
+        self._reverting: list[tuple[int, Memory, int, bytes]] = []
 
     def step(self) -> None:
         """Advance by one step."""
@@ -111,14 +112,14 @@ class Unit:
         """Return what it holds now: table -> bytes in hexadecimal."""
         return {str(table): memory.data.hex() for table, memory in self.memories.items() if memory.data}
 
-    def answer(self, pdu: bytes, *, ignore_writes: bool = False) -> bytes:
-        """Return the answer to a request, both without address and checksum."""
+    def answer(self, pdu: bytes, *, written: float = 1.0) -> bytes:
+        """Return the answer to a request, both without address and checksum; of a write `written` takes effect."""
         code = pdu[0]
         try:
             if code in READS:
                 return self._read(pdu)
             if code in WRITES:
-                return self._write(pdu, ignore=ignore_writes)
+                return self._write(pdu, written)
         except RefusalError as error:
             return bytes((code | 0x80, error.code))
         except (struct.error, IndexError):
@@ -140,15 +141,32 @@ class Unit:
             data = _packed(data)
         return bytes((asked.code, len(data))) + data
 
-    def _write(self, pdu: bytes, *, ignore: bool) -> bytes:
+    def keep(self, asked: Asked, until_ms: int) -> None:
+        """Put what stands at some addresses back when the time has come."""
+        memory = self.memories[asked.table]
+        if memory.has(asked.address, asked.number):
+            at = memory.at(asked.address)
+            held = bytes(memory.data[at : at + asked.number * memory.width])
+            self._reverting.append((until_ms, memory, at, held))
+
+    def revert(self, now_ms: int) -> bool:
+        """Put back what is due; say whether anything was."""
+        due = [entry for entry in self._reverting if entry[0] <= now_ms]
+        for entry in due:
+            self._reverting.remove(entry)
+            _, memory, at, held = entry
+            memory.data[at : at + len(held)] = held
+        return bool(due)
+
+    def _write(self, pdu: bytes, written: float) -> bytes:
         asked = asked_of(pdu)
         memory = self.memories[asked.table]
         if not memory.has(asked.address, asked.number):
             raise RefusalError(ILLEGAL_ADDRESS)
         at = memory.at(asked.address)
         data = _written(pdu, asked, memory.data[at : at + asked.number * memory.width])
-        if not ignore:
-            memory.data[at : at + len(data)] = data
+        size = int(asked.number * written) * memory.width
+        memory.data[at : at + size] = data[:size]
         # 15 and 16 answer address and count, the others the request.
         return pdu[:5] if asked.code in {15, 16} else pdu
 

@@ -85,6 +85,7 @@ class Site:
         self.device.set_registers(10, 0)
         self.device.set_bits(0, False)
         self.stack = AsyncExitStack()
+        self.runners: list[Runner] = []
 
     async def start(self) -> None:
         """Start the device."""
@@ -106,6 +107,7 @@ class Site:
         self.stack.callback(sent.close)
         self.stack.push_async_callback(runner.stop)
         runner.start()
+        self.runners.append(runner)
         return runner
 
     async def value(self, reference: str) -> str | None:
@@ -137,4 +139,8 @@ class Site:
         """Submit a command to point 1 of a kind and return its final form."""
         source = {"kind": "user", "name": "ann"}
         document = {"type": kind, "point": "1", "value": value, "source": source, **more}
-        return await self.final(await self.functions.submit(1001, document))
+        command = await self.functions.submit(1001, document)
+        # As comsrv does when Redis tells it of a command.
+        for runner in self.runners:
+            runner.wake()
+        return await self.final(command)

@@ -108,3 +108,43 @@ async def test_a_channel_whose_frame_changes_is_started_anew(site: Site):
     runner = await site.run()
     await site.becomes("T:1", "12.300000")
     assert not await runner.change(meter(site.device.port, polling={"interval_ms": 70}))
+
+
+async def test_another_protocol_takes_over_a_running_channel_and_its_neighbour_notices_nothing(
+    functions: Functions, tmp_path: Path
+):
+    async with AsyncExitStack() as stack:
+        devices = [Device(), Device()]
+        for device in devices:
+            device.set_registers(0, *range(POINTS + 1))
+            await device.start()
+            stack.push_async_callback(device.stop)
+        identity = Identity(tmp_path)
+        stack.callback(identity.close)
+        modbus, neighbour = (channel(1001 + index, device.port) for index, device in enumerate(devices))
+        channels = Channels(
+            ComsrvFunctions(functions), ComsrvSettings.model_validate({"data_dir": tmp_path}),
+            [modbus, neighbour], identity,
+        )  # fmt: skip
+        stack.push_async_callback(channels.stop)
+        await channels.start()
+
+        async def shows(number: int, value: bytes) -> None:
+            async def check() -> bool:
+                found = await image(functions, number)
+                return found[""].get(b"1") == value and not found[":q"]
+
+            await wait_until(check, f"T:1 of {number} is {value!r}", 20)
+
+        await shows(1001, b"1.000000")
+        await shows(1002, b"1.000000")
+        before = await image(functions, 1002)
+        point = {"id": 1, "name": "p1", "data_type": "float64", "expression": "6 * 7"}
+        virtual = {"id": 1001, "name": "device 1001", "protocol": "virtual", "points": {"T": [point]}}
+        await channels.replace(Channel.model_validate(virtual))
+        await shows(1001, b"42.000000")
+        assert devices[0].open == 0, "the device is let go"
+        await channels.replace(modbus)
+        await shows(1001, b"1.000000")
+        assert await image(functions, 1002) == before
+        assert [device.connections for device in devices] == [2, 1]

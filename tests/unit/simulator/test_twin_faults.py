@@ -11,7 +11,7 @@ from services.simulator.registers import Table
 from services.simulator.twins.cells import Cell
 from services.simulator.twins.faults import Answer, Fault, Kind, spoil
 from services.simulator.twins.frames import Request, RtuFraming, TcpFraming, crc
-from services.simulator.twins.unit import Unit
+from services.simulator.twins.unit import Unit, asked_of
 
 READ = bytes((3, 0, 0, 0, 2))
 PDU = bytes((3, 4, 1, 2, 3, 4))
@@ -111,7 +111,18 @@ def test_a_device_refuses_as_the_specification_has_it(unit: Unit, request_hex: s
     assert unit.answer(pdu) == bytes((pdu[0] | 0x80, code))
 
 
-def test_an_ignored_write_is_acknowledged(unit: Unit):
+def test_a_write_that_takes_no_effect_or_half_of_it_is_acknowledged(unit: Unit):
+    write = bytes.fromhex("10000A000306111122223333")
+    for share, held in ((0.0, "000000000000"), (0.5, "111100000000"), (1.0, "111122223333")):
+        assert unit.answer(write, written=share) == bytes.fromhex("10000A0003")
+        assert unit.answer(bytes.fromhex("03000A0003")) == bytes.fromhex("0306" + held)
+
+
+def test_a_write_is_reverted_when_the_time_has_come(unit: Unit):
     write = bytes.fromhex("06000A00FF")
-    assert unit.answer(write, ignore_writes=True) == write
+    unit.keep(asked_of(write), 1000)
+    unit.answer(write)
+    assert not unit.revert(999)
+    assert unit.answer(bytes.fromhex("03000A0001")) == bytes.fromhex("030200FF")
+    assert unit.revert(1000)
     assert unit.answer(bytes.fromhex("03000A0001")) == bytes.fromhex("03020000")
