@@ -14,10 +14,10 @@ POLL_S: Final = 0.5
 BAR: Final = 100
 
 
-def follow(job: dict[str, Any]) -> dict[str, Any]:
+def follow(job: dict[str, Any], *, quiet: bool = False) -> dict[str, Any]:
     """Watch a job until it ends; an interrupt cancels it."""
     try:
-        with click.progressbar(length=BAR, label=f"{job['id']} {job['kind']}") as bar:
+        with click.progressbar(length=BAR, label=f"{job['id']} {job['kind']}", hidden=quiet) as bar:
             while job["state"] not in {"done", "failed"}:
                 time.sleep(POLL_S)
                 job = request(f"/api/jobs/{job['id']}")

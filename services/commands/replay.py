@@ -17,6 +17,8 @@ from services.commands.read import as_json, timed, when
 
 DIFFERENT: Final = 1
 PATHS: Final = {"rule": "rules", "alarm": "alarm-definitions"}
+# What the list of events shows already.
+OWN: Final = {"rule": {"rulesrv:firings"}, "alarm": set[str]()}
 SIDES: Final = {"both": "", "then": "not any more", "now": "new"}
 
 
@@ -33,7 +35,8 @@ def replay(start: str | None, end: str, as_json: bool) -> None:
         _tell_log(request("/api/replays"), as_json=as_json)
         return
     report = _reported("/api/replays", {"start": start, "end": end}, as_json=as_json)
-    _tell_differences(report["differences"], report["different"], as_json=as_json)
+    if not as_json:
+        _tell_differences(report["differences"], report["different"])
     if report["different"]:
         sys.exit(DIFFERENT)
 
@@ -56,13 +59,19 @@ def backtest(kind: str, name: str, start: str, end: str, changed: Path | None, a
     if changed is not None:
         body["definition"] = _definition(changed, name)
     report = _reported(f"/api/{PATHS[kind]}/{name}/backtest", body, as_json=as_json)
+    if as_json:
+        return
     for side, title in (("then", "as it was"), ("now", "as asked")):
         total = report["totals"][side]
-        events = ", ".join(f"{count} {event}" for event, count in total["events"].items()) or "nothing"
-        click.echo(f"{title}: {events}; lasted {total['lasted_ms'] / 1000:g} s in all", err=as_json)
-    items = report["events"] if as_json else [_row(one) for one in timed(report["events"], when, "at_ms")]
+        counted = ", ".join(f"{count} {event}" for event, count in total["events"].items()) or "nothing"
+        click.echo(f"{title}: {counted}; lasted {total['lasted_ms'] / 1000:g} s in all")
     columns = {"time": "at_ms", "event": "event", "for s": "for_s", "actions": "did", "": "side"}
-    show(items, columns, as_json=as_json, empty="it did nothing in that time")
+    events = [_row(one) for one in timed(report["events"], when, "at_ms")]
+    show(events, columns, as_json=False, empty="it did nothing in that time")
+    others = [one for one in report["differences"] if one["journal"] not in OWN[kind]]
+    if others:
+        click.echo("what else differs:")
+        _tell_differences(others, len(others))
 
 
 def _row(event: dict[str, Any]) -> dict[str, Any]:
@@ -89,27 +98,30 @@ def _definition(path: Path, name: str) -> dict[str, Any]:
 
 
 def _reported(path: str, body: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
-    """Have a replay done, say what it was, and return its whole report."""
-    result = follow(request(path, body=body, role="engineer"))
+    """Have a replay done, say what it was, or print it as JSON, and return its whole report."""
+    result = follow(request(path, body=body, role="engineer"), quiet=as_json)
     report: dict[str, Any] = request(result["report"], role="engineer")
+    if as_json:
+        click.echo(orjson.dumps(report).decode())
+        return report
     seconds, took_s = (report["end_ms"] - report["start_ms"]) / 1000, max(1, report["took_ms"]) / 1000
     journals = ", ".join(f"{count} in {name}" for name, count in sorted(report["journals"].items())) or "none"
     click.echo(
         f"{report['calls']} calls of {seconds:g} s in {took_s:.1f} s ({seconds / took_s:.0f} times faster); "
-        f"entries of journals: {journals}",
-        err=as_json,
+        f"entries of journals: {journals}"
     )
     for reason in report["reasons"]:
-        click.echo(f"not exact: {reason}", err=as_json)
+        click.echo(f"not exact: {reason}")
     return report
 
 
-def _tell_differences(found: list[dict[str, Any]], total: int, *, as_json: bool) -> None:
-    if not as_json:
-        click.echo("the journals are the same, byte for byte" if total == 0 else f"{total} entries differ")
-    if found or as_json:
-        items = found if as_json else timed(found, when, "at_ms")
-        show(items, {"time": "at_ms", "only": "only", "what": "said"}, as_json=as_json, empty="")
+def _tell_differences(found: list[dict[str, Any]], total: int) -> None:
+    if total == 0:
+        click.echo("the journals are the same, byte for byte")
+        return
+    click.echo(f"{total} entries differ")
+    items = timed(found, when, "at_ms")
+    show(items, {"time": "at_ms", "only": "only", "what": "said"}, as_json=False, empty="")
 
 
 def _tell_log(log: dict[str, Any], *, as_json: bool) -> None:
