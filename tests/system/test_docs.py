@@ -36,6 +36,7 @@ RUN = [
         "library",
         "alarms",
         "history",
+        "replay",
     )
 ]
 _BLOCK = re.compile(r"^```(sh|sh before)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
