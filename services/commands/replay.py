@@ -11,6 +11,7 @@ import orjson
 
 from libs.config.yaml_loader import load_yaml
 from libs.errors import InvalidError
+from libs.redis.keys import key
 from services.commands.api import request, show
 from services.commands.jobs import follow
 from services.commands.read import as_json, timed, when
@@ -18,7 +19,7 @@ from services.commands.read import as_json, timed, when
 DIFFERENT: Final = 1
 PATHS: Final = {"rule": "rules", "alarm": "alarm-definitions"}
 # What the list of events shows already.
-OWN: Final = {"rule": {"rulesrv:firings"}, "alarm": set[str]()}
+OWN: Final = {"rule": {key("firings")}, "alarm": set[str]()}
 SIDES: Final = {"both": "", "then": "not any more", "now": "new"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from typing import Any, Final
 
 from libs.errors import VoltageError
@@ -98,18 +99,22 @@ class Story:
         site.now += self.dice.choice((100, 250, 500, 1000))
         if self.steps % 40 == 0:
             # The poller died: its lease ends, and another takes the channel.
-            site.now += 3_100_000
-            await self.functions.call("voltage_tick", None, {"now_ms": site.now})
-            claim = {"owner": "other", "interval_ms": 300_000, "now_ms": site.now}
-            site.epoch = (await self.functions.json("channel_claim", 1001, claim))["epoch"]
-            await self.functions.call("channel_release", 1001, {"epoch": site.epoch, "now_ms": site.now})
-            claim["owner"] = "test"
-            site.epoch = (await self.functions.json("channel_claim", 1001, claim))["epoch"]
+            await self._taken("test", 1000)
+            await site.pass_ms(3100)
+            await self._taken("other", 1000)
+            await self._taken("test", 1_000_000)
         changed = self.dice.sample(sorted(self.values), 8)
         for point in changed:
             self.values[point] = min(100.0, max(0.0, self.values[point] + self.dice.uniform(-25, 25)))
         bad = {point: "bad:timeout" for point in changed if self.dice.random() < 0.1}
         await site.put({point: self.values[point] for point in changed}, bad)
+
+    async def _taken(self, owner: str, interval_ms: int) -> None:
+        site = self.site
+        with suppress(VoltageError):
+            await self.functions.call("channel_release", 1001, {"epoch": site.epoch, "now_ms": site.now})
+        claim = {"owner": owner, "interval_ms": interval_ms, "now_ms": site.now}
+        site.epoch = (await self.functions.json("channel_claim", 1001, claim))["epoch"]
 
     async def _operate(self) -> None:
         """Do what an operator does; what is refused is refused."""
