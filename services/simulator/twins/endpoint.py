@@ -294,7 +294,9 @@ class Endpoint:
         if request.known and asked_of(request.pdu).is_write:
             done = applied and not pdu[0] & 0x80
             data = request.pdu[3:].hex()
-            self._log.write("write", unit.name, address=address, data=data, applied=done, image=unit.image())
+            self._log.write(
+                "write", unit.name, address=asked_of(request.pdu).address, data=data, applied=done, image=unit.image()
+            )
 
     async def _open_line(self, path: Path) -> None:
         """Make a pseudo-terminal whose other end has the name; closing it ends the line."""

@@ -9,7 +9,7 @@ from services.simulator.twins.unit import READS, WRITES
 
 _HEAD: Final = 7
 _MAX_LENGTH: Final = 254
-# Bytes of an RTU request with a fixed length; 15 and 16 say theirs.
+# Bytes of an RTU request with a fixed length; 15, 16 and 23 say theirs.
 _RTU_LENGTHS: Final = {1: 8, 2: 8, 3: 8, 4: 8, 5: 8, 6: 8, 22: 10}
 
 
@@ -75,6 +75,10 @@ class RtuFraming:
                 if len(buffer) < 7:
                     break
                 length = 9 + buffer[6]
+            if code == 23:
+                if len(buffer) < 11:
+                    break
+                length = 13 + buffer[10]
             if length and len(buffer) < length:
                 break
             if length and crc(buffer[: length - 2]) == struct.unpack_from("<H", buffer, length - 2)[0]:

@@ -16,7 +16,14 @@ from services.simulator.twins.generators import Generator
 
 ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE = 1, 2, 3
 READS: Final = {1: Table.COIL, 2: Table.DISCRETE, 3: Table.HOLDING, 4: Table.INPUT}
-WRITES: Final = {5: Table.COIL, 6: Table.HOLDING, 15: Table.COIL, 16: Table.HOLDING, 22: Table.HOLDING}
+WRITES: Final = {
+    5: Table.COIL,
+    6: Table.HOLDING,
+    15: Table.COIL,
+    16: Table.HOLDING,
+    22: Table.HOLDING,
+    23: Table.HOLDING,
+}
 MAX_REGISTERS: Final = 125
 MAX_BITS: Final = 2000
 _ON, _OFF = 0xFF00, 0
@@ -167,6 +174,9 @@ class Unit:
         data = _written(pdu, asked, memory.data[at : at + asked.number * memory.width])
         size = int(asked.number * written) * memory.width
         memory.data[at : at + size] = data[:size]
+        if asked.code == 23:
+            # The read comes after the write.
+            return bytes((23,)) + self._read(b"\x03" + pdu[1:5])[1:]
         # 15 and 16 answer address and count, the others the request.
         return pdu[:5] if asked.code in {15, 16} else pdu
 
@@ -177,6 +187,9 @@ def asked_of(pdu: bytes) -> Asked:
     address = struct.unpack_from(">H", pdu, 1)[0]
     if code in READS:
         return Asked(code, READS[code], address, struct.unpack_from(">H", pdu, 3)[0], is_write=False)
+    if code == 23:
+        address, count = struct.unpack_from(">HH", pdu, 5)
+        return Asked(code, WRITES[code], address, count, is_write=True)
     count = struct.unpack_from(">H", pdu, 3)[0] if code in {15, 16} else 1
     return Asked(code, WRITES[code], address, count, is_write=True)
 
@@ -194,11 +207,14 @@ def _written(pdu: bytes, asked: Asked, held: bytearray) -> bytes:
         and_mask, or_mask = struct.unpack_from(">HH", pdu, 3)
         now = int.from_bytes(held, "big")
         return int(now & and_mask | or_mask & ~and_mask).to_bytes(2, "big")
+    if asked.code == 23:
+        # From here on as function code 16 has it.
+        pdu = pdu[4:]
     size = (asked.number + 7) // 8 if asked.code == 15 else 2 * asked.number
     if pdu[5] != size or len(pdu) != 6 + size or not 1 <= asked.number <= (1968 if asked.code == 15 else 123):
         raise RefusalError(ILLEGAL_VALUE)
     data = pdu[6:]
-    if asked.code == 16:
+    if asked.code in {16, 23}:
         return data
     return bytes(data[place // 8] >> place % 8 & 1 for place in range(asked.number))
 

@@ -118,14 +118,18 @@ async def test_pymodbustcp():
         server.stop()
 
 
-async def test_libmodbus_changes_bits_by_mask(libmodbus: Path, tmp_path: Path):
-    """Function code 22 on TCP and on a serial line: a bit and a field of 1007 (0x03EF), the others as they were."""
+async def test_libmodbus_changes_bits_by_mask_and_writes_and_reads_at_once(libmodbus: Path, tmp_path: Path):
+    """On TCP and on a serial line: 22 changes a bit and a field of 1007 (0x03EF), the others stay as they were."""
     line = SerialLine(tmp_path)
     line.open()
     port = free_port()
     points = {
         "T": [point(1, row(3, 7, "uint16"))],
-        "A": [point(1, row(22, 7, "uint16", bit_position=8, bit_count=4))],
+        "A": [
+            point(1, row(22, 7, "uint16", bit_position=8, bit_count=4)),
+            point(2, row(23, 20, "float32")),
+            point(3, row(23, 30, "uint32", verify_address=20)),
+        ],
         "C": [point(1, row(22, 7, "bool", bit_position=0))],
     }
     servers = {"modbus_tcp": ("tcp", str(port)), "modbus_rtu": ("rtu", line.right, "115200", "1")}
@@ -142,4 +146,10 @@ async def test_libmodbus_changes_bits_by_mask(libmodbus: Path, tmp_path: Path):
                     assert await plugin.read_back(write) == (value, True)
                 reading = await plugin.read_batch(plugin.blocks[0])
                 assert reading.values.tolist() == [float(0x0AEE)]
+                for place, value, shown in ((1, 1.5, (1.5, True)), (2, 7, (float(0x3FC00000), False))):
+                    write = plugin.prepare_write(
+                        PointKind.ADJUSTMENT, declared.points.of(PointKind.ADJUSTMENT)[place], value
+                    )
+                    await plugin.write_point(write)
+                    assert await plugin.read_back(write) == shown
     line.close()

@@ -117,7 +117,7 @@ def test_mark_semicolon_decimal_comma_and_any_column_order(tmp_path: Path):
         ),
         (
             {"mapping/telemetry_mapping.csv": MAPPINGS + "7,1,7,40,float32,,\n"},
-            ["mapping/telemetry_mapping.csv:2: function_code: 7 is none of 1, 2, 3, 4, 5, 6, 15, 16, 22"],
+            ["mapping/telemetry_mapping.csv:2: function_code: 7 is none of 1, 2, 3, 4, 5, 6, 15, 16, 22, 23"],
         ),
         ({"telemtry.csv": POINTS}, ["telemtry.csv: is no table of a channel; did you mean telemetry.csv?"]),
         ({"telemetry.csv": b"point_id,signal_name,data_type\n7,\xfcber,float32\n"}, [

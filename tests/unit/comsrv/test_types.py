@@ -228,6 +228,10 @@ class Device:
         held = self.registers.get(address, 0)
         self.registers[address] = (held & and_mask) | (or_mask & ~and_mask & 0xFFFF)
 
+    async def write_and_read(self, unit: int, address: int, data: bytes, read_address: int) -> bytes:
+        await self.write_registers(unit, 23, address, data)
+        return b"".join(self.registers[read_address + place].to_bytes(2, "big") for place in range(len(data) // 2))
+
 
 def written(device: Device, point: Wire, value: float) -> bool:
     """Write a value and say whether it is read back."""
@@ -250,6 +254,19 @@ def test_one_bit_is_written_by_mask_or_by_read_modify_write_where_declared():
     device = Device({5: 0xFFFF, 6: 0xFFFF})
     assert written(device, field, 0)
     assert (device.registers[5], device.registers[6], device.codes) == (0xFFF0, 0x0FFF, [3, 16, 3])
+
+
+def test_function_code_23_needs_no_read_back_but_where_the_answer_does_not_show_it():
+    shown_at_once = wire(1, 5, "float32", 23, kind=ADJUSTMENT)
+    device = Device({})
+    assert written(device, shown_at_once, 2.5)
+    assert device.codes == [23]
+    later = Device({9: 0, 10: 0})
+    assert not written(later, wire(1, 5, "float32", 23, kind=ADJUSTMENT, verify_address=9), 2.5)
+    delayed = wire(1, 5, "float32", 23, kind=ADJUSTMENT, point={"command": {"verify_delay_ms": 5}})
+    device = Device({})
+    assert written(device, delayed, 2.5)
+    assert device.codes == [23, 3]
 
 
 def test_a_double_point_is_written_to_two_coils():

@@ -94,6 +94,7 @@ def test_a_device_answers_as_the_specification_has_it(unit: Unit):
     assert unit.answer(bytes.fromhex("06000A00FF")) == bytes.fromhex("06000A00FF")
     assert unit.answer(bytes.fromhex("16000A00F00005")) == bytes.fromhex("16000A00F00005")
     assert unit.answer(bytes.fromhex("03000A0001")) == bytes.fromhex("030200F5")
+    assert unit.answer(bytes.fromhex("17000A0002000B0001020007")) == bytes.fromhex("170400F50007")
     assert unit.answer(bytes.fromhex("050002FF00")) == bytes.fromhex("050002FF00")
     assert unit.answer(bytes.fromhex("0F0008000201 02".replace(" ", ""))) == bytes.fromhex("0F00080002")
     assert unit.answer(bytes.fromhex("010000000A")) == bytes.fromhex("01020402")

@@ -14,6 +14,7 @@ from services.comsrv.plugins.modbus.mapping import (
     MODICON,
     READ_CODES,
     READS,
+    WRITE_AND_READ,
     WRITE_CODES,
     Addressing,
     Mapping,
@@ -33,6 +34,7 @@ from services.comsrv.plugins.modbus.wiretypes import (
 # What one request reads and writes at most (Modbus V1.1b3, 6.3 and 6.12).
 MAX_READ: Final = 125
 MAX_WRITTEN: Final = 123
+MAX_WRITTEN_AND_READ: Final = 121
 SINGLE_WRITES: Final = (6, MASK_WRITE)
 
 
@@ -109,7 +111,8 @@ def _check_count(kind: PointKind, mapping: Mapping) -> list[str]:
         return []
     if count is None:
         return ["register_count: a string needs the number of its registers"]
-    most = MAX_READ if kind.readable else MAX_WRITTEN
+    most = MAX_WRITTEN_AND_READ if mapping.function_code == WRITE_AND_READ else MAX_WRITTEN
+    most = MAX_READ if kind.readable else most
     return [f"register_count: at most {most}, not {count}"] if count > most else []
 
 

@@ -105,6 +105,11 @@ class Client:
         """Change bits of a register with function code 22: (register AND and_mask) OR (or_mask AND NOT and_mask)."""
         await self._write(unit, MaskWriteRegisterRequest(address=address, and_mask=and_mask, or_mask=or_mask))
 
+    async def write_and_read(self, unit: int, address: int, data: bytes, read_address: int) -> bytes:
+        """Write registers and read as many at an address, with one request of function code 23; the write is first."""
+        query = frames.write_and_read(address, data, read_address, len(data) // 2)
+        return (await self._link.transact(unit, query, self._timeout_s, any_unit=self._any_unit))[2:]
+
     async def _write(self, unit: int, request: ModbusPDU) -> None:
         """Send a write once."""
         query = frames.write(bytes((request.function_code,)) + request.encode())

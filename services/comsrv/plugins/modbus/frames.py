@@ -24,6 +24,7 @@ from services.comsrv.traffic import Traffic
 READS: Final = (1, 2, 3, 4)
 WRITES: Final = (5, 6, 15, 16, 22)
 MASK_WRITE: Final = 22
+WRITE_AND_READ: Final = 23
 EXCEPTION: Final = 0x80
 # So many kinds of probe are there.
 PROBES: Final = 16
@@ -63,6 +64,12 @@ def write(pdu: bytes) -> Query:
     """Return a write; its answer repeats the first five bytes, that to a mask write all of it."""
     size = len(pdu) if pdu[0] == MASK_WRITE else 5
     return Query(pdu, pdu[:size], size)
+
+
+def write_and_read(address: int, data: bytes, read_address: int, count: int) -> Query:
+    """Return a write of registers whose answer has the registers at another address, or the same."""
+    head = struct.pack(">BHHHHB", WRITE_AND_READ, read_address, count, address, len(data) // 2, len(data))
+    return Query(head + data, bytes((WRITE_AND_READ, 2 * count)), 2 + 2 * count)
 
 
 def probe(query: Query, owed: Collection[bytes]) -> Query:

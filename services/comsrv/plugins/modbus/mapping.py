@@ -30,11 +30,12 @@ from services.comsrv.plugins.modbus.wiretypes import (
 Addressing = Literal["zero", "one", "modicon"]
 
 READ_CODES: Final = (1, 2, 3, 4)
-WRITE_CODES: Final = (5, 6, 15, 16, 22)
+WRITE_CODES: Final = (5, 6, 15, 16, 22, 23)
 BIT_CODES: Final = (1, 2, 5, 15)
 MASK_WRITE: Final = 22
+WRITE_AND_READ: Final = 23
 # Function code -> the code that reads the same table.
-READS: Final = {1: 1, 2: 2, 3: 3, 4: 4, 5: 1, 15: 1, 6: 3, 16: 3, 22: 3}
+READS: Final = {1: 1, 2: 2, 3: 3, 4: 4, 5: 1, 15: 1, 6: 3, 16: 3, 22: 3, 23: 3}
 # Code that reads a table -> first digit of its Modicon addresses.
 MODICON: Final = {1: 0, 2: 1, 3: 4, 4: 3}
 MAX_ADDRESS: Final = 65535

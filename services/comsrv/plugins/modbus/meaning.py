@@ -5,14 +5,14 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from services.comsrv.plugins.modbus.frames import EXCEPTION, MASK_WRITE, READS, WRITES, crc
+from services.comsrv.plugins.modbus.frames import EXCEPTION, MASK_WRITE, READS, WRITE_AND_READ, WRITES, crc
 
 EXCEPTIONS: Final = {
     1: "illegal function", 2: "illegal data address", 3: "illegal data value", 4: "server device failure",
     5: "acknowledge", 6: "server device busy", 8: "memory parity error", 10: "gateway path unavailable",
     11: "gateway target device failed to respond",
 }  # fmt: skip
-_TABLES: Final = {1: "coils", 2: "inputs", 3: "holding registers", 4: "input registers"}
+_TABLES: Final = {1: "coils", 2: "inputs", 3: "holding registers", 4: "input registers", 23: "holding registers"}
 _WRITTEN: Final = {5: "coil", 6: "holding register", 15: "coils", 16: "holding registers"}
 # Words shown of an answer; the hex column has them all.
 SHOWN_WORDS: Final = 8
@@ -47,12 +47,12 @@ def of_pdu(sent: bool, pdu: bytes) -> str:
     code = pdu[0]
     if code & EXCEPTION and len(pdu) == 2:
         return f"{exception_text(pdu[1])}, to function {code & ~EXCEPTION}"
-    if code in WRITES and len(pdu) >= 5:
+    if (code in WRITES and len(pdu) >= 5) or (code == WRITE_AND_READ and sent and len(pdu) >= 10):
         return _write(sent, pdu)
     if code in READS and sent and len(pdu) == 5:
         address, count = struct.unpack(">HH", pdu[1:])
         return f"read {count} {_TABLES[code]} from {address}"
-    if code in READS and not sent and len(pdu) == 2 + pdu[1]:
+    if code in _TABLES and not sent and len(pdu) == 2 + pdu[1]:
         if code in {1, 2}:
             return f"{_TABLES[code]}: {pdu[2:].hex(' ')}"
         words = struct.unpack(f">{len(pdu) // 2 - 1}H", pdu[2 : 2 + len(pdu) // 2 * 2 - 2])
@@ -63,6 +63,11 @@ def of_pdu(sent: bool, pdu: bytes) -> str:
 
 def _write(sent: bool, pdu: bytes) -> str:
     code = pdu[0]
+    if code == WRITE_AND_READ:
+        read_from, read_count, address, count = struct.unpack_from(">HHHH", pdu, 1)
+        return (
+            f"write {count} {_WRITTEN[16]} from {address} = {pdu[10:].hex(' ')}, and read {read_count} from {read_from}"
+        )
     address, value = struct.unpack(">HH", pdu[1:5])
     verb = "write" if sent else "written:"
     if code == 5:

@@ -12,6 +12,7 @@ from services.comsrv.plugins.modbus.frames import (
     EXCEPTION,
     MASK_WRITE,
     READS,
+    WRITE_AND_READ,
     WRITES,
     Fault,
     Query,
@@ -199,7 +200,7 @@ def _rtu_size(data: bytes) -> int:
     code = data[1]
     if code & EXCEPTION:
         return 5
-    if code in READS:
+    if code in READS or code == WRITE_AND_READ:
         return 5 + data[2]
     if code == MASK_WRITE:
         return 10

@@ -32,10 +32,10 @@ from services.comsrv.plugins.modbus.parameters import TcpParameters, Timing
 
 
 class ModbusTcp(ComBase):
-    """Modbus over TCP: function codes 1 to 6, 15, 16 and 22."""
+    """Modbus over TCP: function codes 1 to 6, 15, 16, 22 and 23."""
 
     capabilities: ClassVar[Capabilities] = Capabilities()
-    description: ClassVar[str] = "Modbus TCP, function codes 1 to 6, 15, 16 and 22"
+    description: ClassVar[str] = "Modbus TCP, function codes 1 to 6, 15, 16, 22 and 23"
     parameters: ClassVar[type[Timing]] = TcpParameters
     mapping: ClassVar[type[Model] | None] = Mapping
     # What a request costs before anything was learned; None where it costs more than any hole.

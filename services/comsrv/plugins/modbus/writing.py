@@ -2,7 +2,8 @@
 
 A part of a register is written with function code 22 (mask write), which the device does at one
 stroke, or by reading, changing and writing the registers, where the mapping says so: whatever
-the device itself changes between the two is lost then.
+the device itself changes between the two is lost then. Function code 23 writes and reads back
+with one request, into which nobody else comes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Protocol
 from libs.errors import InvalidError
 from services.comsrv.contract import ReadBack
 from services.comsrv.plugins.modbus.encoding import check_value, encode, from_device, mask
-from services.comsrv.plugins.modbus.mapping import MASK_WRITE, Wire
+from services.comsrv.plugins.modbus.mapping import MASK_WRITE, WRITE_AND_READ, Wire
 from services.comsrv.plugins.modbus.scaling import factor_of
 from services.comsrv.plugins.modbus.texts import decode_text, encode_text
 from services.comsrv.plugins.modbus.wiretypes import WIDTHS
@@ -38,6 +39,10 @@ class Registers(Protocol):
         """Change bits of a register with function code 22."""
         ...
 
+    async def write_and_read(self, unit: int, address: int, data: bytes, read_address: int) -> bytes:
+        """Write registers with function code 23 and return as many from an address."""
+        ...
+
 
 @dataclass
 class Planned:
@@ -47,6 +52,8 @@ class Planned:
     value: float
     data: bytes | None = None
     factor: float = 1.0
+    # What the answer to the write showed, until it was looked at.
+    shown: bytes | None = None
 
 
 def prepare(wire: Wire, value: float) -> Planned:
@@ -84,7 +91,9 @@ async def write(registers: Registers, planned: Planned) -> None:
         await registers.write_bits(wire.unit, wire.code, wire.address, bits)
         return
     changed = mask(wire)
-    if changed is None:
+    if wire.code == WRITE_AND_READ:
+        planned.shown = await registers.write_and_read(wire.unit, wire.address, data, wire.verify_address)
+    elif changed is None:
         await registers.write_registers(wire.unit, wire.code, wire.address, data)
     elif wire.code == MASK_WRITE:
         keep = ~int.from_bytes(changed, "big") & 0xFFFF
@@ -96,9 +105,16 @@ async def write(registers: Registers, planned: Planned) -> None:
 
 
 async def read_back(registers: Registers, planned: Planned) -> ReadBack:
-    """Read the written address, or the one declared for it, and compare the bits that were written."""
+    """Read the written address, or the one declared for it, and compare the bits that were written.
+
+    The answer to function code 23 counts for the first look, unless the point wants a delay.
+    """
     wire = planned.wire
-    found = await registers.read(wire.unit, wire.read_code, wire.verify_address, wire.width)
+    shown, planned.shown = planned.shown, None
+    delayed = wire.point.command is not None and wire.point.command.verify_delay_ms
+    if shown is None or delayed:
+        shown = await registers.read(wire.unit, wire.read_code, wire.verify_address, wire.width)
+    found = shown
     data = planned.data or b""
     if wire.is_bit:
         found = bytes((0, found[0] & ((1 << wire.width) - 1)))
