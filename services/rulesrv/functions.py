@@ -66,7 +66,12 @@ class RuleFunctions:
     async def firings(self, limit: int, cursor: str | None, only: dict[str, str]) -> dict[str, Any]:
         """Return a page of firings, newest first."""
         return await streams.newest(
-            self._functions, key("firings"), limit=limit, cursor=cursor, only=only, documents={"inputs", "actions"}
+            self._functions,
+            key("firings"),
+            limit=limit,
+            cursor=cursor,
+            only=only,
+            documents={"inputs", "branch", "actions"},
         )
 
     async def tick(self) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from services.hissrv.replay.compare import ALARMS, FIRINGS
 from services.hissrv.replay.entries import Output
+from services.hissrv.replay.private import Private
 from services.hissrv.replay.run import Change, Outcome
 
 
@@ -51,8 +52,10 @@ KINDS: Final = {
     ),
 }
 # Texts of the journals that hold JSON.
-_JSON: Final = frozenset({"inputs", "actions"})
+_JSON: Final = frozenset({"inputs", "branch", "actions"})
 _NUMBERS: Final = frozenset({"at_ms", "number", "version"})
+# What lasts when the span begins; no journal has this word.
+STANDING: Final = "standing"
 # What is no news to who asks for one definition.
 _DROPPED: Final = frozenset({"previous", "number"})
 
@@ -65,20 +68,46 @@ def change_of(kind: str, definition: Mapping[str, Any]) -> Change:
 
 
 class Side:
-    """What one definition did, then or now."""
+    """What one definition did, then or now; what lasts when the span begins is the event `standing` of its start."""
 
-    def __init__(self, kind: Kind, name: str) -> None:
+    def __init__(self, kind: Kind, name: str, start_ms: int) -> None:
         """Start with nothing."""
         self._kind = kind
         self._name = kind.prefix + name
+        self._start_ms = start_ms
+        self._began = False
         self._open: dict[str, dict[str, Any]] = {}
         self.events: list[dict[str, Any]] = []
 
+    def stands(self, thread: str) -> None:
+        """Take what lasts before the span begins."""
+        standing = {"event": STANDING, "at_ms": self._start_ms, self._kind.thread: thread}
+        self._open.setdefault(thread, standing)
+
+    def lead(self, outputs: list[Output]) -> None:
+        """Take what a call wrote before the span begins."""
+        for one in self._mine(outputs):
+            thread = one.fields.get(self._kind.thread, "")
+            if one.fields.get("event") in self._kind.begins:
+                self.stands(thread)
+            elif one.fields.get("event") in self._kind.ends:
+                self._open.pop(thread, None)
+
     def take(self, outputs: list[Output]) -> None:
         """Take what a call wrote."""
+        for one in self._mine(outputs):
+            self._begin()
+            self._add(_readable(one.fields))
+
+    def _mine(self, outputs: list[Output]) -> Iterator[Output]:
         for one in outputs:
             if one.journal == self._kind.journal and one.fields.get(self._kind.field) == self._name:
-                self._add(_readable(one.fields))
+                yield one
+
+    def _begin(self) -> None:
+        if not self._began:
+            self._began = True
+            self.events.extend(self._open.values())
 
     def _add(self, event: dict[str, Any]) -> None:
         self.events.append(event)
@@ -91,6 +120,7 @@ class Side:
 
     def finish(self, end_ms: int) -> dict[str, Any]:
         """Return how often and how long, and what its actions came to; what still lasts is counted until the end."""
+        self._begin()
         for one in self._open.values():
             one |= {"until_ms": None, "duration_ms": max(0, end_ms - one["at_ms"])}
         actions = Counter(
@@ -108,10 +138,23 @@ class Side:
 class Backtest:
     """Takes a replay's outcomes and keeps those of one definition, then and now."""
 
-    def __init__(self, kind: str, name: str) -> None:
+    def __init__(self, kind: str, name: str, start_ms: int) -> None:
         """Start with nothing."""
-        self.then = Side(KINDS[kind], name)
-        self.now = Side(KINDS[kind], name)
+        self._name = name
+        self._standing = STANDS[kind]
+        self.then = Side(KINDS[kind], name, start_ms)
+        self.now = Side(KINDS[kind], name, start_ms)
+
+    def stands(self, private: Private, *, changed: bool) -> None:
+        """Take what lasts where the replay begins, before and after the definition is changed."""
+        thread = self._standing(private, self._name)
+        if thread is not None:
+            (self.now if changed else self.then).stands(thread)
+
+    def lead(self, then: list[Output], now: list[Output]) -> None:
+        """Take what a call wrote before the span begins."""
+        self.then.lead(then)
+        self.now.lead(now)
 
     def take(self, outcome: Outcome) -> None:
         """Take what a call wrote, then and now."""
@@ -135,6 +178,25 @@ class Backtest:
                 events.append({"in": "then", **one})
         events.sort(key=lambda one: one["at_ms"])
         return {"totals": totals, "events": events}
+
+
+def _rule_stands(private: Private, name: str) -> str | None:
+    """Return the thread of a rule whose condition holds."""
+    if not private.call("EXISTS", private.key("rule", id=name)):
+        return None
+    return name if orjson.loads(private.function("rule_explain", name))["active"] else None
+
+
+def _alarm_stands(private: Private, name: str) -> str | None:
+    """Return the thread of a definition's alarm whose condition holds."""
+    alarm = private.call("HGET", private.key("alarms_open"), KINDS["alarm"].prefix + name)
+    if alarm is None:
+        return None
+    found = orjson.loads(private.function("get_alarm", alarm.decode()))
+    return found["id"] if found["active"] else None
+
+
+STANDS: Final[Mapping[str, Callable[[Private, str], str | None]]] = {"rule": _rule_stands, "alarm": _alarm_stands}
 
 
 def _readable(fields: Mapping[str, str]) -> dict[str, Any]:

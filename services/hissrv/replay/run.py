@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from libs.errors import CODES, InternalError, LimitError, NotFoundError, VoltageError
 from services.hissrv.replay import files
@@ -56,6 +56,16 @@ class Outcome(NamedTuple):
 Told = Callable[[float, str], None]
 
 
+class Lead(Protocol):
+    """Who wants to know what was before the span that is asked for."""
+
+    def stands(self, private: Private, *, changed: bool) -> None:
+        """Look at the state a replay begins with, before and after a definition is changed."""
+
+    def lead(self, then: list[Output], now: list[Output]) -> None:
+        """Take what a call before the span wrote."""
+
+
 class Replay:
     """A replay of a span of time; iterate over it once, then ask what it was."""
 
@@ -79,6 +89,7 @@ class Replay:
         self._frames, self._forgotten = _frames(folder)
         self._image: int | None = None
         self.last_ms = 0
+        self._lead: Lead | None = None
         # Where the log breaks off.
         self._broken: StreamId | None = None
 
@@ -87,14 +98,17 @@ class Replay:
         """Whether all calls of the span were made again, by the functions that made them."""
         return not self.reasons
 
-    def run(self, change: Change | None = None, told: Told | None = None) -> Iterator[Outcome]:
-        """Yield what the calls wrote from the start on; those before only lead there.
+    def run(
+        self, change: Change | None = None, told: Told | None = None, lead: Lead | None = None
+    ) -> Iterator[Outcome]:
+        """Yield what the calls wrote from the start on; those before only lead there, and are told to `lead`.
 
         Raises:
             LimitError: it took too much.
             UnavailableError: its Redis does not start.
         """
         end = time.monotonic() + self._limits.seconds
+        self._lead = lead
         position = StreamId(0, 0)
         with alone(self._folder):
             while self._checkpoints:
@@ -112,10 +126,14 @@ class Replay:
     def _begin(self, private: Private, change: Change | None) -> None:
         self._image, self.last_ms = private.image, private.at_ms
         self._note_library(private)
+        if self._lead is not None:
+            self._lead.stands(private, changed=False)
         if change is not None:
             private.keep(f"{change.kind}:{change.id}")
             private.send([made(change.function, change.id, change.document, private.at_ms)])
             _refuse(private.receive())
+        if self._lead is not None:
+            self._lead.stands(private, changed=True)
 
     def _note_library(self, private: Private) -> None:
         text = f"recorded by functions {private.digest[:12]}, replayed by those of this program"
@@ -147,14 +165,18 @@ class Replay:
     def _outcomes(self, batch: list[Entry], differ: list[tuple[int, bytes, str]]) -> Iterator[Outcome]:
         other = {number: (outputs, problem) for number, outputs, problem in differ}
         for number, entry in enumerate(batch):
-            if entry.at_ms < self.start_ms:
-                continue
             if number in other:
                 outputs, problem = other[number]
-                yield Outcome(entry, outputs_of(entry.outputs), outputs_of(outputs), problem, entry.refused)
+                outcome = Outcome(entry, outputs_of(entry.outputs), outputs_of(outputs), problem, entry.refused)
             elif entry.outputs:
                 then = outputs_of(entry.outputs)
-                yield Outcome(entry, then, then, "refused" if entry.refused else "", entry.refused)
+                outcome = Outcome(entry, then, then, "refused" if entry.refused else "", entry.refused)
+            else:
+                continue
+            if entry.at_ms >= self.start_ms:
+                yield outcome
+            elif self._lead is not None:
+                self._lead.lead(outcome.then, outcome.now)
 
     def _batches(self, position: StreamId) -> Iterator[list[Entry]]:
         """Yield the calls that follow the position, until the log breaks off or the span is over."""

@@ -50,9 +50,9 @@ def perform(request: Request, told: Callable[[float, str], None]) -> dict[str, A
     change = backtest = None
     if request.of is not None and request.definition is not None:
         change = change_of(request.of, request.definition)
-        backtest = Backtest(request.of, change.id)
+        backtest = Backtest(request.of, change.id, request.start)
     comparison = Comparison(changed=change is not None)
-    for outcome in replay.run(change, told):
+    for outcome in replay.run(change, told, backtest):
         comparison.take(outcome)
         if backtest is not None:
             backtest.take(outcome)

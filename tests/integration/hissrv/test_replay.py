@@ -148,6 +148,19 @@ async def test_a_backtest_of_an_alarm_definition(kept: Kept) -> None:
         await performed(kept, of="alarm", definition={"id": "d0", **definition(0), "limit": "high"})
 
 
+async def test_what_stands_when_the_span_begins_is_said(kept: Kept) -> None:
+    """A rule and an alarm that hold all the time neither begin nor end in the span, and last all of it."""
+    story = await lived(kept, 4, 36)
+    always = {**rule(1), "conditions": [{"source": "comsrv:1001:T:2", "operator": ">=", "value": 0}], "on_bad": "last"}
+    start = (START + story.site.now) // 2
+    report = await performed(kept, of="rule", definition={"id": "r1", **always}, start=start)
+    first = report["events"][0]
+    assert (first["in"], first["event"], first["at_ms"]) == ("now", "standing", start)
+    report = await performed(kept, of="alarm", definition={"id": "d0", **definition(0), "limit": -1}, start=start)
+    first = report["events"][0]
+    assert (first["event"], first["at_ms"]) == ("standing", start)
+
+
 async def test_there_is_no_log_of_that_time(kept: Kept) -> None:
     with pytest.raises(NotFoundError, match="no replay log"):
         await performed(kept)

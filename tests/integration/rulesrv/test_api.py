@@ -113,6 +113,7 @@ async def test_a_rule_fires_once_and_its_firing_is_listed(service: Service, func
     page = (await service.get("/api/rules/firings?rule=hot&event=fired")).body
     assert [(item["rule"], item["event"], item["version"]) for item in page["items"]] == [("hot", "fired", "1")]
     assert page["items"][0]["inputs"] is not None
+    assert page["items"][0]["branch"] == ["conditions[0]"]
     assert (await service.get("/api/rules/firings?rule=other")).body["items"] == []
     assert (await service.get("/api/rules/stats")).body["active"] == 1
 
