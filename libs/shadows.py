@@ -48,11 +48,12 @@ class Difference(Model):
     inputs: list[Any] = Field(description="what that one saw")
 
 
-class Would(Model):
-    """What the shadow would do when it turned on."""
+class Apart(Model):
+    """An instant at which one fired and the other did not, or at which they would do different things."""
 
     at_ms: int
-    actions: list[Any]
+    active: list[Any] | None = Field(description="what its actions came to; null where it did not fire")
+    shadow: list[Any] | None
 
 
 class Comparison(Model):
@@ -67,7 +68,7 @@ class Comparison(Model):
     differ_ms: int
     same_percent: float
     differences: list[Difference] = Field(description=f"oldest first, at most {SHOWN}")
-    would: list[Would] = Field(description=f"oldest first, at most {SHOWN}")
+    apart: list[Apart] = Field(description=f"firings that differ, oldest first, at most {SHOWN}")
     actions: dict[str, dict[str, int]] = Field(description="of the shadow, by type: how many would be done or withheld")
 
 
@@ -112,11 +113,6 @@ def compare(entries: Iterable[Entry], start_ms: int, end_ms: int) -> Comparison:
     turns = [entry for entry in noted if start_ms < entry.at_ms <= end_ms and entry.event == "on"]
     same = sum(span.end_ms - span.start_ms for span in spans if span.entry.active == span.entry.shadow)
     total = end_ms - start_ms
-    done = [entry for entry in noted if start_ms <= entry.at_ms <= end_ms and entry.would]
-    counts: dict[str, Counter[str]] = {}
-    for entry in done:
-        for action in entry.would:
-            counts.setdefault(action["type"], Counter())["withheld" if "problem" in action else "done"] += 1
     return Comparison(
         start_ms=start_ms,
         end_ms=end_ms,
@@ -127,9 +123,26 @@ def compare(entries: Iterable[Entry], start_ms: int, end_ms: int) -> Comparison:
         differ_ms=total - same,
         same_percent=round(100 * same / total, 3) if total else 100.0,
         differences=list(_differences(spans))[:SHOWN],
-        would=[Would(at_ms=entry.at_ms, actions=list(entry.would)) for entry in done[:SHOWN]],
-        actions={kind: dict(found) for kind, found in counts.items()},
+        apart=list(_apart(turns))[:SHOWN],
+        actions=_counted(turns),
     )
+
+
+def _apart(turns: Iterable[Entry]) -> Iterator[Apart]:
+    instants: dict[int, dict[str, list[Any]]] = {}
+    for entry in turns:
+        instants.setdefault(entry.at_ms, {})[entry.who] = list(entry.would)
+    for at_ms, fired in instants.items():
+        if fired.get("active") != fired.get("shadow"):
+            yield Apart(at_ms=at_ms, active=fired.get("active"), shadow=fired.get("shadow"))
+
+
+def _counted(turns: Iterable[Entry]) -> dict[str, dict[str, int]]:
+    counts: dict[str, Counter[str]] = {}
+    for entry in turns:
+        for action in entry.would if entry.who == "shadow" else ():
+            counts.setdefault(action["type"], Counter())["withheld" if "problem" in action else "done"] += 1
+    return {kind: dict(found) for kind, found in counts.items()}
 
 
 def _side(who: Who, turns: Iterable[Entry], spans: Sequence[_Span]) -> Side:

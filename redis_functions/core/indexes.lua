@@ -51,6 +51,8 @@ end
 function M.shadow(watcher, kind, of)
   watcher.kind, watcher.name, watcher.of_kind, watcher.of = "shadow", kind .. ":" .. of, kind, of
   watcher.beside, watcher.enabled, watcher.also = BESIDE[kind] .. of, true, nil
+  -- Just before the active one: what that one commands must not look as if it were in the way.
+  watcher.priority = watcher.priority + 0.5
   return watcher
 end
 

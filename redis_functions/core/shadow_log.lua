@@ -35,7 +35,7 @@ function M.began(ctx, shadow, at)
 end
 
 local function would_of(ctx, watcher, item)
-  if watcher.of_kind == "rule" then
+  if (watcher.of_kind or watcher.kind) == "rule" then
     local outcomes = {}
     for i = 1, #(watcher.document.actions or {}) do
       outcomes[i] = effects.rehearse(ctx, watcher, i, item)
@@ -51,8 +51,8 @@ end
 --- Note a transition of a shadow, or of what has one. `item` is { on, at, inputs, text, quality, good }.
 function M.note(ctx, watcher, item)
   local event = item.on and "on" or "off"
+  item.would = item.on and would_of(ctx, watcher, item) or nil
   if watcher.kind == "shadow" then
-    item.would = item.on and would_of(ctx, watcher, item) or nil
     append(ctx, watcher, "shadow", event, item.on, item)
   else
     append(ctx, ctx.graph.shadowed[watcher.id], "active", event, item.on, item)

@@ -232,7 +232,9 @@ local function transition(ctx, watcher, on, at)
   if watcher.kind == "shadow" then
     return shadow_log.note(ctx, watcher, item)
   elseif ctx.graph.shadowed[watcher.id] then
-    shadow_log.note(ctx, watcher, { on = on, at = at, inputs = item.inputs or (M.inputs(watcher, at)) })
+    shadow_log.note(ctx, watcher, {
+      on = on, at = at, inputs = item.inputs or (M.inputs(watcher, at)), text = item.text, quality = item.quality, good = item.good,
+    })
   end
   if deferred.admit(ctx) then
     act(ctx, watcher, item)

@@ -15,6 +15,7 @@ from libs.errors import InvalidError, NotFoundError
 from services.commands.api import cell, pages, request, show
 from services.commands.read import as_json, limited, timed, when
 
+FIRINGS = 20
 _PART = re.compile(r"\.?([A-Za-z_]\w*)|\[(\d+)\]")
 
 
@@ -92,6 +93,13 @@ def _compare(path: str, noun: str) -> click.Command:
         ]  # fmt: skip
         columns = {"from": "from", "to": "to", "only this is on": "only", "by a turn of": "by", "which saw": "saw"}
         show(rows, columns, as_json=False, empty="no difference")
+        apart = [
+            {"at": when(one["at_ms"]), **{who: _came_to(one[who]) for who in ("active", "shadow")}}
+            for one in found["apart"][-FIRINGS:]
+        ]
+        if apart:
+            click.echo(f"firings that differ, the last {len(apart)} of {len(found['apart'])}:")
+            show(apart, {"at": "at", "active": "active", "shadow": "shadow"}, as_json=False, empty="")
         for kind, counts in found["actions"].items():
             click.echo(f"the shadow's {kind}: {', '.join(f'{count} {what}' for what, count in counts.items())}")
 
@@ -156,6 +164,12 @@ def _changed(document: dict[str, Any], changes: tuple[str, ...]) -> dict[str, An
         except (KeyError, IndexError, TypeError):
             raise InvalidError(f"--set {change!r}: there is no {path}") from None
     return document
+
+
+def _came_to(actions: list[dict[str, Any]] | None) -> str:
+    if actions is None:
+        return "did not fire"
+    return "; ".join(str(one.get("problem") or one.get("would") or one["type"]) for one in actions) or "fired"
 
 
 def _seen(inputs: list[dict[str, Any]]) -> str:

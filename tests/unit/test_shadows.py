@@ -45,8 +45,18 @@ def test_nothing_noted_is_no_difference() -> None:
     assert compare([BEGAN], 0, 500).same_ms == 0
 
 
-def test_actions_are_counted_by_what_they_would_come_to() -> None:
-    would = [{"type": "command", "would": {}}, {"type": "command", "problem": "withheld"}]
-    found = compare([BEGAN, Entry(2000, "shadow", "on", active=False, shadow=True, would=would)], 0, 3000)
-    assert found.actions == {"command": {"done": 1, "withheld": 1}}
-    assert [one.at_ms for one in found.would] == [2000]
+def test_firings_that_differ_are_told_with_what_they_came_to() -> None:
+    done, other = ({"type": "command", "would": f"command to {value}"} for value in (5, 6))
+    withheld = {"type": "command", "problem": "withheld"}
+    log = [BEGAN]
+    for at_ms, active, shadow in ((2000, done, done), (3000, done, other), (4000, None, withheld)):
+        for who, action in (("active", active), ("shadow", shadow)):
+            on = turn(at_ms, who, "on", who == "active", who == "shadow")
+            log += [on._replace(would=[action]), turn(at_ms, who, "off", 0, 0)] if action else []
+    found = compare(log, 0, 5000)
+    assert (found.same_ms, found.differences) == (4000, []), "a rule that watches for changes is on for no time"
+    assert [(one.at_ms, one.active, one.shadow) for one in found.apart] == [
+        (3000, [done], [other]),
+        (4000, None, [withheld]),
+    ]
+    assert found.actions == {"command": {"done": 2, "withheld": 1}}

@@ -67,11 +67,14 @@ async def test_both_are_noted_and_only_the_active_one_acts(site: Site, kind: str
     await site.pass_ms(1000)
     await site.put({1: 60})
     assert await noted(site, kind) == [
-        ("shadow", "began", 0), ("shadow", "on", 0), ("active", "on", 1000), ("active", "off", 2000),
-        ("shadow", "off", 2000),
+        ("shadow", "began", 0), ("shadow", "on", 0), ("active", "on", 1000), ("shadow", "off", 2000),
+        ("active", "off", 2000),
     ]  # fmt: skip
     states = [(one["active"], one["shadow"]) for one in await site.entries(f"voltage:shadow:{kind}:x:log")]
-    assert states == [("0", "0"), ("0", "1"), ("1", "1"), ("0", "1"), ("0", "0")]
+    assert states == [("0", "0"), ("0", "1"), ("1", "1"), ("1", "0"), ("0", "0")]
+    would = [one["would"] for one in await site.entries(f"voltage:shadow:{kind}:x:log")]
+    said = "command comsrv:1001:A:1 to 50.000000" if kind == "rule" else "raise Major: 85 of 80"
+    assert orjson.loads(would[2])[0]["would"] == said, "of the active one, too, what it came to"
     assert len(await site.alarms()) == (kind == "alarm_definition")
     assert [one[1] for one in await site.firings()] == (["fired", "cleared"] if kind == "rule" else [])
 
@@ -95,6 +98,16 @@ async def test_what_it_would_do_is_checked_as_if_it_were_done(site: Site) -> Non
     await site.put({1: 75})
     last = (await site.entries("voltage:shadow:rule:x:log"))[-1]
     assert "lockout tag of bob" in orjson.loads(last["would"])[0]["problem"]
+
+
+async def test_what_the_active_one_commands_is_not_in_the_way(site: Site) -> None:
+    await site.functions.call("rule_upsert", "x", rule(70))
+    await start(site, rule(70))
+    for value in (75, 60, 75):
+        await site.put({1: value})
+        await site.pass_ms(100)
+    would = {one["would"] for one in await site.entries("voltage:shadow:rule:x:log") if one["event"] == "on"}
+    assert [orjson.loads(one)[0]["would"] for one in would] == ["command comsrv:1001:A:1 to 50.000000"]
 
 
 async def test_an_alarm_says_what_it_would_raise(site: Site) -> None:
