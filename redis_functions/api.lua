@@ -2,6 +2,7 @@
 local args = require("lib.args")
 local errors = require("lib.errors")
 local graphs = require("core.graph")
+local writes = require("core.writes")
 local alarmsrv = require("alarmsrv.api")
 local core = require("core.api")
 local comsrv = require("comsrv.api")
@@ -26,6 +27,10 @@ local function run(spec, key, argv)
     ns, id = args.split(key)
     return spec.run(ns, id, argv)
   end)
+  local wrote, problem = pcall(writes.flush)
+  if ok and not wrote then
+    ok, reply = false, problem
+  end
   if not ok and (type(reply) ~= "table" or not reply.code) then
     graphs.forget()
   end

@@ -6,6 +6,7 @@ local errors = require("lib.errors")
 local journal = require("alarmsrv.journal")
 local keys = require("lib.keys")
 local marks = require("alarmsrv.marks")
+local numbers = require("lib.numbers")
 local records = require("alarmsrv.records")
 local states = require("alarmsrv.states")
 local templates = require("alarmsrv.templates")
@@ -97,7 +98,7 @@ end
 local function begin(ctx, spec, at)
   local row = states.life("Normal", "begin", NO_FACTS)
   local alarm = {
-    id = records.new_id(ctx), status = row[4], active = "1", count = "1", created_at_ms = string.format("%.0f", at),
+    id = records.new_id(ctx), status = row[4], active = "1", count = "1", created_at_ms = numbers.whole(at),
     title = spec.title, description = spec.description, level = spec.level, source = spec.source,
     origin = spec.origin, definition = spec.definition, rule = spec.rule, version = spec.version,
     value = spec.value, quality = spec.quality, tags = spec.tags, ack_required = spec.ack_required and "1" or "0",
@@ -183,7 +184,7 @@ end
 local function close(ctx, alarm, at, done, changes)
   changes = changes or {}
   changes.status, changes.active = "Resolved", "0"
-  changes.resolved_at_ms = string.format("%.0f", at)
+  changes.resolved_at_ms = numbers.whole(at)
   changes.resolved_by = done.user or "condition"
   changes.uncertain, changes.latched = false, false
   changes.shelved_by, changes.shelved_until_ms, changes.shelved_one_shot = false, false, false
@@ -223,7 +224,7 @@ function M.condition_ended(ctx, origin, at, seen)
   local row = states.life(states.of(alarm), "end", {
     latching = watcher and watcher.document.latching == true, ack_required = alarm.ack_required == "1",
   })
-  local changes = { active = "0", uncertain = false, returned_at_ms = string.format("%.0f", at) }
+  local changes = { active = "0", uncertain = false, returned_at_ms = numbers.whole(at) }
   if row[4] == "Resolved" then
     close(ctx, alarm, at, { what = row[5], seen = seen }, changes)
   else
@@ -276,7 +277,7 @@ function M.carry_out(ctx, alarm, row, by, comment)
   local now, seen = ctx.now, M.seen(ctx, alarm)
   local changes = {}
   if row[5] == "acknowledged" then
-    changes.acknowledged_by, changes.acknowledged_at_ms = by, string.format("%.0f", now)
+    changes.acknowledged_by, changes.acknowledged_at_ms = by, numbers.whole(now)
   end
   if row[4] == "Resolved" then
     local ended = alarm.active == "1"
@@ -321,7 +322,7 @@ function M.realarm_over(ctx, id, due)
     return
   end
   records.change(ctx, alarm, {
-    status = row[4], acknowledged_by = false, acknowledged_at_ms = false, realarmed_at_ms = string.format("%.0f", due),
+    status = row[4], acknowledged_by = false, acknowledged_at_ms = false, realarmed_at_ms = numbers.whole(due),
   }, due)
   journal.append(ctx, due, alarm, row[5], nil, nil, M.seen(ctx, alarm))
 end

@@ -2,13 +2,16 @@
 --
 -- An entry carries its number and, as `previous`, the hash of the entry before it. The hash of an entry is
 -- SHA-1 over its names and values in their order, joined by the unit separator (ASCII 31).
--- The head keeps number and hash of the last entry, so the chain goes on when the stream is trimmed.
+-- The head keeps number and hash of the last entry, so the chain goes on when the stream is trimmed; it is written
+-- once a call.
 local args = require("lib.args")
 local errors = require("lib.errors")
 local json = require("lib.json")
 local keys = require("lib.keys")
+local numbers = require("lib.numbers")
 local outbox = require("alarmsrv.outbox")
 local replay = require("core.replay")
+local writes = require("core.writes")
 
 local M = {}
 
@@ -43,38 +46,88 @@ local function head_of(ns)
   return head
 end
 
+-- What is written of an entry, name by name; the values are put in for each. Lists that are made anew cost more than
+-- what is done with them.
+local FIELDS = {
+  "number", "", "at_ms", "", "alarm", "", "event", "", "status", "", "level", "", "priority", "", "source", "",
+  "title", "", "origin", "", "version", "", "user", "", "comment", "", "value", "", "quality", "", "previous", "",
+  "masked", "",
+}
+local ALL = 34
+
+-- More alarms than these within this time are a flood (core/floods.lua).
+local FLOOD_BEGINS = 10
+M.FLOOD_MS, M.FLOOD = 600000, "system:flood"
+
+-- What asked nobody says so; it has no part in the rates of alarms.
+local function fill(alarm, masked)
+  FIELDS[6], FIELDS[10], FIELDS[12], FIELDS[14] = alarm.id, alarm.status, alarm.level, alarm.priority or ""
+  FIELDS[16], FIELDS[18], FIELDS[20] = clean(alarm.source), clean(alarm.title), clean(alarm.origin)
+  FIELDS[22], FIELDS[34] = alarm.version or "", masked
+  return masked and ALL or ALL - 2
+end
+
+--- The instants of the newest alarms that asked for somebody, oldest first: as many as decide about a flood.
+function M.newest(ctx)
+  local head = ctx.journal_head or head_of(ctx.ns)
+  if type(head.newest) ~= "table" then
+    local newest = {}
+    for at in string.gmatch(head.newest or "", "%d+") do
+      newest[#newest + 1] = tonumber(at)
+    end
+    head.newest = newest
+  end
+  return head.newest
+end
+
+local function count(ctx, at)
+  local newest = M.newest(ctx)
+  if newest[1] and newest[#newest] > at + M.FLOOD_MS then
+    -- The clock was set back: what was is no measure.
+    newest = {}
+    ctx.journal_head.newest = newest
+  end
+  newest[#newest + 1] = at
+  if #newest > FLOOD_BEGINS + 1 then
+    table.remove(newest, 1)
+  end
+  if #newest > FLOOD_BEGINS and at - newest[1] < M.FLOOD_MS then
+    ctx.flood = ctx.flood or at
+  end
+  writes.field(keys.alarm_journal_head(ctx.ns), "newest", newest)
+end
+
 --- Append a transition: what happened, by whom, and the value at that moment.
 -- `seen` is { text, quality } where the moment is another than the record's. The head is read once a call.
 -- Where a route wants to know of it, it goes to the outbox too. Returns its number.
 function M.append(ctx, at, alarm, what, user, comment, seen)
   local ns = ctx.ns
   local key, head = keys.alarm_journal(ns), ctx.journal_head or head_of(ns)
-  local count = (tonumber(head.number) or 0) + 1
-  local number = string.format("%.0f", count)
+  local entries = (tonumber(head.number) or 0) + 1
+  local number = string.format("%.0f", entries)
   local value, quality = alarm.value, alarm.quality
   if seen then
     value, quality = seen.text, seen.quality or "good"
   end
-  local fields = {
-    "number", number, "at_ms", string.format("%.0f", at), "alarm", alarm.id, "event", what,
-    "status", alarm.status, "level", alarm.level, "source", clean(alarm.source), "title", clean(alarm.title),
-    "origin", clean(alarm.origin), "version", alarm.version or "", "user", clean(user), "comment", clean(comment),
-    "value", clean(value), "quality", quality or "", "previous", head.hash or "",
-  }
-  -- What asked nobody says so; it has no part in the rates of alarms.
   local masked = outbox.masked(alarm)
-  if masked then
-    fields[#fields + 1], fields[#fields + 2] = "masked", masked
-  end
-  local text = table.concat(fields, SEPARATOR)
+  local size = fill(alarm, masked)
+  FIELDS[2], FIELDS[4], FIELDS[8] = number, numbers.whole(at), what
+  FIELDS[24], FIELDS[26], FIELDS[28] = clean(user), clean(comment), clean(value)
+  FIELDS[30], FIELDS[32] = quality or "", head.hash or ""
+  local text = table.concat(FIELDS, SEPARATOR, 1, size)
   local hash = redis.sha1hex(text)
   if replay.listens() then
     replay.output(string.sub(key, #ns + 1), text)
   end
-  redis.call("XADD", key, "*", unpack(fields))
-  redis.call("HSET", keys.alarm_journal_head(ns), "number", number, "hash", hash)
-  head.number, head.hash, ctx.journal_head = count, hash, head
-  if count % LOOK == 0 and redis.call("XLEN", key) > M.CAP then
+  redis.call("XADD", key, "*", unpack(FIELDS, 1, size))
+  local kept = keys.alarm_journal_head(ns)
+  writes.field(kept, "number", number)
+  writes.field(kept, "hash", hash)
+  head.number, head.hash, ctx.journal_head = entries, hash, head
+  if outbox.asks(alarm, what, masked) and alarm.origin ~= M.FLOOD then
+    count(ctx, at)
+  end
+  if entries % LOOK == 0 and redis.call("XLEN", key) > M.CAP then
     trim_full(ns, key)
   end
   local wants, escalate = head["wants:" .. alarm.level], head["escalate:" .. alarm.level]

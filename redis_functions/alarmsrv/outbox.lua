@@ -29,6 +29,11 @@ function M.waits(alarm)
   return (alarm.status == "New" or alarm.status == "Returned") and not M.masked(alarm)
 end
 
+--- True when a transition makes an alarm ask for somebody: an event or one that is masked asks nobody.
+function M.asks(alarm, what, masked)
+  return ASKS[what] and alarm.status == "New" and alarm.level ~= "Info" and not masked
+end
+
 --- Put something into the outbox; at the cap the oldest entry goes and the ledger counts it.
 function M.put(ns, kind, fields)
   local key = keys.alarm_outbox(ns)

@@ -4,28 +4,30 @@ local args = require("lib.args")
 local errors = require("lib.errors")
 local json = require("lib.json")
 local keys = require("lib.keys")
+local numbers = require("lib.numbers")
 local specials = require("core.specials")
+local writes = require("core.writes")
 
 local M = {}
 
 M.STATUSES = { "New", "Acknowledged", "Returned", "Resolved" }
 
--- The record's fields in the order of the document, with the JSON type of each: a word is a text of ours, which
+-- What not every record has, in the order of the document, with the JSON type of each: a word is a text of ours, which
 -- needs no escaping.
-local FIELDS = {
-  { "id", "word" }, { "title", "text" }, { "description", "text" }, { "level", "word" }, { "priority", "number" },
-  { "source", "text" }, { "status", "word" }, { "origin", "text" }, { "definition", "word" }, { "rule", "word" },
-  { "version", "number" }, { "value", "number" }, { "quality", "word" }, { "count", "number" }, { "active", "flag" },
-  { "uncertain", "flag" }, { "ack_required", "flag" }, { "latched", "flag" }, { "first_out", "flag" },
-  { "group", "word" }, { "area", "text" }, { "equipment", "word" }, { "tags", "number" },
-  { "created_by", "text" }, { "created_at_ms", "number" }, { "updated_at_ms", "number" }, { "acknowledged_by", "text" },
-  { "acknowledged_at_ms", "number" }, { "returned_at_ms", "number" }, { "realarmed_at_ms", "number" },
-  { "resolved_by", "text" }, { "resolved_at_ms", "number" }, { "comment", "text" },
+local MORE = {
+  { "description", "text" }, { "priority", "number" }, { "origin", "text" }, { "definition", "word" }, { "rule", "word" },
+  { "version", "number" }, { "value", "number" }, { "quality", "word" }, { "uncertain", "flag" }, { "latched", "flag" },
+  { "first_out", "flag" }, { "group", "word" }, { "area", "text" }, { "equipment", "word" }, { "tags", "number" },
+  { "created_by", "text" }, { "acknowledged_by", "text" }, { "acknowledged_at_ms", "number" },
+  { "returned_at_ms", "number" }, { "realarmed_at_ms", "number" }, { "resolved_by", "text" },
+  { "resolved_at_ms", "number" }, { "comment", "text" },
 }
--- What stands before a value of each field, made once.
-for i = 1, #FIELDS do
-  FIELDS[i][3] = '"' .. FIELDS[i][1] .. '":'
-  FIELDS[i][4] = FIELDS[i][3] .. '"'
+-- Names, and what stands before a value of each, made once; of a flag the whole member.
+local NAMES, KINDS, BEFORE = {}, {}, {}
+for i = 1, #MORE do
+  local name, kind = MORE[i][1], MORE[i][2]
+  NAMES[i], KINDS[i] = name, kind
+  BEFORE[i] = ',"' .. name .. '":' .. (kind == "flag" and "true" or kind == "word" and '"' or "")
 end
 
 local function shelved_json(alarm)
@@ -42,28 +44,53 @@ local function by_json(by)
   return by and by ~= "" and json.object({ "by", json.text(by) }) or "null"
 end
 
---- A record as its JSON document. Names and values stay apart: joining a pair makes one more text for each field.
+local function attention_json(alarm)
+  if not (alarm.shelved_by or alarm.suppressed_by or alarm.out_of_service_by) then
+    return ',"shelved":null,"suppressed":null,"out_of_service":null}'
+  end
+  return ',"shelved":' .. shelved_json(alarm) .. ',"suppressed":' .. by_json(alarm.suppressed_by)
+    .. ',"out_of_service":' .. by_json(alarm.out_of_service_by) .. "}"
+end
+
+local function text_json(value)
+  value = value or ""
+  return string.find(value, '[%c"\\/\127]') and json.text(value) or '"' .. value .. '"'
+end
+
+-- Lists that grow cost more than what is done with them, and every transition needs one: these are used again and
+-- again, each time from 1 to a length of its own.
+local parts, flat = {}, {}
+
+--- A record as its JSON document. This is much of what a transition costs, so what every record has is one
+-- expression, and of the rest names and values stay apart: joining a pair makes one more text for each.
 function M.encode(alarm)
-  local parts, n = { "{" }, 1
-  for i = 1, #FIELDS do
-    local field = FIELDS[i]
-    local value = alarm[field[1]]
+  local list, names, n = parts, NAMES, 1
+  list[1] = '{"id":"' .. alarm.id .. '","title":' .. text_json(alarm.title) .. ',"level":"' .. alarm.level
+    .. '","source":' .. text_json(alarm.source) .. ',"status":"' .. alarm.status .. '","count":' .. (alarm.count or "1")
+    .. ',"active":' .. (alarm.active == "1" and "true" or "false")
+    .. ',"ack_required":' .. (alarm.ack_required == "1" and "true" or "false")
+    .. ',"created_at_ms":' .. alarm.created_at_ms .. ',"updated_at_ms":' .. (alarm.updated_at_ms or alarm.created_at_ms)
+  for i = 1, #names do
+    local value = alarm[names[i]]
     if value and value ~= "" then
-      local kind = field[2]
-      if kind == "word" or (kind == "text" and not string.find(value, '[%c"\\/\127]')) then
-        parts[n + 1], parts[n + 2], parts[n + 3] = field[4], value, '",'
-      elseif kind == "number" then
-        parts[n + 1], parts[n + 2], parts[n + 3] = field[3], value, ","
-      elseif kind == "flag" then
-        parts[n + 1], parts[n + 2], parts[n + 3] = field[3], value == "1" and "true" or "false", ","
-      else
-        parts[n + 1], parts[n + 2], parts[n + 3] = field[3], json.text(value), ","
+      local kind = KINDS[i]
+      list[n + 1] = BEFORE[i]
+      if kind == "number" then
+        list[n + 2] = value
+        n = n + 2
+      elseif kind == "word" then
+        list[n + 2], list[n + 3] = value, '"'
+        n = n + 3
+      elseif kind == "text" then
+        list[n + 2] = text_json(value)
+        n = n + 2
+      elseif value == "1" then
+        n = n + 1
       end
-      n = n + 3
     end
   end
-  return table.concat(parts) .. '"shelved":' .. shelved_json(alarm) .. ',"suppressed":'
-    .. by_json(alarm.suppressed_by) .. ',"out_of_service":' .. by_json(alarm.out_of_service_by) .. "}"
+  list[n + 1] = attention_json(alarm)
+  return table.concat(list, "", 1, n + 1)
 end
 
 --- The record of an id, or nil.
@@ -72,7 +99,12 @@ function M.load(ns, id)
   if #found == 0 then
     return nil
   end
-  local alarm = {}
+  -- With room for what most have: a table that grows is made anew at each doubling.
+  local alarm = {
+    id = nil, status = nil, active = nil, count = nil, created_at_ms = nil, title = nil, level = nil, source = nil,
+    origin = nil, definition = nil, version = nil, value = nil, quality = nil, ack_required = nil, priority = nil,
+    updated_at_ms = nil, returned_at_ms = nil, resolved_at_ms = nil, resolved_by = nil, acknowledged_by = nil,
+  }
   for i = 1, #found, 2 do
     alarm[found[i]] = found[i + 1]
   end
@@ -112,17 +144,17 @@ function M.new_id(ctx)
 end
 
 local function write(ns, alarm, changes)
-  local set, gone, n = {}, nil, 0
+  local gone, n = nil, 0
   for name, value in pairs(changes) do
     if value then
-      set[n + 1], set[n + 2] = name, value
+      flat[n + 1], flat[n + 2] = name, value
       n = n + 2
     else
       gone = gone or {}
       gone[#gone + 1] = name
     end
   end
-  redis.call("HSET", keys.alarm(ns, alarm.id), unpack(set))
+  redis.call("HSET", keys.alarm(ns, alarm.id), unpack(flat, 1, n))
   if gone then
     redis.call("HDEL", keys.alarm(ns, alarm.id), unpack(gone))
   end
@@ -130,19 +162,19 @@ end
 
 local function index_open(ctx, alarm)
   local ns = ctx.ns
-  redis.call("SADD", keys.alarms_active(ns), alarm.id)
+  writes.member(keys.alarms_active(ns), alarm.id, true)
   if alarm.origin then
-    redis.call("HSET", keys.alarms_open(ns), alarm.origin, alarm.id)
+    writes.field(keys.alarms_open(ns), alarm.origin, alarm.id)
     ctx.graph.open[alarm.origin] = alarm.id
   end
 end
 
 local function index_resolved(ctx, alarm)
   local ns = ctx.ns
-  redis.call("SREM", keys.alarms_active(ns), alarm.id)
-  redis.call("ZADD", keys.alarms_resolved(ns), alarm.resolved_at_ms, alarm.id)
+  writes.member(keys.alarms_active(ns), alarm.id, false)
+  writes.score(keys.alarms_resolved(ns), alarm.id, alarm.resolved_at_ms)
   if alarm.origin and ctx.graph.open[alarm.origin] == alarm.id then
-    redis.call("HDEL", keys.alarms_open(ns), alarm.origin)
+    writes.field(keys.alarms_open(ns), alarm.origin, false)
     ctx.graph.open[alarm.origin] = nil
   end
   if alarm.group then
@@ -153,10 +185,10 @@ end
 --- Write a new record with its indexes, and publish it.
 function M.create(ctx, alarm, at)
   local ns = ctx.ns
-  alarm.updated_at_ms = string.format("%.0f", at)
+  alarm.updated_at_ms = numbers.whole(at)
   write(ns, alarm, alarm)
-  redis.call("ZADD", keys.alarms_in(ns, alarm.status), alarm.created_at_ms, alarm.id)
-  redis.call("SADD", keys.alarms_by_level(ns, alarm.level), alarm.id)
+  writes.score(keys.alarms_in(ns, alarm.status), alarm.id, alarm.created_at_ms)
+  writes.member(keys.alarms_by_level(ns, alarm.level), alarm.id, true)
   redis.call("SADD", keys.alarms_by_source(ns, alarm.source), alarm.id)
   index_open(ctx, alarm)
   if alarm.origin then
@@ -176,19 +208,19 @@ function M.change(ctx, alarm, changes, at)
       alarm[name] = value or nil
     end
   end
-  local at_text = string.format("%.0f", at)
+  local at_text = numbers.whole(at)
   changes.updated_at_ms, alarm.updated_at_ms = at_text, at_text
   write(ns, alarm, changes)
   if changes.status then
-    redis.call("ZREM", keys.alarms_in(ns, status), alarm.id)
-    redis.call("ZADD", keys.alarms_in(ns, alarm.status), alarm.created_at_ms, alarm.id)
+    writes.score(keys.alarms_in(ns, status), alarm.id, false)
+    writes.score(keys.alarms_in(ns, alarm.status), alarm.id, alarm.created_at_ms)
     if alarm.status == "Resolved" then
       index_resolved(ctx, alarm)
     end
   end
   if changes.level then
-    redis.call("SREM", keys.alarms_by_level(ns, level), alarm.id)
-    redis.call("SADD", keys.alarms_by_level(ns, alarm.level), alarm.id)
+    writes.member(keys.alarms_by_level(ns, level), alarm.id, false)
+    writes.member(keys.alarms_by_level(ns, alarm.level), alarm.id, true)
   end
   if changes.source then
     redis.call("SREM", keys.alarms_by_source(ns, source), alarm.id)
@@ -203,9 +235,9 @@ end
 --- Take a Resolved record and every index entry of it away.
 function M.remove(ns, alarm)
   redis.call("DEL", keys.alarm(ns, alarm.id))
-  redis.call("ZREM", keys.alarms_in(ns, alarm.status), alarm.id)
-  redis.call("ZREM", keys.alarms_resolved(ns), alarm.id)
-  redis.call("SREM", keys.alarms_by_level(ns, alarm.level), alarm.id)
+  writes.score(keys.alarms_in(ns, alarm.status), alarm.id, false)
+  writes.score(keys.alarms_resolved(ns), alarm.id, false)
+  writes.member(keys.alarms_by_level(ns, alarm.level), alarm.id, false)
   redis.call("SREM", keys.alarms_by_source(ns, alarm.source), alarm.id)
 end
 

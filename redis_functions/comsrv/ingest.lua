@@ -284,7 +284,7 @@ local function take(ns, ch, document, blob, texts, answered)
   local stored = document.origin == "backfill" and points or apply(ctx, ch, document, texts, answered)
   history.append(ctx, ch, to_history(ctx, ch, document, blob, samples))
   count(ctx, ch, document.counters, stored)
-  return '{"seq":' .. ctx.image .. ',"repeat":false}'
+  return call.finish(ctx, '{"seq":' .. ctx.image .. ',"repeat":false}')
 end
 
 --- Take one polled block into the process image.

@@ -6,6 +6,7 @@ local clock = require("core.clock")
 local deferred = require("core.deferred")
 local engine = require("core.engine")
 local escalation = require("alarmsrv.escalation")
+local floods = require("core.floods")
 local graphs = require("core.graph")
 local keys = require("lib.keys")
 local leases = require("comsrv.leases")
@@ -35,6 +36,7 @@ local HANDLERS = {
   shelve = alarms.shelve_over,
   realarm = alarms.realarm_over,
   escalate = escalation.over,
+  flood = floods.over,
   substitute = points.substitution_over,
   tag = points.tag_over,
   alarm = system_alarms.delay_over,
@@ -64,6 +66,7 @@ function M.finish(ctx, reply)
   if #ctx.touched > 0 or ctx.switches then
     engine.settle(ctx, ctx.now)
   end
+  floods.look(ctx)
   deferred.flush(ctx)
   return reply
 end
@@ -96,9 +99,11 @@ function M.begin(ns, now_ms)
       -- What fired may have set a timer that is due, too.
       due = count < timers.PER_CALL and timers.take(ns, now, timers.PER_CALL - count) or nil
     end
+    floods.look(ctx)
     local fired = ctx
     ctx = context(ns, now, fired.graph)
     ctx.fired, ctx.transitions, ctx.behind, ctx.image = count, fired.transitions, fired.behind, fired.image
+    ctx.journal_head = fired.journal_head
   end
   return ctx
 end

@@ -4,6 +4,7 @@ local calculations = require("core.calculations")
 local conditions = require("core.conditions")
 local deferred = require("core.deferred")
 local publish = require("core.publish")
+local slots = require("core.slots")
 local streams = require("lib.streams")
 local switching = require("rulesrv.switching")
 local transitions = require("core.transitions")
@@ -30,8 +31,9 @@ local UNKNOWN = 2
 -- comparing. The one leaf of a watcher needs no walk of its tree while it says the same as before:
 --   1 to 6  a comparison; its deadband is in the limit, and a hold that runs counts as true
 --   QUIET   something that a good value never changes: quality, no data, a stuck value whose timer runs
+--   COLD    what turned since (core/slots.lua)
 --   0       all else
-local QUIET = 7
+local QUIET, COLD = 7, slots.COLD
 -- What no comparison says: the tree is walked.
 local NEVER = 3
 
@@ -71,8 +73,11 @@ end
 local function heat(slot)
   local hot = {}
   for i = 1, #slot.leaves do
-    local k = 3 * i
-    hot[k - 2], hot[k - 1], hot[k] = heat_leaf(slot.leaves[i])
+    local k, leaf = 3 * i, slot.leaves[i]
+    hot[k - 2], hot[k - 1], hot[k] = heat_leaf(leaf)
+    if leaf.slot == slot then
+      leaf.place = i
+    end
   end
   slot.hot = hot
   return hot
@@ -109,6 +114,10 @@ local function gather_dirty(ctx)
         elseif known and code == 3 then
           stale = (value < hot[k - 1] and 1 or 0) ~= hot[k]
         else
+          if code == COLD then
+            code, hot[k - 1], hot[k] = heat_leaf(leaves[j])
+            hot[k - 2] = code
+          end
           stale = is_stale(code, value, known, hot[k - 1], hot[k])
         end
         if stale then

@@ -7,7 +7,7 @@
 --
 -- slot     a point: { ref, owner, kind, id, value, quality, at, leaves, targets, calcs }; or what core/specials.lua
 --          makes of a state, a window of time or an aggregate
---          hot is what core/engine.lua makes of its leaves for speed; nil when one of them changed
+--          hot is what core/engine.lua makes of its leaves for speed; nil when there are others
 -- leaf     a condition on a slot (core/conditions.lua)
 -- watcher  a rule or an alarm definition: { kind, name, root, leaves, truth, active, ... }
 local args = require("lib.args")
@@ -50,10 +50,7 @@ local TRUTH = { ["1"] = true, ["0"] = false }
 --- A watcher's truth changed: what its points keep of it for speed is made again.
 function M.cool(watcher)
   for i = 1, #watcher.leaves do
-    local slot = watcher.leaves[i].slot
-    if slot then
-      slot.hot = nil
-    end
+    slots.cool(watcher.leaves[i])
   end
 end
 

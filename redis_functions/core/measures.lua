@@ -1,4 +1,5 @@
 -- Detectors that need more than the value of the moment: how fast it changes, and whether it changes at all.
+local slots = require("core.slots")
 local timers = require("core.timers")
 
 local M = {}
@@ -9,7 +10,8 @@ local EXACT = 32
 -- Evaluate the leaf again at an instant, also where nothing comes.
 local function again_at(ctx, leaf, due)
   if leaf.again ~= due then
-    leaf.again, leaf.slot.hot = due, nil
+    leaf.again = due
+    slots.cool(leaf)
     timers.set(ctx.ns, due, "again", leaf.watcher.id .. "#" .. leaf.index)
   end
 end

@@ -3,6 +3,17 @@ local M = {}
 
 local CHUNK = 1000
 
+-- A leaf whose memory or watcher changed: what its point keeps of it for speed is made again (core/engine.lua).
+M.COLD = 8
+
+--- Make what a leaf's point keeps of it for speed again, when it is looked at next.
+function M.cool(leaf)
+  local hot = leaf.slot and leaf.slot.hot
+  if hot then
+    hot[3 * leaf.place - 2] = M.COLD
+  end
+end
+
 local function new_slot(graph, owner, kind, id)
   local slot = { ref = owner .. ":" .. kind .. ":" .. id, owner = owner, kind = kind, id = id }
   graph.fresh[#graph.fresh + 1] = slot

@@ -69,6 +69,10 @@ M.KINDS = {
     level = "Major", on_ms = 10000, title = "Forwarding waits", source = "system:forwarding",
     remedy = "Make room on netsrv's disk: voltage doctor, voltage logs netsrv. Until then samples wait in Redis.",
   },
+  flood = {
+    level = "Info", title = "A flood of alarms: more than ten within ten minutes", source = "system:flood",
+    remedy = "Look at the first-outs, shelve what says nothing new; afterwards: voltage alarms quality.",
+  },
   clock = {
     level = "Warning", once = true, title = "The clock was set back", source = "system:clock",
     remedy = "Synchronize the machine's clock; timers moved with it.",

@@ -6,11 +6,13 @@ local deferred = require("core.deferred")
 local graphs = require("core.graph")
 local json = require("lib.json")
 local keys = require("lib.keys")
+local numbers = require("lib.numbers")
 local marks = require("alarmsrv.marks")
 local measures = require("core.measures")
 local specials = require("core.specials")
 local actions = require("rulesrv.actions")
 local shadow_log = require("core.shadow_log")
+local slots = require("core.slots")
 local templates = require("alarmsrv.templates")
 local timers = require("core.timers")
 
@@ -28,7 +30,7 @@ local function leaf_field(leaf)
 end
 
 local function keep_leaf(leaf)
-  leaf.slot.hot = nil
+  slots.cool(leaf)
   redis.call("HSET", leaf.watcher.state, "leaf:" .. leaf.index, leaf_field(leaf))
 end
 
@@ -104,7 +106,7 @@ local function input_of(ref, leaf, slot, at)
   return '{"ref":"' .. ref .. '",' .. (leaf and leaf.aggregate and '"aggregate":"' .. leaf.aggregate.of .. '",' or "")
     .. '"value":' .. (slot.text or "null") .. ',"quality":"'
     .. (slot.quality or (slot.value ~= nil and "good") or "missing")
-    .. '","at_ms":' .. (at and string.format("%.0f", at) or "null") .. "}"
+    .. '","at_ms":' .. (at and numbers.whole(at) or "null") .. "}"
 end
 
 --- What a watcher saw: [{ref, value, quality, at_ms}], as JSON, and whether all of it is good.
@@ -158,8 +160,8 @@ local function keep_state(ctx, watcher, at)
   local truth, active = truth_text(watcher.truth), watcher.active and "1" or "0"
   if watcher.kind == "rule" then
     redis.call(
-      "HSET", watcher.state, "truth", truth, "active", active, "since_ms", string.format("%.0f", at),
-      "fired_ms", string.format("%.0f", watcher.fired_ms or 0), "count", watcher.count or 0
+      "HSET", watcher.state, "truth", truth, "active", active, "since_ms", numbers.whole(at),
+      "fired_ms", watcher.fired_ms and numbers.whole(watcher.fired_ms) or "0", "count", watcher.count or 0
     )
     specials.changed(ctx, watcher.id, at)
   else
@@ -201,11 +203,9 @@ local function item_of(ctx, watcher, on, at)
 end
 
 -- What waits of a definition, as JSON: in a storm there are thousands, and joining texts is cheaper than encoding.
-local function waiting(ctx, item)
+local function waiting(item)
   if item.inputs or item.title then
     return cjson.encode(item)
-  elseif ctx.waits_at ~= item.at then
-    ctx.waits_at, ctx.waits_text = item.at, string.format("%.0f", item.at)
   end
   local text = item.text or ""
   if text ~= "" then
@@ -215,7 +215,7 @@ local function waiting(ctx, item)
   -- Ids and qualities are words: they need no escaping.
   local quality = item.quality and (',"quality":"' .. item.quality .. '"') or ""
   return '{"watcher":"' .. item.watcher .. '","on":' .. (item.on and "true" or "false")
-    .. ',"at":' .. ctx.waits_text .. text .. quality .. "}"
+    .. ',"at":' .. numbers.whole(item.at) .. text .. quality .. "}"
 end
 
 local function transition(ctx, watcher, on, at)
@@ -239,7 +239,7 @@ local function transition(ctx, watcher, on, at)
   if deferred.admit(ctx) then
     act(ctx, watcher, item)
   else
-    deferred.wait(ctx, waiting(ctx, item))
+    deferred.wait(ctx, waiting(item))
   end
 end
 
@@ -328,7 +328,8 @@ function M.again(ctx, id, due)
   local watcher = ctx.graph.watchers[watcher_id]
   local leaf = watcher and watcher.leaves[tonumber(index)]
   if leaf and leaf.measure and watcher.enabled then
-    leaf.again, leaf.slot.hot = nil, nil
+    leaf.again = nil
+    slots.cool(leaf)
     M.evaluate(ctx, watcher, due)
   end
 end

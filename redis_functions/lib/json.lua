@@ -1,4 +1,6 @@
 -- JSON out. cjson writes an empty table as {}, so lists are joined from encoded items.
+local numbers = require("lib.numbers")
+
 local M = {}
 
 --- A list of texts that are JSON already.
@@ -24,7 +26,7 @@ end
 
 --- An integer as JSON, never in exponent form.
 function M.integer(value)
-  return string.format("%.0f", value)
+  return numbers.whole(value)
 end
 
 --- A document's text with its id in front where it names none; else byte for byte as it came.

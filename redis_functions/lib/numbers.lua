@@ -17,6 +17,17 @@ function M.format(number)
   return text
 end
 
+-- The instants of a call are one or two, and a storm writes each of them hundreds of times.
+local last, last_text
+
+--- Write a whole number, never in exponent form.
+function M.whole(number)
+  if number ~= last then
+    last, last_text = number, string.format("%.0f", number)
+  end
+  return last_text
+end
+
 --- Parse a decimal number strictly: no hexadecimal, no "nan", no "inf". Returns nil otherwise.
 function M.parse(text)
   if type(text) == "number" then

@@ -4,21 +4,27 @@ local conflicts = require("rulesrv.conflicts")
 local effects = require("rulesrv.effects")
 local json = require("lib.json")
 local keys = require("lib.keys")
+local numbers = require("lib.numbers")
 local streams = require("lib.streams")
 
 local M = {}
 
 -- Ids and words of ours need no escaping; a rule fires in the middle of an ingest, so this is short.
 local function record(ctx, watcher, item, what, outcomes)
-  local at = string.format("%.0f", item.at)
+  local at = numbers.whole(item.at)
+  local known = watcher.known
+  if not known then
+    local version = watcher.document.version
+    known = { name = json.text(watcher.document.name), version = version and string.format("%.0f", version) or "" }
+    watcher.known = known
+  end
   streams.append(
-    ctx.ns, keys.firings(ctx.ns), "rule", watcher.name, "event", what, "at_ms", at,
-    "seq", ctx.image, "version", watcher.document.version and string.format("%.0f", watcher.document.version) or "",
-    "inputs", item.inputs, "branch", item.branch or "[]", "actions", outcomes
+    ctx.ns, keys.firings(ctx.ns), "rule", watcher.name, "event", what, "at_ms", at, "seq", ctx.image,
+    "version", known.version, "inputs", item.inputs, "branch", item.branch or "[]", "actions", outcomes
   )
   redis.call(
     "PUBLISH", keys.triggered(ctx.ns),
-    '{"rule":"' .. watcher.name .. '","name":' .. json.text(watcher.document.name) .. ',"event":"' .. what
+    '{"rule":"' .. watcher.name .. '","name":' .. known.name .. ',"event":"' .. what
       .. '","at_ms":' .. at .. ',"seq":' .. ctx.image .. ',"inputs":' .. item.inputs .. ',"branch":' .. (item.branch or "[]")
       .. ',"actions":' .. outcomes .. "}"
   )

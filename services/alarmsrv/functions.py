@@ -17,6 +17,10 @@ DEFINITION: Final = Names(
 )
 ROUTE: Final = Names("alarm route", "alarm_route_upsert", "alarm_route_get", "alarm_route_list", "alarm_route_delete")
 
+# Redis has one thread, and a call may take a millisecond of it.
+A_CALL: Final = 20
+REMOVED_A_CALL: Final = 100
+
 
 class AlarmFunctions:
     """Alarms: definitions, life cycle, lists, journal."""
@@ -70,10 +74,15 @@ class AlarmFunctions:
         """Acknowledge an alarm; returns it."""
         return await self._functions.call("acknowledge_alarm", alarm, user, "", comment or "")
 
-    async def acknowledge_many(self, alarms: list[str], user: str, comment: str | None) -> bytes:
-        """Acknowledge many; what can't be is named."""
-        document = {"ids": alarms, "by": user} | _comment(comment)
-        return await self._functions.call("acknowledge_alarms_batch", None, document)
+    async def acknowledge_many(self, alarms: list[str], user: str, comment: str | None) -> dict[str, Any]:
+        """Acknowledge many, some a call; what can't be is named."""
+        found: dict[str, list[Any]] = {"acknowledged": [], "unchanged": [], "failed": []}
+        for start in range(0, len(alarms), A_CALL):
+            document = {"ids": alarms[start : start + A_CALL], "by": user} | _comment(comment)
+            part = await self._functions.json("acknowledge_alarms_batch", None, document)
+            for name, items in found.items():
+                items.extend(part[name])
+        return found
 
     async def resolve(self, alarm: str, user: str, comment: str | None) -> bytes:
         """Resolve an alarm by hand; returns it."""
@@ -90,7 +99,7 @@ class AlarmFunctions:
     async def open_alarms(self) -> list[dict[str, Any]]:
         """Return all alarms that are not Resolved."""
         found: list[dict[str, Any]] = []
-        filters: dict[str, Any] = {"open": True, "limit": 1000}
+        filters: dict[str, Any] = {"open": True, "limit": 100}
         while True:
             page = orjson.loads(await self.query(filters))
             found += page["items"]
@@ -105,7 +114,9 @@ class AlarmFunctions:
 
     async def cleanup(self, days: int) -> dict[str, Any]:
         """Remove some alarms resolved longer ago; returns {removed, more}."""
-        found: dict[str, Any] = await self._functions.json("cleanup_old_alarms", None, {"days": days})
+        found: dict[str, Any] = await self._functions.json(
+            "cleanup_old_alarms", None, {"days": days, "limit": REMOVED_A_CALL}
+        )
         return found
 
 

@@ -49,7 +49,7 @@ async def create_alarm(request: web.Request, body: NewAlarm) -> Reply:
 @ROUTES.post("/api/alarms/acknowledge", role=Role.OPERATOR, body=Acknowledgements)
 async def acknowledge_many(request: web.Request, body: Acknowledgements) -> Reply:
     """Acknowledge several alarms; what can't be is named, the rest is done."""
-    return Json(await request.app[ALARMS].acknowledge_many(body.ids, request[USER].name, body.comment))
+    return await request.app[ALARMS].acknowledge_many(body.ids, request[USER].name, body.comment)
 
 
 @ROUTES.get("/api/alarms/marks")

@@ -36,6 +36,7 @@ def quality(start: str, end: str, operators: int, as_json: bool) -> None:
          {"origin": "origin", "title": "title", "transitions": "transitions", "peak a minute": "peak_per_minute"}),
         ("Stale", timed(found["stale"], when, "active_since_ms"),
          {"alarm": "alarm", "active since": "active_since_ms", "hours": "hours"}),
+        ("By priority", found["priorities"], {"priority": "priority", "alarms": "count", "%": "percent"}),
         ("Most frequent", found["top"]["items"],
          {"origin": "origin", "title": "title", "level": "level", "alarms": "count", "%": "percent"}),
     ):  # fmt: skip

@@ -13,6 +13,16 @@ DAY_MS: Final = 86_400_000
 PRIORITY: Final = {"Critical": "900", "Major": "700", "Minor": "500", "Warning": "300", "Info": "100"}
 NEEDS_ACK: Final = {"Critical", "Major", "Minor"}
 GROUP: Final = "g"
+# With these an alarm asks for somebody. More than ten in ten minutes are a flood, fewer than five end it.
+ASKS: Final = {"raised", "recurred", "realarmed", "unshelved", "unsuppressed", "in_service"}
+MASKS: Final = {"shelved_by", "suppressed_by", "out_of_service_by"}
+FLOOD: Final = "system:flood"
+TEN_MINUTES_MS: Final = 600_000
+FLOOD_ALARM: Final = {
+    "title": "A flood of alarms: more than ten within ten minutes", "level": "Info", "source": FLOOD, "origin": FLOOD,
+    "description": "Look at the first-outs, shelve what says nothing new; afterwards: voltage alarms quality.",
+    "tags": '["system","flood"]', "quality": "good", "ack_required": "0",
+}  # fmt: skip
 
 
 class RefusedError(Exception):
@@ -63,7 +73,9 @@ class Alarms:
     journal: list[dict[str, str]] = field(default_factory=list)
     timers: dict[tuple[str, str], int] = field(default_factory=dict)
     marks: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
-    removed: set[int] = field(default_factory=set)
+    asked: list[int] = field(default_factory=list)
+    flood_from: int | None = None
+    flooding: bool = False
 
     # ------------------------------------------------------------ looking
 
@@ -89,6 +101,11 @@ class Alarms:
                 "value": value, "quality": quality,
             }
         )  # fmt: skip
+        event_asks = event in ASKS and alarm["status"] == "New" and alarm["level"] != "Info"
+        if event_asks and not MASKS & set(alarm) and alarm["origin"] != FLOOD:
+            self.asked.append(at)
+            if len(self.asked) > 10 and at - self.asked[-11] < TEN_MINUTES_MS:
+                self.flood_from = at if self.flood_from is None else self.flood_from
 
     def change(self, alarm: Alarm, at: int, **changes: str | None) -> None:
         """Change a record; None takes a member away."""
@@ -107,6 +124,7 @@ class Alarms:
             for at, kind, name in due:
                 if self.timers.pop((kind, name), None) is not None:
                     getattr(self, f"fire_{kind}")(name, at)
+        self.finish()
 
     def fire_hold(self, name: str, at: int) -> None:
         """The condition held for its on-delay."""
@@ -130,6 +148,40 @@ class Alarms:
         if not {"shelved_by", "suppressed_by", "out_of_service_by"} & set(alarm):
             self.change(alarm, at, status="New", acknowledged_by=None, acknowledged_at_ms=None, realarmed_at_ms=str(at))
             self.note(at, alarm, "realarmed", "", self.seen(alarm["origin"]))
+
+    # ------------------------------------------------------------ floods
+
+    def finish(self) -> None:
+        """A call is over: where a flood began in it, there is an alarm that says so."""
+        began, self.flood_from = self.flood_from, None
+        if began is None or self.open(FLOOD):
+            return
+        self.timers["flood", ""] = self.asked[-5] + TEN_MINUTES_MS
+        if self.flooding:
+            return
+        self.flooding = True
+        alarm = {
+            "id": str(len(self.alarms)), "status": "New", "active": "1", "count": "1", "created_at_ms": str(began),
+            "updated_at_ms": str(began), **FLOOD_ALARM,
+        }  # fmt: skip
+        self.alarms.append(alarm)
+        self.born(alarm)
+        self.note(began, alarm, "raised")
+        for event in ("suppressed", "out_of_service"):
+            if f"{event}_by" in alarm:
+                self.note(began, alarm, event, alarm[f"{event}_by"])
+
+    def fire_flood(self, name: str, at: int) -> None:
+        """It goes on with what came since, or it is over."""
+        over = self.asked[-5] + TEN_MINUTES_MS
+        if over > at:
+            self.timers["flood", name] = over
+            return
+        self.flooding = False
+        alarm = self.open(FLOOD)
+        if alarm is not None:
+            self.change(alarm, at, returned_at_ms=str(at))
+            self.close(alarm, at, "resolved", "", None)
 
     # ------------------------------------------------------------ conditions
 

@@ -102,7 +102,9 @@ class ProcessImage(RuleBasedStateMachine):
         self.connection.call("FLUSHALL")
         self.connection.call("HSET", "voltage:clock", "simulation", "1", "last", START)
         # System alarms have tests of their own.
-        self.connection.call("FCALL", "alarm_system_configure", 0, '{"channel":{"enabled":false}}')
+        self.connection.call(
+            "FCALL", "alarm_system_configure", 0, '{"channel":{"enabled":false},"flood":{"enabled":false}}'
+        )
         self.image = Image(START)
         self.seq = 0
         self.number = 0

@@ -10,8 +10,8 @@ from typing import Final
 from services.alarmsrv.journal.chain import Entry
 
 COLUMNS: Final = (
-    "number", "time", "at_ms", "alarm", "event", "status", "level", "source", "title", "origin", "version", "user",
-    "comment", "value", "quality", "previous",
+    "number", "time", "at_ms", "alarm", "event", "status", "level", "priority", "source", "title", "origin", "version",
+    "user", "comment", "value", "quality", "masked", "previous",
 )  # fmt: skip
 # What people wrote; a spreadsheet would run a cell that begins so as a formula.
 _FREE: Final = frozenset({"alarm", "source", "title", "origin", "user", "comment", "quality"})

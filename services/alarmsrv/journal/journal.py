@@ -23,7 +23,7 @@ STEP: Final = 500
 LOOK: Final = 20_000
 # The most entries that Redis keeps (redis_functions/alarmsrv/journal.lua).
 MAX_KEPT: Final = 200_000
-NUMBERS: Final = frozenset({"number", "version"})
+NUMBERS: Final = frozenset({"number", "priority", "version"})
 
 
 class Wanted(NamedTuple):

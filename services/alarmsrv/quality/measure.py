@@ -25,6 +25,10 @@ CHATTER: Final = 3
 MAX_BUCKETS: Final = 1008
 TOP: Final = 10
 LEVELS: Final = ("Critical", "Major", "Minor", "Warning")
+# Of an entry that names no priority: an alarm by hand, or one of before priorities were journaled.
+PRIORITIES: Final = {"Critical": 900, "Major": 700, "Minor": 500, "Warning": 300}
+# The system alarm that says that there is a flood is no part of it (redis_functions/core/floods.lua).
+FLOOD: Final = "system:flood"
 # What the standards recommend for one operator; the split is of alarms of three priorities.
 TARGETS: Final = {
     "per_day": {"acceptable": 150, "manageable": 300},
@@ -52,6 +56,7 @@ class Announced(NamedTuple):
     level: str
     title: str
     source: str
+    priority: int
 
 
 class Measured:
@@ -76,13 +81,13 @@ class Measured:
         """Take the next entry."""
         fields = entry.fields
         at, event, alarm = int(fields.get("at_ms") or 0), fields.get("event", ""), fields.get("alarm", "")
-        if fields.get("level") == "Info":
+        if fields.get("level") == "Info" or fields.get("origin") == FLOOD:
             return
         if event in _BEGINS:
             self.active_since.setdefault(alarm, at)
         one = Announced(
             at, alarm, fields.get("origin") or alarm, fields.get("level", ""), fields.get("title", ""),
-            fields.get("source", ""),
+            fields.get("source", ""), int(fields.get("priority") or PRIORITIES.get(fields.get("level", ""), 0)),
         )  # fmt: skip
         inside = self.start_ms <= at < self.end_ms
         if event in _ANNOUNCES and fields.get("status") == "New" and not fields.get("masked"):
@@ -127,6 +132,7 @@ class Measured:
             "stale": self._stale(),
             "top": self._top(announced),
             "levels": self._levels(announced),
+            "priorities": self._priorities(announced),
             "acknowledge": self._acknowledge(),
             "targets": TARGETS,
         }
@@ -183,6 +189,13 @@ class Measured:
     def _levels(self, announced: Sequence[Announced]) -> dict[str, Any]:
         counts = Counter(one.level for one in announced)
         return {level: {"count": counts[level], "percent": _percent(counts[level], len(announced))} for level in LEVELS}
+
+    def _priorities(self, announced: Sequence[Announced]) -> list[dict[str, Any]]:
+        counts = sorted(Counter(one.priority for one in announced).items(), reverse=True)
+        return [
+            {"priority": priority, "count": count, "percent": _percent(count, len(announced))}
+            for priority, count in counts
+        ]
 
     def _acknowledge(self) -> dict[str, Any]:
         every = [took for level in self.to_acknowledge.values() for took in level]

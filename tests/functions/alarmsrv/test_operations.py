@@ -81,6 +81,7 @@ async def test_acknowledge_many(functions: Functions) -> None:
 
 async def fill(functions: Functions) -> list[dict[str, Any]]:
     """Store 60 alarms of every level, three sources and states; return them newest first."""
+    await functions.call("alarm_system_configure", None, {"flood": {"enabled": False}})
     stored = []
     for number in range(60):
         document = {

@@ -6,10 +6,12 @@ from typing import Any
 
 import hypothesis.strategies as st
 import orjson
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from libs.definitions import said_of
-from libs.errors import StateError
+from libs.errors import StateError, VoltageError
+from libs.redis import bundle, library
 from libs.redis.client import execute
 from libs.redis.functions import Functions
 from tests.oracles.alarms import GROUP, Alarms, RefusedError
@@ -84,6 +86,7 @@ class Pair:
             assert refused, f"the oracle refuses {operation}"
         else:
             assert not refused, f"{operation} was refused"
+        self.oracle.finish()
 
     async def learn(self) -> None:
         """Learn the ids of alarms that were raised."""
@@ -212,9 +215,9 @@ class Pair:
         if key == "alarmsrv:marks":
             return {name: orjson.loads(value) | {"at_ms": 0} for name, value in content.items()}
         if key == "alarmsrv:journal:head":
-            return content["number"]
+            return content["number"], content.get("newest", "")
         if key.startswith("alarmsrv:alarm:"):
-            content.pop("version")
+            content.pop("version", None)
         if key.endswith(":state"):
             return content.get("truth", "?"), content.get("active", "0")
         return content
@@ -247,7 +250,7 @@ class Pair:
                 keys[f"alarmsrv:definition:{definition.name}:state"] = state
         if oracle.journal:
             keys["alarmsrv:journal"] = oracle.journal
-            keys["alarmsrv:journal:head"] = str(len(oracle.journal))
+            keys["alarmsrv:journal:head"] = str(len(oracle.journal)), ",".join(map(str, oracle.asked[-11:]))
         return keys
 
 
@@ -271,6 +274,84 @@ def renamed(found: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     }
 
 
+PLAIN: dict[str, Any] = {
+    "limit": 50, "level": "Major", "on_delay_ms": 0, "off_delay_ms": 0, "latching": False, "group": GROUP,
+    "realarm_ms": None,
+}  # fmt: skip
+BEGIN = [("put", name, 90.0, "") for name in NAMES]
+TURN = [("put", "hot", 10.0, ""), ("put", "hot", 90.0, "")]
+# More than ten alarms in ten minutes, a few after that, and twenty minutes without one.
+FLOOD = [
+    *TURN * 11,
+    ("tick", 300_000),
+    *TURN * 5,
+    ("tick", 300_000),
+    ("acknowledge", 0),
+    ("resolve", 0),
+    *TURN,
+    ("tick", 1_200_000),
+]
+# One of each deed, on what stands and on what has returned.
+DEEDS = [
+    ("shelve", 0, 2500), ("acknowledge", 0), ("end_shelving", 0), ("suppress", "group:g", True), *TURN,
+    ("suppress", "group:g", False), ("service", "alarm:hot", True), ("put", "hot", 10.0, ""), ("acknowledge", 1),
+    ("service", "alarm:hot", False), *TURN, ("shelve", "alarm:hot", 600), ("tick", 1200),
+    ("put", "hot", None, "bad:timeout"), ("put", "hot", 90.0, ""), ("acknowledge", 0), ("put", "hot", 10.0, ""),
+    ("define", "warm", {**PLAIN, "level": "Warning"}), ("delete", "warm"),
+]  # fmt: skip
+
+
+async def run(functions: Functions, documents: tuple[dict[str, Any], ...], operations: list[tuple[Any, ...]]) -> None:
+    """Do the same to both, and compare every key after each step."""
+    await execute(functions.client, "FLUSHALL")
+    pair = Pair(functions)
+    await pair.site.start()
+    begin = [("define", name, document) for name, document in zip(NAMES, documents, strict=True)]
+    for operation in (*begin, *BEGIN, *operations):
+        await pair.both(operation)
+        await pair.compare()
+
+
+async def fixed(functions: Functions) -> None:
+    """Take the two known sequences."""
+    await run(functions, (PLAIN, PLAIN), FLOOD)
+    await run(functions, (PLAIN, PLAIN), DEEDS)
+
+
+async def test_a_flood_and_every_deed(functions: Functions) -> None:
+    await fixed(functions)
+
+
+# What a mistake in the functions might be: each must be noticed by the comparison.
+MISTAKES = {
+    "an index keeps a member": ("writes.member(keys.alarms_active(ns), alarm.id, false)", ""),
+    "an index lacks a member": ("writes.score(keys.alarms_resolved(ns), alarm.id, alarm.resolved_at_ms)", ""),
+    "the instant is another": ("returned_at_ms = numbers.whole(at)", "returned_at_ms = numbers.whole(at + 1)"),
+    "the chain's number": ("(tonumber(head.number) or 0) + 1", "(tonumber(head.number) or 0) + 2"),
+    "the group has no first-out": ('alarm.first_out = "1"', ""),
+    "a shelving never ends": ("shelve = alarms.shelve_over", "shelve = nil"),
+    "a flood begins too late": ("FLOOD_BEGINS = 10", "FLOOD_BEGINS = 11"),
+    "a flood ends too early": ("ENDS_BELOW = 5", "ENDS_BELOW = 6"),
+    "unknown ends an alarm": (
+        "elseif truth == false and watcher.active then",
+        "elseif not truth and watcher.active then",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+async def test_the_comparison_notices_a_mistake(functions: Functions, mistake: str) -> None:
+    right, wrong = MISTAKES[mistake]
+    text = bundle.bundle().text
+    assert text.count(right) == 1
+    try:
+        await execute(functions.client, "FUNCTION", "LOAD", "REPLACE", text.replace(right, wrong))
+        with pytest.raises((AssertionError, VoltageError)):
+            await fixed(functions)
+    finally:
+        await library.load(functions.client)
+
+
 # Shrinking calls over sockets takes minutes; the steps that failed are printed as they are.
 @settings(
     max_examples=60,
@@ -289,11 +370,4 @@ async def test_any_sequence(
     first: list[tuple[Any, ...]],
     then: list[tuple[Any, ...]],
 ) -> None:
-    await execute(functions.client, "FLUSHALL")
-    pair = Pair(functions)
-    await pair.site.start()
-    begin = [("define", name, document) for name, document in zip(NAMES, documents, strict=True)]
-    begin += [("put", name, 90.0, "") for name in NAMES]
-    for operation in (*begin, *first, *then):
-        await pair.both(operation)
-        await pair.compare()
+    await run(functions, documents, [*first, *then])

@@ -40,7 +40,8 @@ async def played(functions: Functions, samples: list[Sample], setting: Setting) 
         good = {} if sample.value is None else {1: sample.value}
         await site.put(good, {1: "bad:timeout"} if sample.value is None else None)
     await site.pass_ms(3_600_000)
-    return sum(1 for entry in await site.entries("alarmsrv:journal") if entry["event"] == "raised")
+    entries = await site.entries("alarmsrv:journal")
+    return sum((entry["event"], entry["origin"]) == ("raised", "alarm:hot") for entry in entries)
 
 
 @pytest.mark.parametrize("bad", [False, True])

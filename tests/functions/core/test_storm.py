@@ -33,7 +33,7 @@ async def test_twenty_act_in_the_call_and_the_rest_by_tick(site: Site) -> None:
     assert await waiting(site) == 0
     # In the order of their happening, each with its own instant.
     assert await site.firings() == [(f"r{number:03}", "fired", 0) for number in range(50)]
-    assert len(await site.members("alarmsrv:alarms:active")) == 50
+    assert len(await site.alarms(open=True)) == 50
 
 
 async def test_what_follows_waits_behind_what_waits(site: Site) -> None:
@@ -46,10 +46,7 @@ async def test_what_follows_waits_behind_what_waits(site: Site) -> None:
         await site.pass_ms(0)
     fired = [(f"r{number:03}", "fired", 0) for number in range(30)]
     assert await site.firings() == [*fired, *((f"r{number:03}", "cleared", 1) for number in range(30))]
-    statuses = {
-        (await site.hash(f"alarmsrv:alarm:{a}"))["status"] for a in await site.members("alarmsrv:alarms:active")
-    }
-    assert statuses == {"Returned"}
+    assert {alarm["status"] for alarm in await site.alarms(open=True)} == {"Returned"}
 
 
 async def test_a_rule_that_goes_while_its_end_waits_leaves_no_alarm_standing(site: Site) -> None:

@@ -105,7 +105,7 @@ async def settled(functions: Functions) -> None:
     async def empty() -> bool:
         return await left(functions) == (0, 0, 0)
 
-    await wait_until(empty, "the outbox is empty")
+    await wait_until(empty, "the outbox is empty", 20)
 
 
 async def test_one_alarm_by_three_ways(
@@ -152,8 +152,8 @@ async def test_a_storm_is_one_digest_a_recipient(
         {"id": "shift", "to": ["email:anna@example.com", "webhook:pager"], "events": ["raised", "resolved"]},
         {"id": "more", "to": ["email:ben@example.com", "email:anna@example.com"]},
     ]
-    settings = settings_of(redis_server.url, tmp_path, routes, email=email_of(mail), webhooks=webhook_of(hook))
-    async with site(functions, settings):
+    ways = {"email": email_of(mail), "webhooks": webhook_of(hook), "rate": {**FAST, "quiet_ms": 4000}}
+    async with site(functions, settings_of(redis_server.url, tmp_path, routes, **ways)):
         for number in range(0, 2000, 50):
             await asyncio.gather(*(raise_alarm(functions, f"a{one}", "Minor") for one in range(number, number + 50)))
         for number in range(0, 2000, 50):

@@ -37,6 +37,11 @@ DELAYS: dict[str, tuple[dict[str, Any], Steps, list[tuple[str, int]]]] = {
         {"max_shelve_ms": 6000}, [(0, "put", 90), (500, "shelve", None)],
         [("raised", 0), ("shelved", 500), ("unshelved", 6500)],
     ),
+    "escalation": ({}, [(0, "route", 3000), (0, "put", 90)], [("raised", 0), ("escalated", 3000)]),
+    "escalation of what was shelved": (
+        {}, [(0, "route", 3000), (0, "put", 90), (200, "shelve", 600)],
+        [("raised", 0), ("shelved", 200), ("unshelved", 800), ("escalated", 3800)],
+    ),
     "re-alarm": (
         {"realarm_ms": 4000}, [(0, "put", 90), (500, "acknowledge", None)],
         [("raised", 0), ("acknowledged", 500), ("realarmed", 4000), ("realarmed", 8000)],
@@ -54,6 +59,13 @@ async def do(site: Site, what: str, value: Any) -> None:
         return await site.put({}, {1: "bad:timeout"})
     if what in {"put", "put2"}:
         return await site.put({2 if what == "put2" else 1: value})
+    if what == "route":
+        route = {
+            "to": ["email:a@example.com"],
+            "escalation": [{"after_s": value / 1000, "to": ["email:b@example.com"]}],
+        }
+        await call("alarm_route_upsert", "r", route)
+        return None
     (alarm,) = await site.alarms()
     if what == "acknowledge":
         await call("acknowledge_alarm", alarm["id"], "anna", site.now)

@@ -36,14 +36,18 @@ def test_rates_levels_and_top_offenders() -> None:
     diary = Diary()
     for number in range(6):
         diary.note(number * 120 * MINUTE, f"a{number % 2}", "raised", origin=f"alarm:d{number % 2}")
-    diary.note(1, "b", "raised", level="Critical")
+    diary.note(1, "b", "raised", level="Critical", priority="1000")
     diary.note(2, "i", "raised", level="Info")
     diary.note(3, "s", "raised", masked="shelved")
+    diary.note(4, "f", "raised", level="Warning", origin="system:flood")
     report = diary.measured().report()
     assert report["announced"] == 7
     assert (report["rate"]["per_day"], report["rate"]["peak_ten_minutes"]) == (7.0, 2)
     assert report["rate"]["peak_at_ms"] == START
     assert report["levels"]["Critical"] == {"count": 1, "percent": 14.29}
+    assert report["priorities"] == [
+        {"priority": 1000, "count": 1, "percent": 14.29}, {"priority": 700, "count": 6, "percent": 85.71},
+    ]  # fmt: skip
     assert [(one["origin"], one["count"]) for one in report["top"]["items"]] == [
         ("alarm:d0", 3), ("alarm:d1", 3), ("alarm:b", 1),
     ]  # fmt: skip

@@ -17,6 +17,7 @@ const STATE_WORDS: Record<string, string> = {
 export function AlarmPanel() {
   const list = store.alarmList.value;
   const live = store.streamState.value === "live";
+  const flood = store.flood.value;
   const quiet = list.filter(store.isMasked).length;
   const hint = [
     list.length && `${list.length} open`,
@@ -29,6 +30,11 @@ export function AlarmPanel() {
         <h2>Alarms</h2>
         <span class="hint">{hint.filter(Boolean).join(", ")}</span>
       </div>
+      {flood && (
+        <p class="flood" role="status">
+          {`Flood of alarms since ${formatInstant(Number(flood.created_at_ms), store.now.value)}: more than ten within ten minutes. The first-outs say where it began.`}
+        </p>
+      )}
       {list.length === 0 && (
         <p class="empty">{live ? "No alarm is open." : "Alarms are not known while the stream is down."}</p>
       )}

@@ -216,4 +216,6 @@ export const alarmList = computed(() =>
       Number(b.created_at_ms) - Number(a.created_at_ms),
   ),
 );
+/** The system alarm that stands while more alarms come than a person can take in. */
+export const flood = computed(() => alarmList.value.find((alarm) => alarm.source === "system:flood"));
 export const unacknowledged = computed(() => alarmList.value.filter(asks).length);
