@@ -1,6 +1,7 @@
 -- Floods of alarms, as they happen: more than ten within ten minutes begin one, fewer than five end it (ANSI/ISA-18.2
 -- and IEC 62682). The system alarm `flood` stands as long; the journal knows the newest alarms that asked for somebody.
 local journal = require("alarmsrv.journal")
+local keys = require("lib.keys")
 local system_alarms = require("core.system_alarms")
 local timers = require("core.timers")
 
@@ -21,7 +22,10 @@ function M.look(ctx)
   ctx.flood = nil
   if began and not ctx.graph.open[journal.FLOOD] then
     system_alarms.report(ctx, "flood", "", { active = true }, began)
-    timers.set(ctx.ns, over_at(journal.newest(ctx), began) or began, "flood", "")
+    -- A site may want no such alarm.
+    if redis.call("HEXISTS", keys.system_conditions(ctx.ns), "flood|") == 1 then
+      timers.set(ctx.ns, over_at(journal.newest(ctx), began) or began, "flood", "")
+    end
   end
 end
 
