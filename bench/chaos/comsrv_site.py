@@ -8,21 +8,21 @@ from typing import Any, Final
 import orjson
 
 from bench.comsrv_process import write_table
-from services.simulator.twins.faults import Kind
 from services.simulator.twins.settings import RANDOM_KINDS
 
 INTERVAL_MS: Final = 1000
 TIMEOUT_MS: Final = 500
 STEP_MS: Final = 500
 SINGLE: Final = range(1001, 1089)
+# Of these some speak TLS, some RTU over a serial line.
+IN_TLS: Final = range(1073, 1081)
+SERIAL: Final = range(1081, 1089)
 GATEWAYS: Final = range(1101, 1106)
 GATEWAY_UNITS: Final = 8
 CLEAN: Final = range(2001, 2009)
 LINKS: Final = len(SINGLE) + len(GATEWAYS) + len(CLEAN)
 # Points of a unit have ids from unit * 100 on.
 STRIDE: Final = 100
-# RTU has no transaction numbers: an answer to somebody else of the same form is no fault that can be seen.
-UNSEEN_ON_RTU: Final = frozenset((Kind.WRONG_TRANSACTION, Kind.STALE))
 # (wire type, byte order, scale) of a unit's telemetry, one after the other.
 LAYOUT: Final = (
     *(("float32", "ABCD", 1),) * 6, *(("float32", "CDAB", 1),) * 4, *(("uint16", "AB", 0.1),) * 4,
@@ -40,16 +40,22 @@ def telemetry_ids(unit: int) -> set[str]:
     return {str(unit * STRIDE + number) for number in range(1, len(LAYOUT) + 1)}
 
 
-def write_site(place: Path, first_port: int, protocol: str = "modbus_tcp") -> list[dict[str, Any]]:
-    """Write the point tables and return the channels."""
+def write_site(place: Path, first_port: int, authority: Path, protocol: str = "modbus_tcp") -> list[dict[str, Any]]:
+    """Write the point tables and return the channels; devices in TLS are vouched for by the authority."""
     channels = []
+    (place / "lines").mkdir(exist_ok=True)
     for number, channel in enumerate([*SINGLE, *GATEWAYS, *CLEAN]):
         units = range(1, GATEWAY_UNITS + 1) if channel in GATEWAYS else range(1, 2)
         _write_tables(place / "config" / "channels" / str(channel), units)
+        own, parameters = protocol, {"host": "127.0.0.1", "port": first_port + number, "timeout_ms": TIMEOUT_MS}
+        if channel in IN_TLS:
+            own, parameters["ca_file"] = "modbus_tls", str(authority.resolve())
+        elif channel in SERIAL:
+            line = str(place.resolve() / "lines" / str(channel))
+            own, parameters = "modbus_rtu", {"port": line, "baud_rate": 115200, "timeout_ms": TIMEOUT_MS}
         channels.append(
             {
-                "id": channel, "name": f"device {channel}", "protocol": protocol,
-                "parameters": {"host": "127.0.0.1", "port": first_port + number, "timeout_ms": TIMEOUT_MS},
+                "id": channel, "name": f"device {channel}", "protocol": own, "parameters": parameters,
                 "polling": {"interval_ms": INTERVAL_MS},
             }
         )  # fmt: skip
@@ -79,16 +85,15 @@ def _write_tables(folder: Path, units: range) -> None:
         write_table(folder / "mapping" / f"{name}_mapping.csv", MAPPING_HEADS, mapping)
 
 
-def write_faults(path: Path, faults: int, after_s: float, seed: int, *, rtu: bool = False) -> None:
+def write_faults(path: Path, faults: int, after_s: float, seed: int) -> None:
     """Write the file of the simulator: values that tell when and where, faults on all but the clean links."""
-    left_out = UNSEEN_ON_RTU if rtu else frozenset()
-    kinds = {str(kind): 1.0 for kind in RANDOM_KINDS if kind not in left_out}
+    kinds = {str(kind): 1.0 for kind in RANDOM_KINDS}
     plan = {
         "seed": seed,
         "step_ms": STEP_MS,
         "values": [{"generator": "pattern"}],
         "random": {
-            "device": "1*", "after_s": after_s, "limit": faults, "every_s": [0.8, 2.5], "for_s": [0.2, 3.0],
+            "device": "1*", "after_s": after_s, "limit": faults, "every_s": [0.3, 1.2], "for_s": [0.2, 3.0],
             "count": [1, 3], "ms": [50, 1500], "kinds": kinds,
         },
     }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import ssl
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import click
 from rich.console import Console
 from rich.table import Table as View
 
-from libs.errors import ConfigurationError, UnavailableError
+from libs.errors import ConfigurationError, Problem, UnavailableError
 from libs.services import PORT_BASE
 from services.simulator import cli as site
 from services.simulator.settings import load_settings
@@ -60,10 +61,15 @@ SHOWN: Final = 40
     type=click.Path(path_type=Path, dir_okay=False),
     help="With --from-points: keep what the devices held, saw and did wrong, as JSON lines.",
 )
+@click.option(
+    "--certificate",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="With --from-points: what devices of modbus_tls show, with its key in the same file or beside it (.key).",
+)
 @click.option("--log-mb", type=click.IntRange(1, 100_000), default=DEFAULT_MAX_BYTES >> 20, show_default=True)
 def simulate(
     path: Path | None, port_base: int, from_points: Path | None, faults: Path | None, seed: int | None,
-    first_port: int | None, log_path: Path | None, log_mb: int,
+    first_port: int | None, log_path: Path | None, certificate: Path | None, log_mb: int,
 ) -> None:  # fmt: skip
     """Run simulated devices until Ctrl-C: the site of simulate.yaml, or one for each point table."""
     try:
@@ -71,10 +77,10 @@ def simulate(
             if path is not None:
                 raise click.UsageError("--config is for the simulated site, not for --from-points")
             with Log(log_path, log_mb << 20) as log:
-                run_twins(from_points, faults, seed, first_port, log)
+                run_twins(from_points, faults, seed, first_port, certificate, log)
             return
-        if faults or first_port or log_path or seed is not None:
-            raise click.UsageError("--faults, --seed, --first-port and --log go with --from-points")
+        if faults or first_port or log_path or certificate or seed is not None:
+            raise click.UsageError("--faults, --seed, --first-port, --certificate and --log go with --from-points")
         settings = load_settings(path or site.default_config())
         site.show(settings, port_base)
         asyncio.run(site.serve(settings, port_base))
@@ -86,23 +92,40 @@ def simulate(
         sys.exit(EXIT_UNAVAILABLE)
 
 
-def run_twins(from_points: Path, faults: Path | None, seed: int | None, first_port: int | None, log: Log) -> None:
+def run_twins(
+    from_points: Path, faults: Path | None, seed: int | None, first_port: int | None, certificate: Path | None, log: Log
+) -> None:
     """Make the devices and run them until a signal."""
-    from services.commands.twins import SIMULATED, links_of, read_channels
+    from services.commands.twins import SIMULATED, TLS, links_of, read_channels
 
     settings = load_twins(faults)
     if seed is not None:
         settings = settings.model_copy(update={"seed": seed})
     channels, port_base = read_channels(from_points)
-    fleet = Fleet(links_of(channels, port_base, first_port), settings, log)
+    tls = context_of(certificate) if certificate else None
+    links = [link for link in links_of(channels, port_base, first_port) if tls or not link.tls]
+    fleet = Fleet(links, settings, log, tls)
     for channel in channels:
         if channel.protocol not in SIMULATED:
             click.echo(f"left out: channel {channel.id}, {channel.protocol}")
+        elif channel.protocol == TLS and not tls:
+            click.echo(f"left out: channel {channel.id}, {TLS} needs --certificate")
     if not fleet.units:
         raise UnavailableError(f"{from_points}: no Modbus channel with points")
     fleet.check(str(faults))
     show(fleet.endpoints)
     asyncio.run(until_signal(fleet))
+
+
+def context_of(certificate: Path) -> ssl.SSLContext:
+    """Return what devices in TLS show of themselves."""
+    key = certificate.with_suffix(".key")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key if key.exists() else None)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError([Problem(str(certificate), f"holds no certificate with its key: {error}")]) from error
+    return context
 
 
 def show(endpoints: Sequence[Endpoint]) -> None:

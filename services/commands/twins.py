@@ -26,9 +26,12 @@ from services.simulator.twins.run import Described, Link
 
 _TABLES: Final = {1: Table.COIL, 2: Table.DISCRETE, 3: Table.HOLDING, 4: Table.INPUT}
 SERIAL: Final = "modbus_rtu"
+TLS: Final = "modbus_tls"
 FRAMED_AS_RTU: Final = frozenset((SERIAL, "modbus_rtu_over_tcp"))
-SIMULATED: Final = FRAMED_AS_RTU | {"modbus_tcp"}
+SIMULATED: Final = FRAMED_AS_RTU | {"modbus_tcp", TLS}
 HOST: Final = "127.0.0.1"
+PORT: Final = 502
+TLS_PORT: Final = 802
 
 
 def read_channels(path: Path) -> tuple[tuple[Channel, ...], int]:
@@ -78,24 +81,25 @@ def links_of(channels: Iterable[Channel], port_base: int = PORT_BASE, first_port
         port_base: what `base+20` counts from.
         first_port: where given, TCP links listen from here on, in the order of the channels.
     """
-    places: dict[Any, tuple[Channel, bool]] = {}
+    places: dict[Any, Channel] = {}
     points: dict[Any, dict[int, list[Described]]] = defaultdict(lambda: defaultdict(list))
     names: dict[Any, dict[int, str]] = defaultdict(dict)
     for channel in channels:
         if channel.protocol not in SIMULATED:
             continue
         key = _key(channel, port_base)
-        places.setdefault(key, (channel, channel.protocol in FRAMED_AS_RTU))
+        places.setdefault(key, channel)
         for unit, described in _described(channel):
             names[key].setdefault(unit, f"{channel.id}/{unit}")
             points[key][unit].append(described)
     links = []
-    for number, (key, (channel, rtu)) in enumerate(places.items()):
+    for number, (key, channel) in enumerate(places.items()):
         place: tuple[str, int] | Path = Path(key) if isinstance(key, str) else (HOST, key[1])
         if first_port is not None and not isinstance(place, Path):
             place = (HOST, first_port + number)
         units = {unit: (names[key][unit], described) for unit, described in points[key].items()}
-        links.append(Link(str(channel.id), place, rtu, units))
+        rtu, tls = channel.protocol in FRAMED_AS_RTU, channel.protocol == TLS
+        links.append(Link(str(channel.id), place, rtu, tls, units))
     return links
 
 
@@ -103,7 +107,8 @@ def _key(channel: Channel, port_base: int) -> str | tuple[str, int]:
     parameters = channel.parameters
     if channel.protocol == SERIAL:
         return str(parameters["port"])
-    return str(parameters["host"]), resolve_port(parameters.get("port", 502), port_base)
+    port = parameters.get("port", TLS_PORT if channel.protocol == TLS else PORT)
+    return str(parameters["host"]), resolve_port(port, port_base)
 
 
 def _described(channel: Channel) -> Iterable[tuple[int, Described]]:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 import struct
 import tty
 from collections.abc import Mapping
@@ -109,9 +110,17 @@ class Endpoint:
     """Where devices are reached: a TCP port, or a pseudo-terminal for RTU."""
 
     def __init__(
-        self, name: str, place: tuple[str, int] | Path, units: Mapping[int, Unit], framing: Framing, log: Log, seed: int
+        self,
+        name: str,
+        place: tuple[str, int] | Path,
+        units: Mapping[int, Unit],
+        framing: Framing,
+        log: Log,
+        seed: int,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Keep what it works with; nothing listens yet."""
+        self._tls = tls
         self.name = name
         self.place = place
         self.units = dict(units)
@@ -152,7 +161,9 @@ class Endpoint:
             if isinstance(self.place, Path):
                 await self._open_line(self.place)
             else:
-                self._server = await loop.create_server(lambda: Connection(self), *self.place, reuse_address=True)
+                self._server = await loop.create_server(
+                    lambda: Connection(self), *self.place, reuse_address=True, ssl=self._tls
+                )
         except OSError as error:
             msg = f"{self.name}: {self.address} can't be opened: {error.strerror}"
             raise UnavailableError(msg) from error

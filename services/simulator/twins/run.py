@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fnmatch
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -33,19 +34,22 @@ class Described(NamedTuple):
 
 
 class Link(NamedTuple):
-    """An endpoint to make: where, how framed, and the points of each unit."""
+    """An endpoint to make: where, how framed, whether in TLS, and the points of each unit."""
 
     name: str
     place: tuple[str, int] | Path
     rtu: bool
+    tls: bool
     units: dict[int, tuple[str, list[Described]]]
 
 
 class Fleet:
     """All devices."""
 
-    def __init__(self, links: Sequence[Link], settings: TwinSettings, log: Log) -> None:
-        """Make them; nothing listens yet."""
+    def __init__(
+        self, links: Sequence[Link], settings: TwinSettings, log: Log, tls: ssl.SSLContext | None = None
+    ) -> None:
+        """Make them; nothing listens yet. Links in TLS need a context with a certificate."""
         self.settings = settings
         self.log = log
         self.endpoints = [
@@ -56,6 +60,7 @@ class Fleet:
                 RtuFraming() if link.rtu else TcpFraming(),
                 log,
                 settings.seed,
+                tls if link.tls else None,
             )
             for link in links
         ]

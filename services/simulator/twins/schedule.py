@@ -12,8 +12,9 @@ from typing import Final
 from libs.clock import now_ms
 from services.simulator.twins.endpoint import Endpoint
 from services.simulator.twins.faults import Active, Fault
+from services.simulator.twins.frames import RtuFraming
 from services.simulator.twins.log import Log
-from services.simulator.twins.settings import RandomFaults, Scheduled
+from services.simulator.twins.settings import UNSEEN_ON_RTU, RandomFaults, Scheduled
 
 # A random fault does not wait longer than this for somebody to ask.
 PATIENCE_S: Final = 30.0
@@ -60,7 +61,11 @@ class Trouble:
 
     async def _random(self, plan: RandomFaults, endpoint: Endpoint) -> None:
         random = Random(f"{self._seed}/{endpoint.name}/faults")  # noqa: S311 - simulated faults, nothing secret
-        kinds, weights = list(plan.kinds), list(plan.kinds.values())
+        left_out = UNSEEN_ON_RTU if isinstance(endpoint.framing, RtuFraming) else frozenset()
+        kinds = [kind for kind in plan.kinds if kind not in left_out]
+        weights = [plan.kinds[kind] for kind in kinds]
+        if not kinds:
+            return
         await asyncio.sleep(plan.after_s + random.uniform(0, plan.every_s[1]))
         while plan.limit is None or self.done < plan.limit:
             kind = random.choices(kinds, weights)[0]

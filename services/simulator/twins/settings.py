@@ -16,6 +16,8 @@ from services.simulator.twins.unit import Holes
 
 # A wrong byte order can't be told from a right one, so it does not come at random.
 RANDOM_KINDS: Final = tuple(kind for kind in Kind if kind is not Kind.BYTE_ORDER)
+# Nor do these in RTU frames, which have no transaction numbers: an answer to somebody else of the same form.
+UNSEEN_ON_RTU: Final = frozenset((Kind.WRONG_TRANSACTION, Kind.STALE))
 Span = tuple[float, float]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from pyModbusTCP.client import ModbusClient
 
 from libs.errors import ConfigurationError, UnavailableError
+from services.commands.simulate import context_of
 from services.commands.twins import links_of, read_channels
 from services.comsrv.contract import DeviceError
 from services.comsrv.plugins.modbus.wiretypes import STRING, WIDTHS, WIRE_TYPES, orders_of
@@ -23,6 +25,7 @@ from services.simulator.twins.faults import Active, Fault, Kind
 from services.simulator.twins.log import Log
 from services.simulator.twins.run import Fleet
 from services.simulator.twins.settings import TwinSettings, load_settings
+from tests.support.brokers import make_authority, make_certificate
 from tests.support.processes import free_port_base
 from tests.support.wait import wait_until
 
@@ -50,12 +53,14 @@ def meter(config: Path) -> None:
 
 
 @asynccontextmanager
-async def running(config: Path, log: Log | None = None, **settings: Any) -> AsyncIterator[Fleet]:
+async def running(
+    config: Path, log: Log | None = None, tls: ssl.SSLContext | None = None, **settings: Any
+) -> AsyncIterator[Fleet]:
     """Run the devices of a configuration folder."""
     channels, _ = read_channels(config)
-    links = links_of(channels, first_port=free_port_base() + 20)
+    links = links_of(channels, first_port=None if tls else free_port_base() + 20)
     found = TwinSettings.model_validate({"step_ms": 60_000, **settings})
-    fleet = Fleet(links, found, log or Log(None))
+    fleet = Fleet(links, found, log or Log(None), tls)
     task = asyncio.create_task(fleet.run())
 
     async def listening() -> bool:
@@ -242,6 +247,36 @@ async def test_mbpoll_reads_rtu_over_a_pseudo_terminal(tmp_path: Path):
         endpoint.begin(1, Active(1, Fault(kind=Kind.RESET), 0, 1))
         assert [await values(), await values()] == [0, 2]
     assert not line.is_symlink()
+
+
+async def test_a_device_in_tls_is_read_and_comes_back_from_a_restart(tmp_path: Path):
+    meter(tmp_path)
+    authority = make_authority(tmp_path / "tls", "authority")
+    parameters = {"host": "127.0.0.1", "port": free_port_base() + 20, "ca_file": str(authority)}
+    channel = {"id": 1, "name": "m", "protocol": "modbus_tls", "parameters": parameters}
+    (tmp_path / "comsrv.yaml").write_bytes(orjson.dumps({"channels": [channel]}))
+    context = context_of(make_certificate(authority, "device"))
+    async with running(tmp_path, tls=context, values=[{"generator": "constant", "value": 1234}]):
+        (declared,), port_base = read_channels(tmp_path)
+        plugin = protocols()["modbus_tls"]()
+        await plugin.initialize(declared, port_base=port_base)
+        await plugin.connect()
+        (block,) = plugin.blocks
+        assert (await plugin.read_batch(block)).values.tolist()[:2] == [1234, 1234]
+        await plugin.close()
+    with pytest.raises(ConfigurationError, match="holds no certificate with its key"):
+        context_of(tmp_path / "comsrv.yaml")
+
+
+async def test_a_fault_that_rtu_can_not_tell_never_comes_at_random(tmp_path: Path):
+    """An answer to somebody else, of the same form: without transaction numbers it is as good as the right one."""
+    meter(tmp_path)
+    channel = {"id": 1, "name": "m", "protocol": "modbus_rtu_over_tcp", "parameters": {"host": "127.0.0.1"}}
+    (tmp_path / "comsrv.yaml").write_bytes(orjson.dumps({"channels": [channel]}))
+    plan = {"every_s": [0, 0], "kinds": {"wrong_transaction": 1, "stale": 1}}
+    async with running(tmp_path, random=plan) as fleet:
+        await fleet.trouble.run((), fleet.settings.random)
+        assert fleet.trouble.done == 0
 
 
 def test_a_folder_without_tables_and_a_bad_file_are_told(tmp_path: Path):
