@@ -5,7 +5,7 @@ local ingest = require("comsrv.ingest")
 local points = require("comsrv.points")
 
 return {
-  { name = "comsrv_ingest", run = ingest.ingest, blob = true, idle = true },
+  { name = "comsrv_ingest", run = ingest.ingest, matters = ingest.documents, idle = true },
   { name = "comsrv_set_quality", run = ingest.set_quality },
   { name = "comsrv_status", run = channels.status, reads = true },
   { name = "channel_upsert", run = channels.upsert },

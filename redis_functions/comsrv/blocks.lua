@@ -5,6 +5,7 @@ local errors = require("lib.errors")
 local M = {}
 
 M.MAX_POINTS = 500
+M.MAX_BLOCKS = 16
 local MAX_INSTANT = 9007199254740991
 local KIND = { T = true, S = true, C = true, A = true }
 -- Sections of texts are told apart from those of numbers by their type.
@@ -229,8 +230,8 @@ function M.check_counters(counters)
   end
 end
 
---- Check a document of a channel whole. Returns the number of its points.
-function M.check(ch, document)
+-- Check a document of a channel whole. Returns the number of its points.
+local function check(ch, document)
   if not ORIGIN[document.origin or "poll"] then
     invalid("origin must be poll, event or backfill")
   end
@@ -250,11 +251,26 @@ function M.check(ch, document)
     count = count + check_section("sections[" .. (i - 1) .. "]", document.sections[i])
   end
   check_events(document.events)
-  if count > M.MAX_POINTS then
-    errors.fail("LIMIT", "a call takes at most " .. M.MAX_POINTS .. " points, not " .. count)
-  end
   M.check_counters(document.counters)
   return count
+end
+
+--- Check the documents of a call whole; leaves in each of `found` the number of its points.
+function M.check_all(ch, found)
+  local count = 0
+  for i = 1, #found do
+    local each = found[i]
+    each.points = check(ch, each.document)
+    count = count + each.points
+    if each.document.epoch ~= found[1].document.epoch then
+      invalid("the blocks of a call have one epoch")
+    end
+  end
+  if count > M.MAX_POINTS then
+    errors.fail("LIMIT", "a call takes at most " .. M.MAX_POINTS .. " points, not " .. count)
+  elseif #found > M.MAX_BLOCKS then
+    errors.fail("LIMIT", "a call takes at most " .. M.MAX_BLOCKS .. " blocks, not " .. #found)
+  end
 end
 
 return M

@@ -1,5 +1,7 @@
 -- The process image: one call a polled block, atomically and in this order: due timers, epoch and
 -- sequence, values with quality and time, models, rules and alarms, history, publication, counters.
+-- Blocks of a channel that wait may come in one call, which costs less than a call each; they are
+-- taken one after the other, each at its own instant.
 local args = require("lib.args")
 local blocks = require("comsrv.blocks")
 local call = require("core.call")
@@ -11,10 +13,13 @@ local keys = require("lib.keys")
 local leases = require("comsrv.leases")
 local ledger = require("core.ledger")
 local publish = require("core.publish")
+local replay = require("core.replay")
 
 local M = {}
 
 local RECORDED = { T = true, S = true }
+-- What a section's text begins with, and no document.
+local QUOTE = 34
 -- Section type -> the type in the hash's name, where it is another.
 local HASH = { X = "text" }
 
@@ -149,6 +154,10 @@ local function store_section(ctx, ch, section, at, body)
     store_quality(ctx, ch, section, at_text)
     touch(ctx, ch, section, at)
   end
+  if replay.replayed() then
+    -- Nobody listens to what is published.
+    return stored
+  end
   if not body then
     local shown = section.type == blocks.TEXT and encode_texts(section.values) or section.values
     body = publish.members(section.ids, shown, section.quality)
@@ -222,20 +231,15 @@ local function recorded(document)
   return samples
 end
 
-local function apply(ctx, ch, document, texts, answered)
+local function apply(ctx, ch, document, texts)
   local stored = 0
-  ctx.left_out = 0
   for i = 1, #document.sections do
-    stored = stored + store_section(ctx, ch, document.sections[i], document.at_ms, texts[i + 1])
+    stored = stored + store_section(ctx, ch, document.sections[i], document.at_ms, texts[i])
   end
   if #ctx.touched > 0 then
     engine.settle(ctx, document.at_ms)
   end
   stored = stored + store_events(ctx, ch, document.events)
-  -- What a device pushes of its own accord is no answer of a block.
-  if answered and document.origin ~= "event" then
-    redis.call("HSET", keys.seen(ctx.ns, ch), document.block, string.format("%.0f", document.at_ms))
-  end
   if ctx.left_out > 0 then
     ledger.add(ctx.ns, ch, "rejected:substituted", ctx.left_out)
   end
@@ -245,8 +249,8 @@ end
 -- What of a block goes to history, and its samples: as it came, but for points that a person has
 -- substituted. Their history is the substitute, recorded when it was set, until it ends.
 local function to_history(ctx, ch, document, blob, samples)
-  if not ctx.left_out or ctx.left_out == 0 then
-    return blob, samples
+  if ctx.left_out == 0 then
+    return { blob, samples }
   end
   local events = {}
   for i = 1, #document.events do
@@ -260,51 +264,123 @@ local function to_history(ctx, ch, document, blob, samples)
   for i = 1, #document.sections do
     document.sections[i].only = nil
   end
-  return cmsgpack.pack(document), samples
+  return { cmsgpack.pack(document), samples }
 end
 
--- `blob` is the document as it goes to history; `answered` says that the device did.
-local function take(ns, ch, document, blob, texts, answered)
-  local points = blocks.check(ch, document)
-  local ctx = call.begin(ns, document.now_ms)
+-- The blocks that were not had before, and their (block, sequence) for the key.
+local function unheard(sequence, found)
+  local names = {}
+  for i = 1, #found do
+    names[i] = found[i].document.block
+  end
+  local last, fresh, flat = redis.call("HMGET", sequence, unpack(names)), {}, {}
+  local taken = {}
+  for i = 1, #found do
+    local name, seq = names[i], found[i].document.seq
+    if seq > (taken[name] or tonumber(last[i] or -1)) then
+      taken[name] = seq
+      fresh[#fresh + 1] = found[i]
+      flat[#flat + 1], flat[#flat + 2] = name, string.format("%.0f", seq)
+    end
+  end
+  return fresh, flat
+end
+
+-- Take blocks of one channel and epoch: a list of { document, blob, texts }. `blob` is the document as
+-- it goes to history; `answered` says that the device did.
+local function take(ns, ch, found, answered)
+  blocks.check_all(ch, found)
+  local epoch = found[1].document.epoch
+  local ctx = call.begin(ns, found[1].document.now_ms)
   local status = redis.call("HMGET", keys.status(ns, ch), "epoch", "leased", "lease_ms")
-  local current = tonumber(status[1] or 0) == document.epoch
+  local current = tonumber(status[1] or 0) == epoch
   local sequence = keys.sequence(ns, ch)
+  local fresh, flat = unheard(sequence, found)
   -- A repeat is a repeat also when the lease lapsed meanwhile: a client that lost the reply must learn it.
-  if current and document.seq <= tonumber(redis.call("HGET", sequence, document.block) or -1) then
+  if current and #fresh == 0 then
     return '{"seq":' .. (ctx.graph.image or "0") .. ',"repeat":true}'
   end
   if not current or status[2] ~= "1" then
-    leases.check_lease(ctx, ch, document.epoch)
+    leases.check_lease(ctx, ch, epoch)
   end
-  local samples = recorded(document)
   call.accept(ctx)
-  redis.call("HSET", sequence, document.block, string.format("%.0f", document.seq))
+  redis.call("HSET", sequence, unpack(flat))
   leases.extend(ctx, ch, tonumber(status[3]))
-  local stored = document.origin == "backfill" and points or apply(ctx, ch, document, texts, answered)
-  history.append(ctx, ch, to_history(ctx, ch, document, blob, samples))
-  count(ctx, ch, document.counters, stored)
+  local stored, seen, queue = 0, {}, {}
+  for i = 1, #fresh do
+    local document = fresh[i].document
+    local samples = recorded(document)
+    ctx.left_out = 0
+    if document.origin == "backfill" then
+      stored = stored + fresh[i].points
+    else
+      stored = stored + apply(ctx, ch, document, fresh[i].texts)
+    end
+    -- What a device pushes of its own accord is no answer of a block.
+    if document.origin == nil or document.origin == "poll" then
+      seen[#seen + 1], seen[#seen + 2] = document.block, string.format("%.0f", document.at_ms)
+    end
+    queue[i] = to_history(ctx, ch, document, fresh[i].blob, samples)
+  end
+  if answered and #seen > 0 then
+    redis.call("HSET", keys.seen(ns, ch), unpack(seen))
+  end
+  history.append(ctx, ch, queue)
+  for i = 1, #fresh do
+    count(ctx, ch, fresh[i].document.counters, i == 1 and stored or 0)
+  end
   return call.finish(ctx, '{"seq":' .. ctx.image .. ',"repeat":false}')
 end
 
---- Take one polled block into the process image.
+local function is_text(argv, i)
+  return i > 1 and string.byte(argv[i]) == QUOTE
+end
+
+--- The documents among the arguments, without the texts.
+function M.documents(argv)
+  local found = {}
+  for i = 1, #argv do
+    if not is_text(argv, i) then
+      found[#found + 1] = argv[i]
+    end
+  end
+  return found
+end
+
+-- The blocks of a call: each document, and behind it the texts of its sections.
+local function read(argv)
+  local found = {}
+  for i = 1, math.max(#argv, 1) do
+    local text = argv[i]
+    if is_text(argv, i) then
+      local texts = found[#found].texts
+      texts[#texts + 1] = text
+    else
+      local document = blocks.decode(text)
+      if document.quality ~= nil then
+        errors.fail("INVALID", "quality belongs into the sections")
+      end
+      found[#found + 1] = { document = document, blob = text, texts = {} }
+    end
+  end
+  return found
+end
+
+--- Take one polled block into the process image, or several of a channel at once.
 --
 -- KEYS[1]  channel
 -- ARGV[1]  {epoch, seq, now_ms, origin, channel, block, at_ms, previous_at_ms, sections, events, counters}, msgpack or JSON
--- ARGV[2+] text of section i for publishing: "points":{...},"quality":{...} (optional; made here otherwise)
--- Returns  {seq: image number, repeat: true when (epoch, seq) was had already}
+-- ARGV[2+] text of section i for publishing: "points":{...},"quality":{...} (optional; made here otherwise);
+--          then the next document of the same epoch and its texts, and so on
+-- Returns  {seq: image number, repeat: true when all of it was had already, by block, epoch and seq}
 -- Errors   CONFLICT  a newer epoch holds the channel
 --          STATE     the lease lapsed, claim again
 --          INVALID   a field is wrong; nothing is stored
---          LIMIT     more than 500 points
+--          LIMIT     more than 500 points or 16 blocks
 -- Writes   comsrv:{ch}:{T|S|C|A|text} with :ts and :q, comsrv:{ch}:seen, modsrv:{id}:measurement, alarms, rules, hissrv:queue
 -- Example  FCALL comsrv_ingest 1 1001 '{"epoch":1,"seq":1,"block":"b","at_ms":1,"sections":[{"type":"T","ids":["1"],"values":["81.000000"]}]}'
 function M.ingest(ns, id, argv)
-  local document = blocks.decode(argv[1])
-  if document.quality ~= nil then
-    errors.fail("INVALID", "quality belongs into the sections")
-  end
-  return take(ns, args.channel(id), document, argv[1], argv, true)
+  return take(ns, args.channel(id), read(argv), true)
 end
 
 --- Change the quality of points alone, as when a device does not answer.
@@ -334,7 +410,7 @@ function M.set_quality(ns, id, argv)
   end
   document.quality, document.sections = nil, sections
   local blob = cmsgpack.pack(document)
-  return take(ns, args.channel(id), document, blob, {}, false)
+  return take(ns, args.channel(id), { { document = document, blob = blob, texts = {} } }, false)
 end
 
 return M

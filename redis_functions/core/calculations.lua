@@ -128,12 +128,9 @@ function M.store_sections(ctx, ch, sections, at)
     end
   end
   if samples > 0 then
-    history.append(
-      ctx, ch,
-      '{"channel":' .. ch .. ',"origin":"event","at_ms":' .. string.format("%.0f", at) .. ',"sections":['
-        .. table.concat(parts, ",") .. "]}",
-      samples
-    )
+    local document = '{"channel":' .. ch .. ',"origin":"event","at_ms":' .. string.format("%.0f", at) .. ',"sections":['
+      .. table.concat(parts, ",") .. "]}"
+    history.append(ctx, ch, { { document, samples } })
   end
 end
 

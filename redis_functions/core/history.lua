@@ -54,20 +54,28 @@ local function make_room(ns, excess, surplus, came)
   return dropped
 end
 
---- Append one document with `samples` samples of a channel.
-function M.append(ctx, ch, document, samples)
-  local ns, image = ctx.ns, ctx.image
+--- Append documents of a channel, each with its samples: a list of { document, samples }.
+function M.append(ctx, ch, documents)
   -- A replay makes no history anew.
-  if samples == 0 or replay.replayed() then
+  if replay.replayed() then
+    return
+  end
+  local ns, image = ctx.ns, string.format("%.0f", ctx.image)
+  local entries, bytes, samples = 0, 0, 0
+  for i = 1, #documents do
+    local document, number = documents[i][1], documents[i][2]
+    if number > 0 then
+      local weight = #document + M.ENTRY_BYTES
+      redis.call("XADD", keys.history_queue(ns), "*", "i", image, "c", ch, "n", number, "b", weight, "d", document)
+      entries, bytes, samples = entries + 1, bytes + weight, samples + number
+    end
+  end
+  if entries == 0 then
     return
   end
   local size = keys.history_size(ns)
-  local bytes = #document + M.ENTRY_BYTES
-  redis.call(
-    "XADD", keys.history_queue(ns), "*", "i", string.format("%.0f", image), "c", ch, "n", samples, "b", bytes, "d", document
-  )
   ledger.add(ns, ch, "queued", samples)
-  local entries_now = redis.call("HINCRBY", size, "entries", 1)
+  local entries_now = redis.call("HINCRBY", size, "entries", entries)
   local bytes_now = redis.call("HINCRBY", size, "bytes", bytes)
   redis.call("HINCRBY", size, "samples", samples)
   local cap = tonumber(redis.call("HGET", keys.limits(ns), "queue_bytes") or M.MAX_BYTES)

@@ -11,7 +11,7 @@
 --   apart   what it writes decides nothing of the journals (history, jobs, networks, messages, this log): not in the
 --           log, but where it says otherwise by M.effect
 --   idle    most calls of it change nothing: in the log is what took an image number, or says so by M.effect
---   blob    all arguments but the first are for publishing
+--   matters what picks the arguments that matter; the others are for publishing
 -- All others are in the log wherever they were not refused; what timers did stands also where they were.
 -- Where a replay runs, the same guard and the same functions run; only the instant and what came from outside are
 -- the entry's.
@@ -184,12 +184,13 @@ function M.log(spec, ns, key, argv, ok)
   local head = (call.before or "") .. "|" .. (call.taken or 0) .. (ok and "|" or "!|")
     .. string.format("%.0f", call.at or call.server or M.clock_ms()) .. "|" .. spec.name .. "|" .. (key or "")
     .. "|" .. string.sub(DIGEST, 1, 8)
+  -- What is only for publishing is left out.
+  local words = spec.matters and spec.matters(argv) or argv
   local fields
-  -- The texts of an ingest are for publishing.
-  if #argv == 1 or spec.blob then
-    fields = { "h", head, "a", argv[1] }
+  if #words == 1 then
+    fields = { "h", head, "a", words[1] }
   else
-    fields = { "h", head, "m", cmsgpack.pack(argv) }
+    fields = { "h", head, "m", cmsgpack.pack(words) }
   end
   if call.facts then
     fields[#fields + 1], fields[#fields + 2] = "x", cmsgpack.pack(call.facts)
@@ -215,12 +216,6 @@ local function again(entry)
     return "", "INVALID there is no function " .. tostring(name) .. " that writes", refused == "!"
   end
   local argv = entry[2] ~= "" and { entry[2] } or cmsgpack.unpack(entry[3])
-  if spec.blob then
-    -- Nobody listens to what is published.
-    for i = 2, 9 do
-      argv[i] = ""
-    end
-  end
   call = { replayed = { at = tonumber(at), facts = entry[4] ~= "" and cmsgpack.unpack(entry[4]) or {}, before = before } }
   local ok, reply = M.run(spec, key ~= "" and key or nil, argv)
   local outputs = call.outputs and cmsgpack.pack(call.outputs) or ""

@@ -92,10 +92,12 @@ class ComsrvFunctions:
         found: dict[str, Any] = await self.functions.read_json("comsrv_status", channel)
         return found
 
-    async def ingest(self, channel: int, document: dict[str, Any], texts: Sequence[str]) -> bool:
-        """Send a block; return True for a repeat without effect."""
-        reply = await self.functions.batched("comsrv_ingest", channel, _pack(document), *texts)
-        return bool(orjson.loads(reply)["repeat"])
+    async def ingest(self, channel: int, documents: Sequence[dict[str, Any]], texts: Sequence[Sequence[str]]) -> bool:
+        """Send blocks, each a document and the texts of its sections; return True for a repeat without effect."""
+        words: list[str | bytes] = []
+        for document, own in zip(documents, texts, strict=True):
+            words += [_pack(document), *own]
+        return bool(orjson.loads(await self.functions.batched("comsrv_ingest", channel, *words))["repeat"])
 
     async def set_quality(self, channel: int, document: dict[str, Any]) -> bool:
         """Change the quality of points alone; return True for a repeat without effect."""

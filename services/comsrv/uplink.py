@@ -1,4 +1,6 @@
-"""From arrays to Redis: one channel's readings, in order, as one `comsrv_ingest` a block that changed.
+"""From arrays to Redis: one channel's readings, in order, as `comsrv_ingest` of the blocks that changed.
+
+The first leaves at once, those that come while it is under way leave together.
 
 Polling never waits for Redis: readings go into a bounded queue. While Redis is away the
 oldest are dropped and counted. A call whose reply was lost is sent again with the same
@@ -12,9 +14,9 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
 from enum import Enum
-from typing import Any, Final
+from functools import partial
+from typing import Any
 
 from libs.clock import monotonic_ms, now_ms
 from libs.errors import (
@@ -27,20 +29,16 @@ from libs.errors import (
     UnavailableError,
 )
 from services.comsrv.backoff import Backoff
-from services.comsrv.blockimage import BlockImage, Failure
+from services.comsrv.blockimage import BlockImage, Failure, Update
 from services.comsrv.contract import Block, Event, Reading
 from services.comsrv.counters import Counters
 from services.comsrv.functions import ComsrvFunctions
 from services.comsrv.pushed import EVENTS, MAX_EVENTS, Places, rows
 from services.comsrv.reckoning import Reckoning
 from services.comsrv.reporting import Report
+from services.comsrv.waiting import Waiting
 
 log = logging.getLogger(__name__)
-
-# Readings kept while Redis is away, at least; more where a channel has more blocks.
-MIN_QUEUE: Final = 64
-# A poller waits so long for a queue that is half full.
-ROOM_S: Final = 1.0
 
 
 class LeaseLostError(ConflictError):
@@ -97,7 +95,7 @@ class Uplink:
         self._report = report
         self._images: dict[str, BlockImage] = {}
         self._places = Places()
-        self._queue: deque[tuple[Block, Reading | Failure]] = deque()
+        self._waiting = Waiting()
         self._pushed: deque[tuple[Sequence[Event], asyncio.Future[None]]] = deque()
         # Events that Redis took.
         self.events = 0
@@ -111,7 +109,6 @@ class Uplink:
         self._news = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._taken = asyncio.Event()
         self._backoff = Backoff(100, 2000)
         self._reckoning = Reckoning()
         self._redis_run = ""
@@ -123,15 +120,15 @@ class Uplink:
 
     def offer(self, block: Block, item: Reading | Failure) -> None:
         """Queue what became of a block; never waits."""
-        while len(self._queue) >= self._limit:
+        while len(self._waiting) >= self._waiting.most:
             self._drop()
-        self._queue.append((block, item))
+        self._waiting.put(block, item)
         self._idle.clear()
         self._news.set()
 
     def _drop(self) -> None:
         """Leave out the oldest reading, and count it."""
-        block, old = self._queue.popleft()
+        block, old = self._waiting.oldest()
         if isinstance(old, Reading):
             self.dropped += block.size
             self._counters.polled += block.size
@@ -145,23 +142,14 @@ class Uplink:
         self._news.set()
         await taken
 
-    @property
-    def _limit(self) -> int:
-        """Readings that wait at most."""
-        return max(MIN_QUEUE, 4 * len(self._images))
-
     async def room(self) -> None:
         """Wait, shortly, while Redis answers and does not keep up.
 
         A poll that is late and counted is better than one that is read and dropped. While
         Redis is away nobody waits for it.
         """
-        if 2 * len(self._queue) < self._limit or self._backoff.attempts:
-            return
-        self._taken.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(ROOM_S):
-                await self._taken.wait()
+        if self._waiting.crowded and not self._backoff.attempts:
+            await self._waiting.space()
 
     def late(self, polls: int) -> None:
         """Count polls that were left out because the one before took too long."""
@@ -185,6 +173,7 @@ class Uplink:
             if self._idle.is_set():
                 image.adopt(images)
         self._places.forget()
+        self._waiting.grow(len(self._images))
 
     @property
     def idle(self) -> bool:
@@ -221,15 +210,12 @@ class Uplink:
 
     async def run(self) -> None:
         """Send what comes, until `close` and nothing is left."""
-        while not self._closing or self._queue or self._pushed:
-            while self._queue or self._pushed:
+        while not self._closing or self._waiting or self._pushed:
+            while self._waiting or self._pushed:
                 if self._pushed:
                     await self._send_pushed(*self._pushed.popleft())
-                if self._queue:
-                    block, item = self._queue.popleft()
-                    if 2 * len(self._queue) < self._limit:
-                        self._taken.set()
-                    await self._send(block, item)
+                if self._waiting:
+                    await self._send([(self._image(block), item) for block, item in self._waiting.together()])
                 await self._renew_when_due()
             self._idle.set()
             self._news.clear()
@@ -248,7 +234,7 @@ class Uplink:
 
     def abandon(self) -> None:
         """Give up what still waits; `release` carries how much it was."""
-        while self._queue:
+        while self._waiting:
             self._drop()
         while self._pushed:
             events, taken = self._pushed.popleft()
@@ -262,17 +248,23 @@ class Uplink:
         await self._renew()
         await self.functions.release(self.channel, self.epoch, self._counters.document())
 
-    async def _send(self, block: Block, item: Reading | Failure) -> None:
+    def _image(self, block: Block) -> BlockImage:
         image = self._images.get(block.name)
         if image is None:
             image = self._images[block.name] = BlockImage(block, self._report(block))
             self._places.forget()
+            self._waiting.grow(len(self._images))
+        return image
+
+    async def _send(self, batch: list[tuple[BlockImage, Reading | Failure]]) -> None:
+        image, first = batch[0]
+        readings = [(image, item) for image, item in batch if isinstance(item, Reading)]
         outcome = _Outcome.AGAIN
         while outcome is _Outcome.AGAIN:
-            if isinstance(item, Failure):
-                outcome = await self._send_failure(image, item)
+            if isinstance(first, Failure):
+                outcome = await self._send_failure(image, first)
             else:
-                outcome = await self._send_reading(image, item)
+                outcome = await self._send_readings(readings)
 
     async def _send_pushed(self, events: Sequence[Event], taken: asyncio.Future[None]) -> None:
         for start in range(0, len(events), MAX_EVENTS):
@@ -286,11 +278,8 @@ class Uplink:
         document: dict[str, Any] = {
             "origin": "event", "channel": self.channel, "block": EVENTS, "at_ms": now_ms(), "events": rows(events),
         }  # fmt: skip
-
-        async def ingest() -> None:
-            await self.functions.ingest(self.channel, document, ())
-
-        outcome = await self._deliver(document, Counters(polled=len(events)), ingest)
+        call = partial(self.functions.ingest, self.channel, [document], [()])
+        outcome = await self._deliver([document], Counters(polled=len(events)), call)
         if outcome is _Outcome.SENT:
             self.events += len(events)
             self._places.tell(self._images.values(), events)
@@ -299,34 +288,48 @@ class Uplink:
             self._counters.reject("refused", len(events))
         return outcome
 
-    async def _send_reading(self, image: BlockImage, reading: Reading) -> _Outcome:
-        update = image.compare(reading)
-        if update.empty:
-            self._counters.add(update.counters)
-            image.keep(update, reading.at_ms)
-            self._seen[image.block.name] = reading.at_ms
+    async def _send_readings(self, readings: list[tuple[BlockImage, Reading]]) -> _Outcome:
+        """Send what changed, in one call. What did not change is counted, and leaves the list."""
+        updates = [(image, image.compare(reading)) for image, reading in readings]
+        for image, update in updates:
+            if update.empty:
+                self._counters.add(update.counters)
+                image.keep(update, update.reading.at_ms)
+                self._seen[image.block.name] = update.reading.at_ms
+        updates = [(image, update) for image, update in updates if not update.empty]
+        readings[:] = [(image, update.reading) for image, update in updates]
+        if not updates:
             return _Outcome.SENT
+        own = Counters()
+        for _, update in updates:
+            own.add(update.counters)
+        documents = [self._document(image, update) for image, update in updates]
+        call = partial(self.functions.ingest, self.channel, documents, [update.texts for _, update in updates])
+        outcome = await self._deliver(documents, own, call)
+        if outcome is _Outcome.SENT:
+            for image, update in updates:
+                image.keep(update, update.reading.at_ms)
+                self._seen.pop(image.block.name, None)
+        elif outcome is _Outcome.REFUSED and len(readings) > 1:
+            # It is one of them that Redis refuses.
+            for each in readings:
+                await self._send([each])
+        elif outcome is _Outcome.REFUSED:
+            self._counters.polled += own.polled
+            self._counters.reject("refused", own.polled)
+        return outcome
+
+    def _document(self, image: BlockImage, update: Update) -> dict[str, Any]:
         document: dict[str, Any] = {
             "origin": "poll",
             "channel": self.channel,
             "block": image.block.name,
-            "at_ms": reading.at_ms,
+            "at_ms": update.reading.at_ms,
             "sections": update.sections,
         }
         if update.previous_at_ms is not None:
             document["previous_at_ms"] = update.previous_at_ms
-
-        async def ingest() -> None:
-            await self.functions.ingest(self.channel, document, update.texts)
-
-        outcome = await self._deliver(document, update.counters, ingest)
-        if outcome is _Outcome.SENT:
-            image.keep(update, reading.at_ms)
-            self._seen.pop(image.block.name, None)
-        elif outcome is _Outcome.REFUSED:
-            self._counters.polled += update.counters.polled
-            self._counters.reject("refused", update.counters.polled)
-        return outcome
+        return document
 
     async def _send_failure(self, image: BlockImage, failure: Failure) -> _Outcome:
         """Mark a block's points, once a change. Each mark is a sample polled and stored."""
@@ -339,24 +342,26 @@ class Uplink:
             "sections": image.failed_sections(),
         }
 
-        async def set_quality() -> None:
-            await self.functions.set_quality(self.channel, document)
-
-        outcome = await self._deliver(document, Counters(polled=image.block.size), set_quality)
+        call = partial(self.functions.set_quality, self.channel, document)
+        outcome = await self._deliver([document], Counters(polled=image.block.size), call)
         if outcome is _Outcome.SENT:
             image.keep_failure(failure)
         return outcome
 
-    async def _deliver(self, document: dict[str, Any], own: Counters, call: Callable[[], Awaitable[None]]) -> _Outcome:
-        """Give a document its epoch, sequence and counters, and make the call until it is settled."""
+    async def _deliver(
+        self, documents: list[dict[str, Any]], own: Counters, call: Callable[[], Awaitable[object]]
+    ) -> _Outcome:
+        """Give the documents of a call their epoch, sequence and counters, and make it until it is settled."""
         if await self._restarted():
             return _Outcome.AGAIN
         carried = self._counters.copy()
         total = carried.copy()
         total.add(own)
         self._sequence += 1
-        document |= {"epoch": self.epoch, "seq": self._sequence, "counters": total.document()}
-        block = document["block"]
+        sequence, block = self._sequence, documents[0]["block"]
+        for document in documents:
+            document |= {"epoch": self.epoch, "seq": sequence}
+        documents[0]["counters"] = total.document()
         while True:
             try:
                 await call()
@@ -371,7 +376,7 @@ class Uplink:
                 raise LeaseLostError(str(error)) from error
             except (InvalidError, LimitError, InternalError) as error:
                 # A defect of ours or of the installation: say so once, count the samples, go on.
-                if block not in self._refused:
+                if block not in self._refused and len(documents) == 1:
                     log.error("channel %s block %s: Redis refused the call: %s", self.channel, block, error)  # noqa: TRY400 - the text is Redis', our stack says nothing
                     self._refused.add(block)
                 return _Outcome.REFUSED
@@ -379,7 +384,7 @@ class Uplink:
                 self._heard()
                 self._refused.discard(block)
                 self._counters.subtract(carried)
-                self._reckoning.ingested(document["seq"], total.polled)
+                self._reckoning.ingested(sequence, total.polled)
                 return _Outcome.SENT
 
     async def _restarted(self) -> bool:
@@ -409,7 +414,7 @@ class Uplink:
         """Take nothing for sent after Redis was away: it may have lost the last seconds."""
         if self._backoff.attempts == 0:
             log.warning("channel %s: %s", self.channel, error)
-        self._taken.set()
+        self._waiting.wake()
         self.forget()
 
     async def _renew_when_due(self) -> None:

@@ -94,6 +94,63 @@ async def test_each_block_has_a_sequence_of_its_own(site: Site) -> None:
     assert (await ingest(site, block(site, seq=3, block="other")))["repeat"] is False
 
 
+def pair(site: Site) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return two blocks for one call, of two instants."""
+    later = one("7.000000") | {"block": "other", "at_ms": START + 5, "counters": {"polled": 1}}
+    return block(site), block(site, seq=site.seq) | later
+
+
+async def test_blocks_that_waited_come_in_one_call(site: Site) -> None:
+    """As in a call each: the later value stays, each at its own instant; one image number, two documents to history."""
+    first, second = pair(site)
+    texts = ['"points":{"1":1.5,"2":-2},"quality":{}', '"points":{"1":7},"quality":{}']
+    async with site.functions.client.pubsub() as pubsub:
+        await pubsub.subscribe("comsrv:updates:1001")
+        await pubsub.get_message(timeout=5)
+        reply = await ingest(site, first, texts[0], orjson.dumps(second).decode(), texts[1])
+        for text, at_ms in zip(texts, (START, START + 5), strict=True):
+            message = await pubsub.get_message(timeout=5)
+            assert message is not None
+            assert message["data"].decode() == (
+                f'{{"channel":1001,"type":"T","at_ms":{at_ms},"seq":{reply["seq"]},{text}}}'
+            )
+    assert await site.hash("comsrv:1001:T") == {"1": "7.000000", "2": "-2.000000"}
+    assert await site.hash("comsrv:1001:T:ts") == {"1": str(START + 5), "2": str(START)}
+    assert await site.hash("comsrv:1001:seen") == {"b": str(START), "other": str(START + 5)}
+    assert await site.hash("voltage:ledger") == {"polled": "3", "stored": "3", "queued": "3"}
+    entries = await site.entries("hissrv:queue")
+    assert [(entry["n"], entry["i"]) for entry in entries] == [("2", str(reply["seq"])), ("1", str(reply["seq"]))]
+    assert await site.hash("hissrv:queue:size") == {
+        "entries": "2", "samples": "3", "bytes": str(sum(int(entry["b"]) for entry in entries)),
+    }  # fmt: skip
+
+
+async def test_of_several_blocks_those_had_already_are_left_out(site: Site) -> None:
+    first, second = pair(site)
+    await ingest(site, first)
+    both = [first, orjson.dumps(second).decode()]
+    assert (await ingest(site, *both))["repeat"] is False
+    assert (await site.hash("voltage:ledger"))["polled"] == "3"
+    before = await keyspace(site.functions)
+    assert (await ingest(site, *both))["repeat"] is True
+    assert await keyspace(site.functions) == before
+
+
+async def test_of_several_blocks_a_wrong_one_refuses_all(site: Site) -> None:
+    first, second = pair(site)
+    many = [{"type": "T", "ids": [str(n) for n in range(1, 500)], "values": ["1.000000"] * 499}]
+    for error, text, others in (
+        (InvalidError, "six decimals", [second | one("nan")]),
+        (InvalidError, "have one epoch", [second | {"epoch": 7}]),
+        (InvalidError, "neither JSON nor msgpack", ["points"]),
+        (LimitError, "at most 500 points, not 501", [second | {"sections": many}]),
+        (LimitError, "at most 16 blocks, not 17", [second | {"block": f"b{n}"} for n in range(16)]),
+    ):
+        async with refused(site.functions, error, text):
+            words = [other if isinstance(other, str) else orjson.dumps(other).decode() for other in others]
+            await ingest(site, first, *words)
+
+
 async def test_an_older_epoch_is_a_conflict(site: Site) -> None:
     old = block(site)
     claim = {"owner": "test", "interval_ms": 1000, "now_ms": site.now}

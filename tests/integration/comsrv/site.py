@@ -9,6 +9,7 @@ from typing import Any
 from libs.points import PointKind
 from libs.redis.functions import Functions
 from services.comsrv.channel import Channel
+from services.comsrv.figures import Statistics
 from services.comsrv.functions import ComsrvFunctions
 from services.comsrv.identity import Identity
 from services.comsrv.outcomes import Outcomes
@@ -71,6 +72,12 @@ def meter(port: int, **changes: Any) -> Channel:
         },
     }
     return Channel.model_validate(document | changes)
+
+
+def all_counted(polls: Statistics, samples: int, points: int) -> bool:
+    """Say whether the samples are those of every answer; of one that was under way at the stop nobody knows."""
+    answers = polls.requests - polls.failures
+    return samples in {points * answers, points * (answers - 1)}
 
 
 class Site:

@@ -15,7 +15,7 @@ from libs.redis import client, library
 from libs.redis.functions import Functions
 from services.comsrv import ledger
 from tests.integration.comsrv.proxy import LossyProxy
-from tests.integration.comsrv.site import Site, meter
+from tests.integration.comsrv.site import Site, all_counted, meter
 from tests.support.servers import RedisServer
 from tests.support.wait import wait_until
 
@@ -95,8 +95,7 @@ async def test_what_a_power_cut_of_redis_takes_is_booked_as_lost(durable: RedisS
     found = ledger.balance(*(await site.functions.ledger())[:2])
     assert found["balanced"], found
     assert found["lost"]["redis_restart"] >= 15
-    read = 3 * (polls.requests - polls.failures)
-    assert found["samples"]["polled"] + found["lost"]["redis_restart"] == read
+    assert all_counted(polls, found["samples"]["polled"] + found["lost"]["redis_restart"], 3)
     await site.stack.aclose()
 
 
@@ -121,7 +120,7 @@ async def test_lost_replies_neither_lose_nor_double_a_sample(durable: RedisServe
     found = ledger.balance(*(await site.functions.ledger())[:2])
     assert found["balanced"], found
     # Three points a poll, no sample lost or counted twice.
-    assert found["samples"]["polled"] == 3 * (good_polls.requests - good_polls.failures)
+    assert all_counted(good_polls, found["samples"]["polled"], 3)
     await site.stack.aclose()
     await behind.aclose()
     await proxy.stop()
@@ -148,7 +147,7 @@ async def test_readings_are_bounded_while_redis_is_away_and_the_dropped_are_coun
         return uplink.dropped >= 30
 
     await wait_until(dropped, "readings are dropped", 20)
-    assert len(uplink._queue) <= 64
+    assert len(uplink._waiting) <= 64
     await start_again(durable, site)
     await site.becomes("T:1", "12.300000")
     await uplink.drained()
@@ -182,7 +181,7 @@ async def test_what_a_slow_redis_does_not_take_before_a_stop_is_counted(durable:
     site.device.set_registers(0, 7)
 
     async def waiting() -> bool:
-        return len(uplink._queue) > 5
+        return len(uplink._waiting) > 5
 
     await wait_until(waiting, "readings wait for Redis")
     stopping = asyncio.create_task(runner.stop())
@@ -196,5 +195,5 @@ async def test_what_a_slow_redis_does_not_take_before_a_stop_is_counted(durable:
     found = ledger.balance(*(await site.functions.ledger())[:2])
     assert found["balanced"], found
     assert found["samples"]["rejected"]["not_sent"] == uplink.dropped
-    assert found["samples"]["polled"] == 3 * (poller.statistics.requests - poller.statistics.failures)
+    assert all_counted(poller.statistics, found["samples"]["polled"], 3)
     await site.stack.aclose()
