@@ -287,3 +287,16 @@ async def test_an_applier_of_files_does_not_approve_them(site: Site) -> None:
     await propose(site, "p1", delete=True, by="file:ann")
     async with refused(site.functions, StateError, "another person"):
         await site.functions.call("definition_approve", "p1", ANN)
+
+
+async def test_a_switch_by_another_rule_is_no_version_and_what_said_otherwise_is_a_change(site: Site) -> None:
+    """So a file or an editor that says what it said before switches the rule on again."""
+    await put(site, RULE)
+    off = {"type": "disable_rule", "params": {"rule": "r1"}}
+    other = {"name": "other", "conditions": [{**LEAF, "source": "comsrv:1001:T:2"}], "actions": [off]}
+    await site.functions.call("rule_upsert", "other", other)
+    await site.put({2: 20})
+    switched = await site.functions.read_json("rule_get", "r1")
+    assert (switched["enabled"], switched["version"], await versions(site)) == (False, 1, [(1, "created", "ann")])
+    again = await put(site, RULE)
+    assert (again.get("enabled", True), again["version"]) == (True, 2)
