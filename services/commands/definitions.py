@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from services.commands.api import cell, pages, request, show
+from services.commands.changes import changed, said
 from services.commands.read import as_json, limited, timed, when
 from services.commands.read import models as _models
 
@@ -27,12 +28,12 @@ def listing(path: str, noun: str, text: str, default: click.Command) -> Listing:
     """Return a group that lists definitions, and shows and changes their history."""
     group = Listing(help=f"{text}\n\nWithout a command: {default.help}")
     group.add_command(default, "list")
-    add_history(group, path, noun)
+    add_history(group, path, noun, f"{noun}s")
     return group
 
 
-def add_history(group: click.Group, path: str, noun: str) -> None:
-    """Add the commands that concern versions and proposals of a kind of definition."""
+def add_history(group: click.Group, path: str, noun: str, section: str) -> None:
+    """Add the commands that concern the history of a kind of definition; `section` is its list in files."""
 
     @group.command(help=f"List the versions of a {noun}, newest first, also of one that is deleted.")
     @click.argument("definition", metavar="ID")
@@ -66,6 +67,12 @@ def add_history(group: click.Group, path: str, noun: str) -> None:
         done = request(f"{path}/{definition}/rollback", body=body, role="engineer")
         click.echo(f"{noun} {definition} says what it said in version {version}; that is version {done['version']} now")
 
+    add_proposals(group, path, noun, section)
+
+
+def add_proposals(group: click.Group, path: str, noun: str, section: str) -> None:
+    """Add the commands that concern proposals, for definitions that require approval."""
+
     @group.command(help=f"List proposed changes of {noun}s that require approval, newest first.")
     @click.option("--status", help="pending, approved, rejected or expired.")
     @limited
@@ -78,6 +85,27 @@ def add_history(group: click.Group, path: str, noun: str) -> None:
             "made": "created_at_ms", "until": "expires_at_ms", "decided by": "decided_by", "comment": "comment",
         }  # fmt: skip
         show(shown, columns, as_json=as_json, empty="no proposals")
+
+    @group.command(help=f"Propose a change of a {noun} that requires approval; another person approves it.")
+    @click.argument("definition", metavar="ID")
+    @click.argument("file", required=False, type=click.Path(dir_okay=False, allow_dash=True))
+    @click.option("--version", type=int, help="Bring this version back.")
+    @click.option("--delete", is_flag=True, help="Delete it.")
+    @click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="As in conditions[0].value=85.")
+    @click.option("--reason", help="It is kept with the version.")
+    def propose(
+        definition: str,
+        file: str | None,
+        version: int | None,
+        delete: bool,
+        changes: tuple[str, ...],
+        reason: str | None,
+    ) -> None:
+        body: dict[str, Any] = {"version": version, "delete": delete, "reason": reason}
+        if version is None and not delete:
+            body["definition"] = changed(said(path, definition, file, None, section), changes)
+        made = request(f"{path}/{definition}/proposals", body=body, role="engineer")
+        click.echo(f"proposal {made['id']} waits for another person until {when(made['expires_at_ms'])}")
 
     for name, text in (("approve", "Approve a proposal; it is carried out."), ("reject", "Reject a proposal.")):
         group.add_command(_decision(path, name, text))

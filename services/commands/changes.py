@@ -1,0 +1,55 @@
+"""A definition that shall be: of a file, of a version that is kept, or the active one with changes."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from libs.config.yaml_loader import parse_yaml
+from libs.definitions import said_of
+from libs.errors import InvalidError, NotFoundError
+from services.commands.api import request
+
+_PART: Final = re.compile(r"\.?([A-Za-z_]\w*)|\[(\d+)\]")
+
+
+def said(path: str, definition: str, file: str | None, version: int | None, section: str) -> dict[str, Any]:
+    """Return what shall run, before changes: of a file, of a version, or what is active."""
+    if file is not None:
+        return _in_file(definition, file, section)
+    found = (
+        request(f"{path}/{definition}")
+        if version is None
+        else request(f"{path}/{definition}/versions/{version}")["definition"]
+    )
+    return {name: value for name, value in said_of(found or {}).items() if name != "warnings"}
+
+
+def _in_file(definition: str, file: str, section: str) -> dict[str, Any]:
+    text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    data = parse_yaml(text, file).data
+    found = data.get(section.removesuffix("s"), data) if isinstance(data, dict) else data
+    items = found.get(section, [found]) if isinstance(found, dict) else [found]
+    for item in items:
+        if isinstance(item, dict) and item.get("id", definition) == definition:
+            return item
+    raise NotFoundError(f"{file} has no {section.removesuffix('s')} {definition}")
+
+
+def changed(document: dict[str, Any], changes: tuple[str, ...]) -> dict[str, Any]:
+    """Return a definition with members set, each as PATH=VALUE."""
+    for change in changes:
+        path, separator, text = change.partition("=")
+        parts: list[str | int] = [name or int(index) for name, index in _PART.findall(path)]
+        if not separator or not parts or _PART.sub("", path):
+            raise InvalidError(f"--set {change!r} must be PATH=VALUE, as in conditions[0].value=85")
+        at: Any = document
+        try:
+            for part in parts[:-1]:
+                at = at[part]
+            at[parts[-1]] = parse_yaml(text, "--set").data
+        except (KeyError, IndexError, TypeError):
+            raise InvalidError(f"--set {change!r}: there is no {path}") from None
+    return document
