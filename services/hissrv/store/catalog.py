@@ -4,6 +4,7 @@ Raw files hold samples, one UTC day each:
 
     w   a compacted window's samples of a day        written every ten minutes
     m   several of them, merged while the day lasts  once there are many
+    n   several of those                             once there are many
     d   all samples of a finished day                late ones rewrite it, and no other
 
 Each comes with statistics (services/hissrv/store/stats.py) in tiers:
@@ -29,8 +30,8 @@ COARSE_MS: Final = (900_000, 3_600_000, DAY_MS)
 STEPS_MS: Final = (DAY_MS, 3_600_000, 900_000, MINUTE_MS)
 # A day's files are merged this long after its end, when its windows are closed.
 SETTLE_MS: Final = 1_800_000
-# So many windows of a running day are merged into one file.
-MANY_WINDOWS: Final = 24
+# So many files of a kind of a running day are merged into one; a query opens each of them.
+MANY: Final = 8
 _LAST_DAY: Final = (dt.date.max - dt.date(1970, 1, 1)).days
 
 
@@ -46,7 +47,7 @@ class File(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """w, m or d."""
+        """w, m, n or d."""
         return self.name[0]
 
     @property
@@ -103,11 +104,11 @@ def days_to_merge(files: list[File], tiers: list[Tier], now_ms: int) -> list[lis
     found = [[file] for file in crossing]  # They become one file a day first.
     for (_, day), group in sorted(groups.items()):
         over = (day + 1) * DAY_MS + SETTLE_MS <= now_ms
-        windows = [file for file in group if file.kind == "w"]
+        many = [same for kind in "wm" if len(same := [file for file in group if file.kind == kind]) >= MANY]
         if over and (len(group) > 1 or group[0].kind != "d" or group[0].name not in made):
             found.append(group)
-        elif not over and len(windows) >= MANY_WINDOWS:
-            found.append(windows)
+        elif not over:
+            found += many
     return found
 
 

@@ -120,7 +120,8 @@ class Compactor:
         """Write what some files hold of a day to one temporary file; of a finished day, with all its tiers."""
         retention = files[0].retention
         low, high = (day * DAY_MS, (day + 1) * DAY_MS)
-        raw, fine = self._pair("d" if finished else "m", day, retention)
+        kind = "d" if finished else "m" if files[0].kind == "w" else "n"
+        raw, fine = self._pair(kind, day, retention)
         coarse = self._writer(self._tiers, f"c{day_text(day)}-r{retention}", parquet.TIERS, "start_ms")
         for refs in _batches(self._raw, files, low, high):
             read = _merged(self._raw, files, refs, low, high)

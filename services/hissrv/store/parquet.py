@@ -265,8 +265,11 @@ def tier_table(rows: Stats, step_ms: int, refs: list[str]) -> Any:
 
 
 def tier_rows(read: Read) -> Stats:
-    """Return a tier's rows as they were folded."""
-    return Stats(
-        read.series,
-        *(read.columns[name] if name in FLOATS else read.columns[name].astype(np.int64) for name in Stats._fields[1:]),
-    )
+    """Return a tier's rows as they were folded; columns that were not read are zeros."""
+    columns: Any = (
+        read.columns[name] if name in FLOATS and name in read.columns
+        else read.columns[name].astype(np.int64) if name in read.columns
+        else np.zeros(len(read.series), np.float64 if name in FLOATS else np.int64)
+        for name in Stats._fields[1:]
+    )  # fmt: skip
+    return Stats(read.series, *columns)

@@ -37,7 +37,13 @@ _SHORTEST_MS: Final = 1000
 # Halving has to keep the rows to read below this much more than before: a third.
 _SPARES: Final = 3
 _VALUES: Final = ["at_ms", "value", "quality", "image"]
-_ROWS: Final = ["step_ms", "start_ms", *Stats._fields[1:]]
+# Columns of the tiers that an aggregate needs, beside those that tell when, how many and what held.
+_ROWS: Final = ["step_ms", "start_ms", "first_at", "last_at", "samples", "good", "held", "last"]
+_OF: Final[dict[Aggregate | None, list[str]]] = {
+    Aggregate.MEAN: ["total", "inner", "covered"], Aggregate.INTEGRAL: ["total", "inner", "covered"],
+    Aggregate.MIN: ["low"], Aggregate.MAX: ["high"], Aggregate.SUM: ["total"], Aggregate.FIRST: ["first"],
+    Aggregate.DELTA: ["first", "rise", "falls", "leap"],
+}  # fmt: skip
 
 
 class Snapshot(NamedTuple):
@@ -98,6 +104,7 @@ class Reader:
         self._limits = limits
         self._read = 0
         self._edges = edges(query) if query.aggregate else np.zeros(0, np.int64)
+        self._columns = _ROWS + _OF.get(query.aggregate, [])
         self._all = np.arange(len(state.refs))
         self._days = Days(state.files, state.tiers, state.open.at_ms)
 
@@ -180,7 +187,7 @@ class Reader:
         self._spend(sum(self._raw.cost(name, refs, low, high) for name in raw))
         parts = []
         for name in fine:
-            rows = tier_rows(self._tiers.read(name, refs, low, high, _ROWS))
+            rows = tier_rows(self._tiers.read(name, refs, low, high, self._columns))
             parts.append(rows._replace(series=only[rows.series]))
         series, of = self._gather(low, high, _VALUES, only, raw)
         if len(series):
@@ -198,7 +205,7 @@ class Reader:
         for name, wanted in of.items():
             begin, end = max(low, min(wanted) * DAY_MS), min(high, (max(wanted) + 1) * DAY_MS)
             self._spend(self._tiers.cost(name, self._state.refs, begin, end))
-            read = self._tiers.read(name, self._state.refs, begin, end, _ROWS)
+            read = self._tiers.read(name, self._state.refs, begin, end, self._columns)
             rows = tier_rows(read)
             keep = read.columns["step_ms"] == step
             if len(wanted) < max(wanted) - min(wanted) + 1:

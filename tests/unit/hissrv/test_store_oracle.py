@@ -220,8 +220,8 @@ async def filled(folder: Path, history: History, rng: random.Random) -> Embedded
     store = EmbeddedStore(folder)
     await store.open()
     live = history.live()
-    for first in range(0, len(live), 2000):
-        await store.write(live[first : first + 2000])
+    for first in range(0, len(live), 1000):
+        await store.write(live[first : first + 1000])
         store.window.close_due(0, force=True)
         if rng.random() < 0.7:
             await store.maintain(BEGIN_MS)
@@ -235,9 +235,11 @@ async def test_every_aggregate_equals_numpy(
     """Whatever lies open, closed, merged or in tiers, after late samples at each of these stages; whole or in parts."""
     monkeypatch.setattr("services.hissrv.store.read.CHUNK_ROWS", chunk)
     monkeypatch.setattr("services.hissrv.store.compact.WORTH", worth)
+    monkeypatch.setattr("services.hissrv.store.catalog.MANY", 2)
     monkeypatch.setattr("services.hissrv.store.parquet.ROW_GROUP", 1000)
     history, rng = History(seed), random.Random(seed)
     store = await filled(tmp_path, history, rng)
+    assert {file.kind for file in store.window.files()} >= {"m", "n"}
     await compare(store, history, rng, "windows")
     await store.write(history.late(100))
     await compare(store, history, rng, "late samples of days that run, open")
