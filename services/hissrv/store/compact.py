@@ -151,7 +151,7 @@ class Compactor:
                 read = self._tiers.read(coarse, refs, *_EVER, _TIER)
                 parts.append(_where(read, np.isin(read.columns["start_ms"] // DAY_MS, numbers)))
             joined = _join(parts)
-            order = np.lexsort((joined.columns["start_ms"], joined.columns["step_ms"], joined.series))
+            order = np.lexsort((joined.columns["start_ms"], joined.series, joined.columns["step_ms"]))
             read = _where(joined, order)
             if len(read.series):
                 columns = [read.columns[name] for name in _TIER]
@@ -308,7 +308,7 @@ def _minutes(fine: Writer, series: Integers, at_ms: Integers, value: Floats, ref
 
 
 def _write_coarse(coarse: Writer, rows: Stats, refs: list[str]) -> None:
-    """Write the longer tiers of one-minute rows, sorted by series, step and start."""
+    """Write the longer tiers of one-minute rows, sorted by step, series and start."""
     if not len(rows.series):
         return
     tables = []
@@ -317,5 +317,5 @@ def _write_coarse(coarse: Writer, rows: Stats, refs: list[str]) -> None:
         tables.append((rows, step))
     joined = pa.concat_tables([parquet.tier_table(one, step, refs) for one, step in tables])
     series = np.concatenate([one.series for one, _ in tables])
-    order = np.lexsort((joined["start_ms"].to_numpy(), joined["step_ms"].to_numpy(), series))
+    order = np.lexsort((joined["start_ms"].to_numpy(), series, joined["step_ms"].to_numpy()))
     coarse.add(joined.take(pa.array(order)))

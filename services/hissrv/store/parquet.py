@@ -1,6 +1,6 @@
 """Our Parquet files: their columns, how they are written, and how a few series are read from them.
 
-Samples are sorted by series, then instant; rows of the tiers by series, step, then
+Samples are sorted by series, then instant; rows of the tiers by step, series, then
 start. So a series is in a few row groups, which are found by their statistics: a
 query decodes those and nothing else. Metadata of files is kept, as files never change.
 """
@@ -109,13 +109,15 @@ class Read(NamedTuple):
 
 
 class _Index(NamedTuple):
-    """A file's metadata, and its row groups: first and last series, first and last instant, rows."""
+    """A file's metadata, and its row groups: first and last series, instant and step (of a tier), and rows."""
 
     metadata: Any
     low: list[str]
     high: list[str]
     min_at: Integers
     max_at: Integers
+    min_step: Integers
+    max_step: Integers
     rows: Integers
 
 
@@ -138,12 +140,16 @@ class Files:
         groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
         texts = [group.column(0).statistics for group in groups]
         instants = [group.column(at).statistics for group in groups]
+        step = names.index("step_ms") if "step_ms" in names else None
+        steps = [None if step is None else group.column(step).statistics for group in groups]
         index = _Index(
             metadata,
             [one.min for one in texts],
             [one.max for one in texts],
             np.array([one.min for one in instants], np.int64),
             np.array([one.max for one in instants], np.int64),
+            np.array([one.min if one else 0 for one in steps], np.int64),
+            np.array([one.max if one else 0 for one in steps], np.int64),
             np.array([group.num_rows for group in groups], np.int64),
         )
         with self._lock:
@@ -157,18 +163,21 @@ class Files:
         with self._lock:
             self._known.pop(name, None)
 
-    def _groups(self, index: _Index, refs: list[str], low: int, high: int) -> list[int]:
+    def _groups(self, index: _Index, refs: list[str], low: int, high: int, step: int) -> list[int]:
         found = []
-        for number in np.flatnonzero((index.min_at < high) & (index.max_at >= low)).tolist():
+        inside = (index.min_at < high) & (index.max_at >= low)
+        if step:
+            inside &= (index.min_step <= step) & (index.max_step >= step)
+        for number in np.flatnonzero(inside).tolist():
             at = bisect_left(refs, index.low[number])
             if at < len(refs) and refs[at] <= index.high[number]:
                 found.append(number)
         return found
 
-    def cost(self, name: str, refs: list[str], low: int, high: int) -> int:
+    def cost(self, name: str, refs: list[str], low: int, high: int, step: int = 0) -> int:
         """Return how many rows have to be decoded for some series (sorted) in low <= instant < high."""
         index = self._index(name)
-        return int(index.rows[self._groups(index, refs, low, high)].sum())
+        return int(index.rows[self._groups(index, refs, low, high, step)].sum())
 
     def counts(self, name: str, low: int, high: int) -> dict[str, int]:
         """Return how many rows each series has at most in low <= instant < high."""
@@ -183,10 +192,13 @@ class Files:
                     found[ref] = found.get(ref, 0) + count
         return found
 
-    def read(self, name: str, refs: list[str], low: int, high: int, columns: list[str]) -> Read:
-        """Return the rows of some series (sorted) in low <= instant < high, one row group at a time."""
+    def read(self, name: str, refs: list[str], low: int, high: int, columns: list[str], step: int = 0) -> Read:
+        """Return the rows of some series (sorted) in low <= instant < high, one row group at a time.
+
+        step: of a tier, only row groups that have it; rows of other steps may be among them.
+        """
         index = self._index(name)
-        groups = self._groups(index, refs, low, high)
+        groups = self._groups(index, refs, low, high, step)
         found: list[tuple[Integers, list[Any]]] = []
         if groups:
             present = index.metadata.schema.names

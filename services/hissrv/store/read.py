@@ -204,8 +204,8 @@ class Reader:
         parts = []
         for name, wanted in of.items():
             begin, end = max(low, min(wanted) * DAY_MS), min(high, (max(wanted) + 1) * DAY_MS)
-            self._spend(self._tiers.cost(name, self._state.refs, begin, end))
-            read = self._tiers.read(name, self._state.refs, begin, end, self._columns)
+            self._spend(self._tiers.cost(name, self._state.refs, begin, end, step))
+            read = self._tiers.read(name, self._state.refs, begin, end, self._columns, step)
             rows = tier_rows(read)
             keep = read.columns["step_ms"] == step
             if len(wanted) < max(wanted) - min(wanted) + 1:
@@ -415,8 +415,8 @@ class Reader:
     def _of_days(self, name: str, days: set[int], missing: Integers) -> Stats:
         refs = [self._state.refs[at] for at in missing.tolist()]
         low, high = min(days) * DAY_MS, (max(days) + 1) * DAY_MS
-        self._spend(self._tiers.cost(name, refs, low, high))
-        read = self._tiers.read(name, refs, low, high, _ROWS)
+        self._spend(self._tiers.cost(name, refs, low, high, DAY_MS))
+        read = self._tiers.read(name, refs, low, high, _ROWS, DAY_MS)
         keep = (read.columns["step_ms"] == DAY_MS) & np.isin(read.columns["start_ms"] // DAY_MS, list(days))
         rows = tier_rows(read).pick(keep)
         return rows._replace(series=missing[rows.series])
