@@ -83,7 +83,7 @@ def has(one: Consumer, name: str, value: object = None) -> Callable[[], Awaitabl
 async def test_all_forms_of_samples(
     functions: Functions, channel: Channel, blocking: Client, store: EmbeddedStore
 ) -> None:
-    """Values, qualities with and without a value, events at their own instant (the later of two); T and S only."""
+    """Values, qualities with and without a value, events at their own instant: the later of two; a bad one has none."""
     await channel.send(1000, section("T", {"1": 5, "2": -0.5}, {"2": "uncertain:test"}), section("A", {"1": 9}))
     await channel.send(2000, section("T", {}, {"1": "bad:sentinel"}), section("S", {"1": 1}))
     await channel.send(3000, {"type": "T", "ids": ["2"]}, name="comsrv_set_quality", quality="bad:timeout")
@@ -92,7 +92,7 @@ async def test_all_forms_of_samples(
     assert await raw(store) == {
         "comsrv:1001:T:1": [(1000, 5.0, ""), (2000, None, "bad:sentinel")],
         "comsrv:1001:T:2": [(1000, -0.5, "uncertain:test"), (3000, None, "bad:timeout")],
-        "comsrv:1001:S:1": [(2000, 1.0, ""), (3500, 1.0, "bad:x")],
+        "comsrv:1001:S:1": [(2000, 1.0, ""), (3500, None, "bad:x")],
     }
     assert await ledger(functions) == {"queued": 7, "written": 7}
 
