@@ -135,34 +135,4 @@ function M.raw(leaf, last_good)
   return false
 end
 
---- Evaluate a tree; `truth_of(leaf)` gives each leaf's truth. Every leaf is asked, so that each hold runs.
-function M.evaluate(node, truth_of)
-  if node.kind == nil then
-    return truth_of(node)
-  end
-  if node.kind == "not" then
-    local truth = M.evaluate(node[1], truth_of)
-    if truth == nil then
-      return nil
-    end
-    return not truth
-  end
-  local decisive = node.kind == "any"
-  local result = not decisive
-  local unknown = false
-  for i = 1, #node do
-    local truth = M.evaluate(node[i], truth_of)
-    if truth == nil then
-      unknown = true
-    elseif truth == decisive then
-      result = decisive
-    end
-  end
-  if result ~= decisive and unknown then
-    return nil
-  end
-  return result
-end
-
-
 return M

@@ -28,12 +28,13 @@ local UNKNOWN = 2
 
 -- The leaves of a slot side by side, three numbers each: how it is looked at, limit, and what it said last.
 -- With thousands of rules their tables lie all over the memory, and looking into each costs more than
--- comparing. The one leaf of a watcher needs no walk of its tree while it says the same as before:
---   1 to 6  a comparison; its deadband is in the limit, and a hold that runs counts as true
---   QUIET   something that a good value never changes: quality, no data, a stuck value whose timer runs
---   COLD    what turned since (core/slots.lua)
---   0       all else
-local QUIET, COLD = 7, slots.COLD
+-- comparing. A watcher's tree is not walked while each of its leaves says the same as before:
+--   1 to 6   a comparison; its deadband is in the limit, and a hold that runs counts as true
+--   QUIET    something that a good value never changes: quality, no data, a stuck value whose timer runs
+--   BETWEEN  the limit is the leaf itself
+--   COLD     what turned since (core/slots.lua)
+--   0        all else
+local QUIET, COLD, BETWEEN = 7, slots.COLD, slots.BETWEEN
 -- What no comparison says: the tree is walked.
 local NEVER = 3
 
@@ -42,7 +43,9 @@ local function said(truth)
 end
 
 local function limit_of(leaf)
-  if not (leaf.hysteresis and leaf.on) then
+  if leaf.simple == BETWEEN then
+    return leaf
+  elseif not (leaf.hysteresis and leaf.on) then
     return leaf.value
   elseif leaf.code <= 2 then
     return leaf.value - leaf.hysteresis
@@ -58,7 +61,14 @@ local function held(leaf)
 end
 
 local function heat_leaf(leaf)
-  local truth = leaf.watcher.truth
+  local watcher = leaf.watcher
+  local truth = watcher.truth
+  if not watcher.only then
+    if watcher.unseen then
+      return 0, 0, UNKNOWN
+    end
+    truth = leaf.truth
+  end
   if leaf.simple == QUIET then
     local idle = truth == false and held(leaf) == 0 and (leaf.measure == nil or leaf.again ~= nil)
     return QUIET, 0, idle and 0 or NEVER
@@ -90,6 +100,9 @@ local function is_stale(code, value, known, limit, truth)
     return not known or truth ~= 0
   elseif not known then
     return truth ~= UNKNOWN
+  elseif code == BETWEEN then
+    local margin = limit.on and limit.hysteresis or 0
+    return (value >= limit.value[1] - margin and value <= limit.value[2] + margin and 1 or 0) ~= truth
   end
   return (compare(code, value, limit) and 1 or 0) ~= truth
 end

@@ -156,11 +156,13 @@ local function attach(graph, leaf)
   end
 end
 
--- How the hot path looks at the one leaf of a watcher: as a comparison (its code), or as what a good value
--- never changes (7); nil where the tree is walked.
+-- How the hot path looks at a leaf: as a comparison (its code), or as what a good value never changes (7); nil where
+-- the tree is walked.
 local function way_of(leaf)
   if leaf.code then
     return type(leaf.value) == "number" and leaf.code or nil
+  elseif leaf.operator == "between" then
+    return slots.BETWEEN
   elseif leaf.measure == "stuck" or leaf.operator == "no_data" then
     return 7
   end
@@ -181,11 +183,11 @@ function M.put_watcher(graph, watcher)
   -- One leaf needs no tree walk, and the hot path knows when it says the same as before (core/engine.lua).
   local only = #watcher.leaves == 1 and watcher.leaves[1]
   watcher.only = only and (watcher.root == only or (watcher.root.kind ~= "not" and watcher.root[1] == only)) and only or nil
-  local simple = watcher.only and not watcher.last_good and way_of(only)
   for i = 1, #watcher.leaves do
     local leaf = watcher.leaves[i]
     leaf.watcher = watcher
-    leaf.simple = simple or nil
+    leaf.simple = not watcher.last_good and way_of(leaf) or nil
+    leaf.timer = watcher.id .. "#" .. i
     watcher.measured = watcher.measured or leaf.measure == "change"
     attach(graph, leaf)
   end

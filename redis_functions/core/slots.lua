@@ -4,7 +4,7 @@ local M = {}
 local CHUNK = 1000
 
 -- A leaf whose memory or watcher changed: what its point keeps of it for speed is made again (core/engine.lua).
-M.COLD = 8
+M.COLD, M.BETWEEN = 8, 9
 
 --- Make what a leaf's point keeps of it for speed again, when it is looked at next.
 function M.cool(leaf)

@@ -35,7 +35,7 @@ local function keep_leaf(leaf)
 end
 
 local function hold(ctx, leaf, raw, at)
-  local timer = leaf.watcher.id .. "#" .. leaf.index
+  local timer = leaf.timer
   if raw == true then
     if leaf.held or (leaf.since and not (leaf.restarts and leaf.other.at and leaf.other.at > leaf.since)) then
       return leaf.held
@@ -280,18 +280,52 @@ local function set_truth(ctx, watcher, truth, at)
   end
 end
 
+-- The truth of a tree. Every leaf is asked, so that each hold runs.
+local function walk(ctx, node, at)
+  local kind = node.kind
+  if kind == nil then
+    local truth = truth_of(ctx, node, at)
+    if truth ~= node.truth then
+      node.truth = truth
+      slots.cool(node)
+    end
+    return truth
+  elseif kind == "not" then
+    local truth = walk(ctx, node[1], at)
+    if truth == nil then
+      return nil
+    end
+    return not truth
+  end
+  local decisive, decided, unknown = kind == "any", false, false
+  for i = 1, #node do
+    local truth = walk(ctx, node[i], at)
+    if truth == nil then
+      unknown = true
+    elseif truth == decisive then
+      decided = true
+    end
+  end
+  if decided then
+    return decisive
+  elseif unknown then
+    return nil
+  end
+  return not decisive
+end
+
 --- Evaluate one watcher at an instant; deferred.flush follows.
 function M.follow(ctx, watcher, at)
   local truth
-  watcher.unseen = nil
   if watcher.only then
     truth = truth_of(ctx, watcher.only, at)
   else
-    truth = conditions.evaluate(watcher.root, function(leaf)
-      leaf.truth = truth_of(ctx, leaf, at)
-      return leaf.truth
-    end)
+    if watcher.unseen then
+      graphs.cool(watcher)
+    end
+    truth = walk(ctx, watcher.root, at)
   end
+  watcher.unseen = nil
   if truth ~= watcher.truth then
     set_truth(ctx, watcher, truth, at)
   end
