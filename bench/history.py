@@ -6,7 +6,7 @@ and hissrv is the real process. For the queries a day of 116 points with one sam
 (10 million rows, steps of 0.01) is written through the store's own `write`; each query is asked
 through the store's own `query` and checked against the mean of what was written.
 
-    make bench-history                                # about 6 minutes
+    make bench-history                                # about 12 minutes
     make bench-history ARGS="--stores embedded --rows 2000000 --queued 500000"
 """
 
