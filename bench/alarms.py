@@ -286,7 +286,7 @@ def storm(client: Client) -> list[Row]:
         Row(case, "a call of 62 transitions, worst", max(calls), "us", 1000.0),
         Row(case, "tick of 20, median", median(ticks), "us", 1000.0),
         Row(case, "tick of 20, worst", max(ticks), "us", 1000.0),
-        Row(case, "journal entries", float(entries), "entries", 2.0 * STORM),
+        Row(case, "journal entries, one of them the flood's", float(entries), "entries", 2.0 * STORM + 1),
     ]
 
 
