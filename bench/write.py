@@ -51,13 +51,13 @@ class Writer:
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         """Keep where to send them."""
         self._session = session
-        self._url = f"{url}/api/channels/{CHANNEL}/commands?wait_ms=10000"
+        self._url = f"{url}/api/channels/{CHANNEL}/commands?wait_ms=30000"
         self.sent = 0
 
     async def write(self, point: int, *, verify: bool) -> float:
         """Send one command; return the milliseconds until it was done."""
         self.sent += 1
-        body = {"type": "A", "point": point, "value": self.sent % 10_000, "verify": verify}
+        body = {"type": "A", "point": point, "value": self.sent % 10_000, "verify": verify, "ttl_ms": 30_000}
         began = time.perf_counter()
         async with self._session.post(self._url, json=body) as answer:
             found = await answer.json()

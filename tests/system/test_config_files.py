@@ -104,24 +104,30 @@ async def test_files_with_problems_are_refused_whole(own_site: Maker):
 
 
 async def test_a_kill_while_files_are_applied_leaves_the_new_ones(own_site: Maker):
-    """Never a mixture: what the kill interrupted is finished by the next start."""
+    """Never a mixture: what the kill interrupted, at the first change that shows, is finished by the next start."""
     site = own_site()
     for channel in (1001, 1002):
         table = site.config / "channels" / str(channel) / "telemetry.csv"
-        first = table.read_text().splitlines()[1]
-        edit(
-            table, first, first.replace("Active power", "Power changed", 1) if "Active power" in first else f"{first} x"
-        )
-    names = ("comsrv", "gateway")
-    victims = [site.pid(name) for name in names]
-    command = (sys.executable, "-m", "services.cli", "config", "apply")
-    quiet = {"stdout": asyncio.subprocess.DEVNULL, "stderr": asyncio.subprocess.DEVNULL}
-    applying = await asyncio.create_subprocess_exec(*command, env=site.environ, cwd=site.folder, **quiet)
-    for pid in victims:
-        os.kill(pid, signal.SIGKILL)
-    await applying.wait()
+        name = table.read_text().splitlines()[1].split(",")[1]
+        edit(table, f"\n1,{name},", f"\n1,{name} changed,")
+    victims = [site.pid(name) for name in ("comsrv", "gateway")]
+    async with aiohttp.ClientSession() as session:
+        api = Api(site, session, site.token())
 
-    async def settled() -> bool:
-        return site.voltage("config", "plan").stdout.strip() == "The files say what runs."
+        async def name_of(channel: int) -> str:
+            return str((await api("GET", f"/api/channels/{channel}/points/T/1")).body["name"])
 
-    await wait_until(settled, "the new files run", 60)
+        command = (sys.executable, "-m", "services.cli", "config", "apply")
+        quiet = {"stdout": asyncio.subprocess.DEVNULL, "stderr": asyncio.subprocess.DEVNULL}
+        applying = await asyncio.create_subprocess_exec(*command, env=site.environ, cwd=site.folder, **quiet)
+        while not (await name_of(1001)).endswith("changed"):
+            assert applying.returncode is None
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+        await applying.wait()
+
+        async def settled() -> bool:
+            return site.voltage("config", "plan").stdout.strip() == "The files say what runs."
+
+        await wait_until(settled, "the new files run", 60)
+        assert [(await name_of(channel)).endswith("changed") for channel in (1001, 1002)] == [True, True]
