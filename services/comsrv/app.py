@@ -21,6 +21,7 @@ from services.comsrv.channels import Channels
 from services.comsrv.functions import ComsrvFunctions
 from services.comsrv.handlers import routes
 from services.comsrv.identity import Identity
+from services.comsrv.memory import settle
 from services.comsrv.metrics import ChannelCollector
 from services.comsrv.planning import Files
 from services.comsrv.serving.check import load_served
@@ -84,6 +85,7 @@ async def _resources(
         app[METRICS].registry.register(ChannelCollector(lambda: channels.runners))
         app[BACKGROUND].start(channels.start(), "channels")
         app[BACKGROUND].start(channels.wake(blocking), "commands")
+        app[BACKGROUND].start(settle(channels), "memory")
         async with _serving(app, served):
             yield
         await channels.stop()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from services.comsrv.channel import Channel
 from services.comsrv.channels import Channels
 from services.comsrv.functions import ComsrvFunctions
 from services.comsrv.identity import Identity
+from services.comsrv.memory import settle
 from services.comsrv.runner import definition
 from services.comsrv.settings import ComsrvSettings
 from tests.integration.comsrv.device import Device
@@ -41,6 +44,16 @@ async def image(functions: Functions, number: int) -> dict[str, dict[bytes, byte
     """Return values, instants and qualities of a channel's telemetry."""
     names = ("", ":ts", ":q")
     return {name: await execute(functions.client, "HGETALL", f"comsrv:{number}:T{name}") for name in names}
+
+
+async def frozen() -> bool:
+    return gc.get_freeze_count() > CHANNELS * POINTS
+
+
+async def ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert gc.get_freeze_count() == 0
 
 
 async def test_one_point_of_ten_thousand(functions: Functions, tmp_path: Path):
@@ -76,8 +89,11 @@ async def test_one_point_of_ten_thousand(functions: Functions, tmp_path: Path):
 
             await wait_until(check, "every device was polled", 30)
 
+        settling = asyncio.create_task(settle(channels, look_s=0.05))
+        stack.push_async_callback(ended, settling)
         await channels.replace(channel(1001, devices[0].port, scale=0.5, offset=100.0))
         await polled()
+        await wait_until(frozen, "what stays is out of the search for garbage")
         after = [await image(functions, one.id) for one in declared]
         assert after[0][""].pop(b"1") == b"100.500000"
         assert before[0][""].pop(b"1") == b"1.000000"
