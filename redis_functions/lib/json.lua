@@ -79,7 +79,11 @@ local function walk(text, take)
     local colon = after_text(text, at)
     local value = string.find(text, "[^%s:]", colon)
     local last = after_value(text, value)
-    if take(cjson.decode("[" .. string.sub(text, at, colon - 1) .. "]")[1], at, value, last) then
+    local name = string.sub(text, at + 1, colon - 2)
+    if string.find(name, "\\", 1, true) then
+      name = cjson.decode('["' .. name .. '"]')[1]
+    end
+    if take(name, at, value, last) then
       return
     end
     at = string.find(text, "[^%s,]", last)
