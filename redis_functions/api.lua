@@ -51,6 +51,9 @@ end
 -- A recorded call, under the image number it had.
 local function again(spec, key, argv)
   local before = replay.replayed().before
+  if replay.replayed().facts.anew then
+    graphs.forget()
+  end
   if before ~= "" then
     graphs.renumber(args.split(key), before)
   end

@@ -440,13 +440,13 @@ function M.open(ns)
     end
     graph = build(ns)
     graph.generation = stored[1]
-    graph.image = stored[2]
+    graph.image, graph.anew = stored[2], true
     cache[ns] = graph
   elseif graph.image ~= stored[2] then
     reload(graph)
-    graph.image = stored[2]
+    graph.image, graph.anew = stored[2], true
   end
-  replay.opened(stored[2], stored[3])
+  replay.opened(graph, stored[3])
   return graph
 end
 

@@ -44,10 +44,11 @@ function M.begin()
   call = {}
 end
 
---- The graph was opened: the image number, and whether anybody keeps the log.
-function M.opened(image, kept)
+--- The graph was opened; and whether anybody keeps the log.
+function M.opened(graph, kept)
   call.kept = kept
-  call.before = image
+  call.before = graph.image
+  call.graph = graph
 end
 
 --- The call has an effect that a replay needs.
@@ -176,6 +177,12 @@ function M.log(spec, ns, key, argv, ok)
   end
   if not kept then
     return
+  end
+  -- What is not kept to the last (core/measures.lua) was forgotten when the graph was read from the keys.
+  if call.graph and call.graph.anew then
+    call.graph.anew = nil
+    call.facts = call.facts or {}
+    call.facts.anew = true
   end
   if call.at and call.server and call.server ~= call.at then
     call.facts = call.facts or {}

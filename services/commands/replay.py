@@ -137,5 +137,9 @@ def _tell_log(log: dict[str, Any], *, as_json: bool) -> None:
         f"{log['calls']} calls from {row['from_ms']} until {row['until_ms']}, "
         f"{len(log['checkpoints'])} checkpoints, {log['bytes'] / 1e6:.1f} MB"
     )
+    if log["problem"]:
+        click.echo(f"it waits: {log['problem']}")
+    if log["dropped"]:
+        click.echo(f"{log['dropped']} calls are not in it: it was full")
     for gap in timed(log["gaps"], when, "from_ms", "until_ms"):
         click.echo(f"gap from {gap['from_ms']} until {gap['until_ms']}: {gap['why']}")

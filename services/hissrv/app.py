@@ -24,7 +24,7 @@ from services.hissrv.handlers import CONSUMER, FUNCTIONS, MAINTENANCE, REFERENCE
 from services.hissrv.jobs import Jobs
 from services.hissrv.recording import Mapping
 from services.hissrv.references import References
-from services.hissrv.replay.handlers import JOBS, REPLAYS
+from services.hissrv.replay.handlers import JOBS, KEEPER, REPLAYS
 from services.hissrv.replay.keeper import Keeper, Options
 from services.hissrv.replay.replays import Replays
 from services.hissrv.settings import HissrvSettings
@@ -109,7 +109,7 @@ def create_app(settings: HissrvSettings) -> web.Application:
     app = startup.app(settings, NAME, ROUTES)
     app[STORE], app[CONSUMER], app[MAINTENANCE] = store, consumer, maintenance
     app[FUNCTIONS], app[REFERENCES] = history, References(functions)
-    app[JOBS], app[TRANSFER], app[REPLAYS] = jobs, transfer, replays
+    app[JOBS], app[TRANSFER], app[REPLAYS], app[KEEPER] = jobs, transfer, replays, keeper
     register_metrics(app)
     app.cleanup_ctx.append(resources)
     return app
@@ -158,6 +158,13 @@ def register_metrics(app: web.Application) -> None:
     repeats.set_function(lambda: consumer.repeated)
     waits = Gauge("voltage_history_waiting", "1 while the store or Redis is away", registry=registry)
     waits.set_function(lambda: float(consumer.problem is not None))
+    keeper = app[KEEPER]
+    lost = Gauge(
+        "voltage_replay_dropped", "Calls that are not in the replay log because it was full", registry=registry
+    )
+    lost.set_function(lambda: keeper.dropped)
+    stuck = Gauge("voltage_replay_waiting", "1 while the replay log can't be written", registry=registry)
+    stuck.set_function(lambda: float(keeper.problem is not None))
 
 
 async def opened(store: Store) -> None:

@@ -198,9 +198,14 @@ class Writer:
         new = not self.path.exists()
         with self.path.open("ab") as file:
             offset = file.tell()
-            file.write(header + packed)
-            file.flush()
-            os.fsync(file.fileno())
+            try:
+                file.write(header + packed)
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                # What a full disk took of it would hide all that follows.
+                os.truncate(self.path, offset)
+                raise
         if new:
             sync_folder(self.folder)
         self.last = Frame(self.path, offset, kind, crc, len(packed), len(plain), count, *instants, *ids)

@@ -9,17 +9,19 @@ from aiohttp import web
 from libs.http import Json, Reply, Role, Routes
 from libs.redis.backtests import Span
 from services.hissrv.jobs import Jobs
+from services.hissrv.replay.keeper import Keeper
 from services.hissrv.replay.replays import Replays
 
 JOBS: Final = web.AppKey("jobs", Jobs)
 REPLAYS: Final = web.AppKey("replays", Replays)
+KEEPER: Final = web.AppKey("keeper", Keeper)
 ROUTES: Final = Routes()
 
 
 @ROUTES.get("/api/replays")
 async def replay_log(request: web.Request) -> Reply:
-    """Show what there is to replay: from when until when, and the gaps."""
-    return await request.app[REPLAYS].log()
+    """Show what there is to replay: from when until when, the gaps, what waits, and why where it does."""
+    return await request.app[REPLAYS].log() | {"problem": request.app[KEEPER].problem}
 
 
 @ROUTES.post("/api/replays", role=Role.ENGINEER, body=Span, status=202)

@@ -19,6 +19,7 @@ from libs.redis.functions import Functions
 from libs.redis.reports import information
 from services.hissrv.replay import files, snapshot
 from services.hissrv.replay.entries import Entry, StreamId, of_fields
+from services.hissrv.troubles import used_percent
 
 _LOG = logging.getLogger(__name__)
 LOOK_S: Final = 1.0
@@ -43,6 +44,8 @@ class Options(NamedTuple):
     days: float = 7
     most_bytes: int = 4 << 30
     checkpoint_ms: int = HOUR_MS
+    # A fuller disk takes no more of it, before it stops history and control.
+    max_disk_percent: float = 90
 
 
 class Keeper:
@@ -61,7 +64,8 @@ class Keeper:
         self._image: int | None = None
         self._at_ms = 0
         self._digest = ""
-        self._dropped = "0"
+        # Calls that went because the log was full, ever.
+        self.dropped = 0
         self._kept_s = self._written_s = self._tried_s = float("-inf")
         self._checkpoint_ms: int | None = None
         self._turn = asyncio.Lock()
@@ -91,6 +95,8 @@ class Keeper:
             size = await execute(self._functions.client, "HGET", self._functions.key(keys.key("replay_size")), "bytes")
             if now or int(size or 0) >= FRAME_BYTES or clock - self._written_s >= FRAME_S:
                 self._written_s = clock
+                if (percent := await asyncio.to_thread(used_percent, self._folder)) >= self._options.max_disk_percent:
+                    raise UnavailableError(f"the disk of {self._folder} is {percent:.0f} % full")
                 while await self._write():
                     pass
                 if self._checkpoint_due() and clock - self._tried_s >= AGAIN_S:
@@ -103,7 +109,8 @@ class Keeper:
             self._writer = await asyncio.to_thread(files.Writer, self._folder)
             await asyncio.to_thread(self._go_on, self._writer.last)
             known = await asyncio.to_thread(files.checkpoints, self._folder)
-            self._checkpoint_ms = known[-1].at_ms if known else None
+            # Without a frame nobody knows what followed a checkpoint.
+            self._checkpoint_ms = known[-1].at_ms if known and self._writer.last else None
         if clock - self._kept_s >= KEEP_S:
             reply = await self._functions.json("replay_keep", None, {"bytes": await self._cap()})
             self._kept_s = clock
@@ -140,10 +147,10 @@ class Keeper:
         self._last, self._at_ms = found[-1].id, found[-1].at_ms
         self.entries += len(found)
         kept = await self._functions.json("replay_kept", None, {"id": str(self._last), "bytes": bytes_})
-        if str(kept["dropped"]) != self._dropped:
-            self._dropped = str(kept["dropped"])
-            if kept["dropped"]:
-                _LOG.warning("the replay log was full: %s calls are not in it", kept["dropped"])
+        if int(kept["dropped"]) != self.dropped:
+            self.dropped = int(kept["dropped"])
+            if self.dropped:
+                _LOG.warning("the replay log was full: %d calls are not in it", self.dropped)
         return len(reply) == READ
 
     async def _write_in_order(self, found: list[Entry]) -> None:

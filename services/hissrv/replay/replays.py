@@ -17,6 +17,8 @@ from typing import Any, Final
 import orjson
 
 from libs.errors import CODES, InternalError, NotFoundError, UnavailableError, VoltageError
+from libs.redis import keys
+from libs.redis.client import execute
 from libs.redis.functions import Functions
 from libs.redis.reports import information
 from services.hissrv.replay import files
@@ -94,8 +96,11 @@ class Replays:
         return (await asyncio.to_thread(redis_server.find_binary)).path
 
     async def log(self) -> dict[str, Any]:
-        """Return what there is to replay."""
-        return await asyncio.to_thread(self._log)
+        """Return what there is to replay, what waits in Redis, and what went because that was full."""
+        size = self._functions.key(keys.key("replay_size"))
+        waiting, dropped = await execute(self._functions.client, "HMGET", size, "bytes", "dropped")
+        found = await asyncio.to_thread(self._log)
+        return found | {"waiting_bytes": int(waiting or 0), "dropped": int(dropped or 0)}
 
     def _log(self) -> dict[str, Any]:
         paths = files.logs(self._folder)

@@ -20,6 +20,9 @@ BATCH_BYTES: Final = 1 << 20
 LOOK_EVERY: Final = 20
 # An hour's file may hold instants out of order, where a clock went back.
 SLACK_MS: Final = 3_600_000
+# Windows of conditions are read from a checkpoint as after a restart: not to the last sample. So a replay begins
+# earlier, where there is a checkpoint, and those windows are full again when it counts.
+WARM_UP_MS: Final = 300_000
 
 
 class Limits(NamedTuple):
@@ -249,11 +252,13 @@ def _error(problem: str) -> VoltageError:
 
 
 def _chosen(folder: Path, start_ms: int, end_ms: int) -> list[files.Checkpoint]:
-    """Return the checkpoints to go through: the last one before the start, and those after it."""
+    """Return the checkpoints to go through: one some time before the start, and those after it."""
     found = files.checkpoints(folder)
     if not found:
         raise NotFoundError(f"there is no replay log in {folder}")
-    first = max((number for number, one in enumerate(found) if one.at_ms <= start_ms), default=None)
+    first = max((number for number, one in enumerate(found) if one.at_ms <= start_ms - WARM_UP_MS), default=None)
+    if first is None:
+        first = min((number for number, one in enumerate(found) if one.at_ms <= start_ms), default=None)
     if first is None:
         raise NotFoundError(f"the replay log goes back to {files.said(found[0].at_ms)}, not to {files.said(start_ms)}")
     return [found[first], *(one for one in found[first + 1 :] if one.at_ms <= end_ms)]

@@ -20,6 +20,7 @@ from services.hissrv.replay.keeper import Keeper, Options
 from services.hissrv.replay.replays import Replays
 from services.hissrv.replay.run import Change, Replay
 from services.supervisor.redis_server import Binary
+from tests.support.disks import SmallDisk
 from tests.support.servers import RedisServer
 from tests.support.site import START
 from tests.support.story import Story, definition, rule
@@ -34,6 +35,7 @@ class Kept:
         self.functions = functions
         self.server = server
         self.folder = folder
+        self.disk: SmallDisk | None = None
         self.keeper = Keeper(functions, server.url, folder, Options())
         self.binary = Binary(Path(server.command[0]), "7.0.0", "the test's")
 
