@@ -32,7 +32,7 @@ from tests.support.processes import Api, Site
 SETTLE_S: Final = 8.0
 ACT_S: Final = 0.7
 # Part of the day at which somebody is killed -9.
-CRASHES: Final = {"comsrv": 0.25, "rulesrv": 0.5, "hissrv": 0.7}
+CRASHES: Final = {"comsrv": 0.25, "rulesrv": 0.5, "hissrv": 0.7, "redis": 0.85}
 BAD: Final = (0.35, 0.45)
 REPLAY_S: Final = 600.0
 JOURNALS: Final = ("alarmsrv:journal", "rulesrv:firings", "comsrv:journal")
