@@ -1,7 +1,7 @@
 """A day of the simulated site, recorded and replayed: the same journals, byte for byte.
 
 The site runs with 60 rules and 40 alarm definitions more than it has; operators acknowledge, shelve, command and
-switch rules; comsrv, rulesrv and hissrv are killed -9 one after the other; a device answers with garbage, late or not
+switch rules; comsrv, rulesrv, hissrv and Redis are killed -9 one after the other; a device answers with garbage, late or not
 at all for a while. Then `voltage replay` makes all of it again: its report must name no difference and no gap, and
 compare as many entries as the site's own journals have. One rule is then changed: the report must name that rule, what
 it did, and nothing else. Exits 1 when one of these is broken.
