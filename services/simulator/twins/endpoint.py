@@ -88,8 +88,9 @@ class Connection(asyncio.Protocol):
         transport, self.transport = self.transport, None
         if transport is not None:
             with contextlib.suppress(OSError):
-                sock = transport.get_extra_info("socket")
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                # One in TLS that is closing has none any more.
+                if (sock := transport.get_extra_info("socket")) is not None:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             transport.abort()
 
     async def _send(self) -> None:
