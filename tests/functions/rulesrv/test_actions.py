@@ -9,6 +9,8 @@ import pytest
 
 from libs import expression
 from libs.errors import InvalidError
+from libs.redis import bundle
+from libs.redis.client import execute
 from tests.support.refusal import refused
 from tests.support.site import Site
 
@@ -222,3 +224,21 @@ async def test_the_other_point_of_a_comparison_must_be_good_too(site: Site) -> N
     (entry,) = await site.entries("rulesrv:firings")
     assert [one["ref"] for one in orjson.loads(entry["inputs"])] == [T1, T1, T3]
     assert await commanded(site) == []
+
+
+async def test_a_hold_goes_on_over_a_restart_and_a_stale_point_stops_its_command(site: Site) -> None:
+    await put(site, "r1", [over(10, for_ms=5000)], action("command", target=A1, value=5))
+    await site.put({1: 20})
+    await site.pass_ms(2000)
+    # The library is new to a server that was restarted; what it knew is in the keys.
+    await execute(site.functions.client, "FUNCTION", "LOAD", "REPLACE", bundle.bundle().text)
+    await site.pass_ms(2999)
+    assert await commanded(site) == []
+    await site.functions.call("channel_release", 1001, {"epoch": site.epoch, "now_ms": site.now})
+    await site.pass_ms(60_000)
+    assert await commanded(site) == [], "the point is stale: the hold waits with a millisecond to go"
+    await site.claim()
+    await site.put({1: 20})
+    await execute(site.functions.client, "FUNCTION", "LOAD", "REPLACE", bundle.bundle().text)
+    await site.pass_ms(1)
+    assert await commanded(site) == [("r1", 5.0)]
