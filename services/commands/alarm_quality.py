@@ -1,4 +1,4 @@
-"""`voltage alarms quality|recommend|approve|compare`: how good the alarms are, and what to change."""
+"""`voltage alarms quality|recommend|approve-all|compare`: how good the alarms are, and what to change."""
 
 from __future__ import annotations
 
@@ -105,9 +105,9 @@ def recommend(definition: str, start: str, end: str, as_json: bool) -> None:
     show(rows, columns, as_json=False, empty="nothing to try: too few samples")
 
 
-@click.command()
+@click.command("approve-all")
 @click.option("--comment", help="Why these are the right ones.")
-def approve(comment: str | None) -> None:
+def approve_all(comment: str | None) -> None:
     """Approve the alarm definitions as they run now; `compare` is against them."""
     found = request("/api/alarm-definitions/approve", body={"comment": comment} if comment else {}, role="engineer")
     click.echo(f"approved {found['approved']} definitions")

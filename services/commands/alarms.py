@@ -42,7 +42,7 @@ def alarms(ctx: click.Context, status: str | None, level: str | None, limit: int
     show(items, COLUMNS, as_json=as_json, empty="no alarms")
 
 
-for _command in (alarm_quality.quality, alarm_quality.recommend, alarm_quality.approve, alarm_quality.compare):
+for _command in (alarm_quality.quality, alarm_quality.recommend, alarm_quality.approve_all, alarm_quality.compare):
     alarms.add_command(_command)
 add_history(alarms, "/api/alarm-definitions", "alarm definition", "definitions")
 add_shadow(alarms, "/api/alarm-definitions", "alarm definition", "definitions")

@@ -60,7 +60,7 @@ class Approved:
         try:
             found: dict[str, Any] = orjson.loads((self._folder / FILE).read_bytes())
         except FileNotFoundError:
-            raise NotFoundError("no alarm definitions were approved yet; run: voltage alarms approve") from None
+            raise NotFoundError("no alarm definitions were approved yet; run: voltage alarms approve-all") from None
         return found
 
 
