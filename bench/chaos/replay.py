@@ -102,13 +102,19 @@ def raised(site: Site, name: str) -> set[str]:
 
 
 def strangers(report: dict[str, Any], name: str, alarms: set[str]) -> list[dict[str, Any]]:
-    """Return the differences that neither name the rule nor an alarm or a command of it."""
+    """Return the differences that neither name the rule nor an alarm or a command of it.
+
+    The ids of alarms are counted in each call: without one of the rule those that follow it in its call have another
+    one, so that an operator's action on them misses. They are about the rule, too.
+    """
     ours = {name, f"rule:{name}#1", f"rule:{name}"}
     alarms = alarms | {one["alarm"] for one in report["differences"] if one.get("origin") in ours}
+    calls = {alarm.rpartition("-")[0] for alarm in alarms}
     return [
         one
         for one in report["differences"]
-        if not ours & {one.get("rule"), one.get("origin"), one.get("by")} and one.get("key") not in alarms
+        if not ours & {one.get("rule"), one.get("origin"), one.get("by")}
+        and str(one.get("key") or one.get("alarm")).rpartition("-")[0] not in calls
     ]
 
 

@@ -122,8 +122,8 @@ def rule(number: int, source: str, value: float, step: float = 0.0) -> dict[str,
 def definition(number: int, source: str, value: float) -> dict[str, Any]:
     """Return alarm definition number `number`."""
     detectors: list[dict[str, Any]] = [
-        {"detector": "Hi", "limit": value * 1.02 + 0.1, "deadband": abs(value) / 200},
-        {"detector": "Lo", "limit": value * 0.98 - 0.1, "on_delay_ms": 1000, "off_delay_ms": 1500},
+        {"detector": "Hi", "limit": value + abs(value) / 50 + 0.1, "deadband": abs(value) / 200},
+        {"detector": "Lo", "limit": value - abs(value) / 50 - 0.1, "on_delay_ms": 1000, "off_delay_ms": 1500},
         {"detector": "Rate", "limit": abs(value) / 20 + 0.1, "window_ms": 5000},
         {"detector": "Stuck", "limit": 20_000},
         {"detector": "NoData", "limit": 4000},
