@@ -33,11 +33,11 @@ from services.gateway.handlers import (
     VERSIONS,
 )
 from services.gateway.hub import Hub
+from services.gateway.live import Live
 from services.gateway.merged import health_check
 from services.gateway.proxy import Proxy, make_session
 from services.gateway.sessions import Audit, Sessions
 from services.gateway.settings import GatewaySettings
-from services.gateway.socket import Stream
 
 NAME: Final = "gateway"
 
@@ -63,7 +63,7 @@ def create_app(settings: GatewaySettings) -> web.Application:
             checks[service.name] = health_check(lambda: app[SESSION], service.name, address)
     app = service_app(settings, NAME, ROUTES, checks=checks, body_limit=settings.proxy.max_body_bytes)
     app[SETTINGS] = settings
-    streams: set[Stream] = set()
+    streams: set[Live] = set()
     app[STREAMS] = streams
     app.on_shutdown.append(_end_streams)
     app.cleanup_ctx.append(_resources)

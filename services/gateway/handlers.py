@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 from libs.clock import now_ms
 from libs.config.versions import Versions
 from libs.errors import ForbiddenError, UnauthorizedError, VoltageError
-from libs.http import USER, Page, PageQuery, Reply, Role, Routes
+from libs.http import USER, Page, PageQuery, Reply, Role, Routes, tokens
 from libs.http.health import CHECKS, run_checks
 from libs.http.openapi import openapi
 from libs.http.routes import TOKEN_KEY, authorize
@@ -22,6 +22,7 @@ from services.gateway.configuration import Configuration, chosen
 from services.gateway.functions import GatewayFunctions
 from services.gateway.hub import Hub
 from services.gateway.links import TTL_S
+from services.gateway.live import Live
 from services.gateway.merged import Document, fetch_all, merge_openapi
 from services.gateway.proxy import Proxy
 from services.gateway.routing import OWNERS
@@ -43,6 +44,7 @@ from services.gateway.schemas import (
 from services.gateway.sessions import Audit, Grant, Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.socket import Stream
+from services.gateway.sse import Events, StreamQuery
 
 ROUTES: Final = Routes()
 SETTINGS: Final = web.AppKey("settings", GatewaySettings)
@@ -54,7 +56,7 @@ AUDIT: Final = web.AppKey("audit", Audit)
 HUB: Final = web.AppKey("hub", Hub)
 CONFIGURATION: Final = web.AppKey("configuration", Configuration)
 VERSIONS: Final = web.AppKey("versions", Versions)
-STREAMS: Final[web.AppKey[set[Stream]]] = web.AppKey("streams", set)
+STREAMS: Final[web.AppKey[set[Live]]] = web.AppKey("streams", set)
 
 
 # ---------------------------------------------------------------- files
@@ -310,6 +312,17 @@ async def stream(request: web.Request) -> Reply:
     request.app[STREAMS].add(held)
     try:
         return await held.serve(request)
+    finally:
+        request.app[STREAMS].discard(held)
+
+
+@ROUTES.get("/api/stream", query=StreamQuery, media="text/event-stream")
+async def events(request: web.Request, query: StreamQuery) -> Reply:
+    """Hold a live stream of server-sent events: a snapshot, then deltas."""
+    held = Events(request.app[HUB], request.app[TOKEN_KEY], request.app[SETTINGS].stream)
+    request.app[STREAMS].add(held)
+    try:
+        return await held.serve(request, tokens.bearer(request.headers.get(hdrs.AUTHORIZATION)), query)
     finally:
         request.app[STREAMS].discard(held)
 
