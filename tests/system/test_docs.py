@@ -36,6 +36,7 @@ RUN = [
         "library",
         "alarms",
         "history",
+        "live-stream",
         "replay",
     )
 ]
