@@ -34,9 +34,9 @@ BINARIES: Final = {"redis": redis_binary, "valkey": valkey_binary}
 
 
 def free_port() -> int:
-    """Return a loopback port that is free now, of those the kernel does not hand out to others."""
+    """Return a loopback port that is free now: none that the kernel hands out to others, nor one of a whole site's."""
     while True:
-        port = random.randrange(10_000, 32_000)
+        port = random.randrange(20_000, 32_000)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

@@ -65,7 +65,7 @@ async def test_plan_apply_and_roll_back(own_site: Maker):
         assert (await api("GET", "/api/channels/1001/diagnostics")).body["link"]["connections"] == before, (
             "no reconnect"
         )
-        assert (await api("GET", "/api/rules/extra")).body["author"] == "file"
+        assert (await api("GET", "/api/rules/extra")).body["author"] == "file:voltage"
 
         back = site.voltage("config", "rollback")
         assert back.returncode == 0, back.stderr
