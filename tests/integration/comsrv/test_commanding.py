@@ -81,14 +81,14 @@ async def test_only_a_point_that_is_marked_idempotent_is_written_again_after_a_l
     quiet = {"polling": {"interval_ms": 60_000}}
     await site.run(channel(site, {"idempotent": True}, **quiet))
     await site.becomes("T:1", "12.300000")
-    site.device.silent_units = {1}
+    site.device.silent_codes = {6}
     command = await submit(site, 1, 5)
 
     async def twice() -> bool:
         return len(written(site, 6)) == 2
 
     await wait_until(twice, "the write was sent again")
-    site.device.silent_units = set()
+    site.device.silent_codes = set()
     found = await site.final(command)
     assert found["state"] in {"acknowledged", "verified"}, found["reason"]
 
