@@ -77,7 +77,7 @@ def _bytes(size: int) -> str:
 @contextmanager
 def _bars() -> Iterator[run.Bar]:
     """Show a bar for each step on a terminal; elsewhere nothing."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     columns = (TextColumn("{task.description:<18}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
 

@@ -40,7 +40,7 @@ def show(service: str, as_json: bool) -> None:
     table = Table("setting", "value", "source")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(emoji=False).print(table)
 
 
 @config.command()

@@ -18,7 +18,7 @@ SHOWN: Final = 24
 def frames(channel: str, seconds: float, limit: int, *, as_json: bool) -> None:
     """Turn the log on for a time and print frames as they come, until it is over or Ctrl-C; 0 prints what was kept."""
     path = f"/api/channels/{channel}/frames"
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, emoji=False)
     if not seconds:
         _print(console, request(path, {"limit": limit})["frames"], as_json=as_json)
         return

@@ -84,7 +84,7 @@ def list_functions(as_json: bool) -> None:
     table = Table("function", "flags", "what it does")
     for row in rows:
         table.add_row(row["name"], " ".join(row["flags"]), row["description"])
-    Console().print(table)
+    Console(emoji=False).print(table)
 
 
 def _fields(reply: list[Any]) -> dict[str, Any]:

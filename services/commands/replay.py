@@ -135,7 +135,7 @@ def _tell_log(log: dict[str, Any], *, as_json: bool) -> None:
     row = timed([log], when, "from_ms", "until_ms")[0]
     click.echo(
         f"{log['calls']} calls from {row['from_ms']} until {row['until_ms']}, "
-        f"{len(log['checkpoints'])} checkpoints, {log['bytes'] / 1e6:.1f} MB"
+        f"checkpoints: {len(log['checkpoints'])}, {log['bytes'] / 1e6:.1f} MB"
     )
     if log["problem"]:
         click.echo(f"it waits: {log['problem']}")

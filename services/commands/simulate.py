@@ -136,7 +136,7 @@ def show(endpoints: Sequence[Endpoint]) -> None:
         view.add_row(unit.name, endpoint.address, str(unit.unit_id), str(len(unit.cells)))
     if len(rows) > SHOWN:
         view.add_row(f"and {len(rows) - SHOWN} more", "", "", "")
-    Console().print(view)
+    Console(emoji=False).print(view)
 
 
 async def until_signal(fleet: Fleet) -> None:

@@ -24,9 +24,9 @@ _STYLES: Final = {"running": "green", "degraded": "yellow", "down": "red", "star
 def watch(channel: str | None) -> None:
     """Show all channels, or one with its groups, units, quarantine and errors, until Ctrl-C; into a pipe, once."""
     before: dict[str, tuple[float, int]] = {}
-    console = Console()
+    console = Console(emoji=False)
     if not console.is_terminal:
-        Console(width=PIPED_WIDTH).print(_all(before) if channel is None else _one(channel, before))
+        Console(width=PIPED_WIDTH, emoji=False).print(_all(before) if channel is None else _one(channel, before))
         return
     with Live(console=console, auto_refresh=False, screen=True) as live:
         while True:

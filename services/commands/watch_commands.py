@@ -23,7 +23,7 @@ _STYLES: Final = {
 
 def watch(channel: str | None, state: str | None) -> None:
     """Show the newest commands until Ctrl-C."""
-    with Live(console=Console(), auto_refresh=False, screen=False) as live:
+    with Live(console=Console(emoji=False), auto_refresh=False, screen=False) as live:
         while True:
             try:
                 shown: RenderableType = Group(_commands(channel, state), _holds(channel))

@@ -30,7 +30,7 @@ def show(settings: SimulateSettings, port_base: int) -> None:
         address = f"{settings.host}:{device.port_for(port_base)}"
         registers = str(len(device.registers))
         view.add_row(device.name, device.kind, address, str(device.unit_id), registers)
-    Console().print(view)
+    Console(emoji=False).print(view)
 
 
 async def serve(settings: SimulateSettings, port_base: int) -> None:
