@@ -25,6 +25,13 @@ async def next_event(answer: aiohttp.ClientResponse) -> tuple[str, dict[str, Any
                 return name, data
 
 
+async def until(answer: aiohttp.ClientResponse, wanted: str) -> dict[str, Any]:
+    """Return the next event of a name; a gateway that has only begun says `stale` before its first snapshot."""
+    while (event := await next_event(answer))[0] != wanted:
+        pass
+    return event[1]
+
+
 def bearer(gateway: Gateway, ttl_s: int = 60) -> dict[str, str]:
     return {"Authorization": f"Bearer {gateway.token(Role.VIEWER, ttl_s=ttl_s)}"}
 
@@ -34,8 +41,8 @@ async def test_a_snapshot_then_deltas(gateway: Gateway, channel: Channel) -> Non
     path = "/api/stream?ref=comsrv:1001:T:*&interval_ms=50"
     async with gateway.http.get(path, headers=bearer(gateway)) as answer:
         assert answer.content_type == "text/event-stream"
-        name, snapshot = await next_event(answer)
-        assert (name, snapshot["seq"]) == ("snapshot", number)
+        snapshot = await until(answer, "snapshot")
+        assert snapshot["seq"] == number
         assert snapshot["points"]["comsrv:1001:T:1"][:2] == [23.5, "good"]
         await channel.send({"2": 5})
         while "points" not in (event := await next_event(answer))[1]:
@@ -47,9 +54,7 @@ async def test_a_snapshot_then_deltas(gateway: Gateway, channel: Channel) -> Non
 async def test_it_ends_with_the_token_and_says_so(gateway: Gateway, channel: Channel) -> None:
     await channel.send({"1": 1})
     async with gateway.http.get("/api/stream?ref=alarms", headers=bearer(gateway, ttl_s=1)) as answer:
-        while (event := await next_event(answer))[0] != "end":
-            pass
-        assert "expired" in event[1]["reason"]
+        assert "expired" in (await until(answer, "end"))["reason"]
         assert await answer.content.read() == b""
 
 
