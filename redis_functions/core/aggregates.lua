@@ -4,11 +4,14 @@
 -- is gone. A value holds until the next one; while the point is not good, time does not count. An aggregate is
 -- unknown while the point is not good, and while less than `coverage` of the window was.
 -- What is kept in `rulesrv:window:{id}` is enough to go on after a restart as if there had been none.
+local conditions = require("core.conditions")
 local keys = require("lib.keys")
 local numbers = require("lib.numbers")
 local timers = require("core.timers")
 
 local M = {}
+
+local compare = conditions.compare
 
 M.SLICES = 60
 local SHORTEST = 100
@@ -50,21 +53,6 @@ local function advance(window, at)
     end
   end
   window.last = math.max(window.last, at)
-end
-
-local function compare(code, a, b)
-  if code == 1 then
-    return a > b
-  elseif code == 2 then
-    return a >= b
-  elseif code == 3 then
-    return a < b
-  elseif code == 4 then
-    return a <= b
-  elseif code == 5 then
-    return a == b
-  end
-  return a ~= b
 end
 
 -- What is counted: a change of the value, or that it came to fit `when`. A value that was never good counts nothing.

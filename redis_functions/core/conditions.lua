@@ -87,8 +87,13 @@ local function compare_sticky(leaf, value, limit)
   return compare(leaf.code, value, limit + margin)
 end
 
+local function quality_of(slot)
+  return slot.quality or (slot.value ~= nil and "good") or "missing"
+end
+M.quality_of = quality_of
+
 local function quality_matches(slot, wanted)
-  local quality = slot.quality or (slot.value ~= nil and "good") or "missing"
+  local quality = quality_of(slot)
   return quality == wanted or string.match(quality, "^[^:]+") == wanted
 end
 

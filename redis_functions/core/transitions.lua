@@ -105,7 +105,7 @@ local MAX_INPUTS = 32
 local function input_of(ref, leaf, slot, at)
   return '{"ref":"' .. ref .. '",' .. (leaf and leaf.aggregate and '"aggregate":"' .. leaf.aggregate.of .. '",' or "")
     .. '"value":' .. (slot.text or "null") .. ',"quality":"'
-    .. (slot.quality or (slot.value ~= nil and "good") or "missing")
+    .. conditions.quality_of(slot)
     .. '","at_ms":' .. (at and numbers.whole(at) or "null") .. "}"
 end
 

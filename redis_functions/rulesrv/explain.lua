@@ -18,10 +18,6 @@ local function truth_json(truth)
 end
 M.truth_json = truth_json
 
-local function quality_of(slot)
-  return slot.quality or (slot.value ~= nil and "good") or "missing"
-end
-
 -- ---------------------------------------------------------------- what a leaf says
 
 -- A slot with a simulated value, as good as can be.
@@ -165,7 +161,7 @@ local function leaf_members(look, leaf, said)
     add("window_ms", leaf.window_ms and json.integer(leaf.window_ms))
   end
   add("actual", slot.text or "null")
-  add("quality", json.text(quality_of(slot)))
+  add("quality", json.text(conditions.quality_of(slot)))
   add("at_ms", slot.at and json.integer(slot.at))
   if said.other then
     add("other", said.other.text or "null")
