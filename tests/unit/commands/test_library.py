@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import math
 import shutil
 from pathlib import Path
 
 import pytest
+import sunspec2.device as sunspec
 from click.testing import CliRunner
 
 from libs.config import load
 from libs.errors import ConfigurationError
 from services.cli import voltage
 from services.commands.library import FOLDER, read_device, with_channel
+from services.comsrv.channel import Point
 from services.comsrv.settings import ComsrvSettings
 from services.comsrv.tables import load_site
 
@@ -52,6 +56,52 @@ def test_a_template_makes_a_channel_without_a_problem(config: Path, template: st
     assert {point.mapping["slave_id"] for point in points if point.mapping} == {17}
     assert any(point.name == "Active power" and point.unit == "kW" for point in points)
     assert read_device(config / FOLDER / template).source
+
+
+def points_of(config: Path, template: str) -> dict[int, Point]:
+    """Return the points of a template by their address."""
+    run("add", "1500", "--template", template, "--host", "192.0.2.7")
+    (channel,) = load_site(config, load(ComsrvSettings, "comsrv").settings)
+    points = (point for kind in "TSCA" for point in channel.points.of(kind))
+    return {point.mapping["register_address"]: point for point in points if point.mapping}
+
+
+SOURCES = [*csv.DictReader((ROOT / "tests/vectors/library.csv").read_text("utf-8").splitlines())]
+
+
+@pytest.mark.parametrize("template", sorted({row["template"] for row in SOURCES}))
+def test_registers_are_those_of_documents_and_of_others_software(config: Path, template: str):
+    """tests/vectors/library.csv says address, type, gain and unit as somebody else has them."""
+    points = points_of(config, template)
+    rows = [row for row in SOURCES if row["template"] == template]
+    assert sorted(points) == sorted(int(row["address"]) for row in rows)
+    for row in rows:
+        point = points[int(row["address"])]
+        assert point.mapping is not None
+        assert point.mapping["data_type"] == row["type"], row
+        kilo = 0.001 if point.unit == f"k{row['unit']}" else 1.0
+        assert point.unit.removeprefix("k" if kilo != 1 else "") == row["unit"], row
+        assert math.isclose(point.scale, kilo / float(row["gain"]), rel_tol=1e-9), row
+
+
+def test_the_sunspec_map_is_model_103_as_pysunspec2_defines_it(config: Path):
+    """Each address, type, scale register and unit, the states of the inverter, and what is not implemented."""
+    model, start = sunspec.Model(103), 40069
+    defined = {start + point.offset: point.pdef for point in model.points.values()}
+    names = {point.pdef["name"]: start + point.offset for point in model.points.values()}
+    points = points_of(config, "sunspec-inverter")
+    assert len(points) >= 16
+    for address, point in points.items():
+        row, mapping = defined[address], point.mapping
+        assert mapping is not None
+        assert {"acc32": "uint32", "enum16": "uint16"}.get(row["type"], row["type"]) == mapping["data_type"]
+        assert names.get(str(row.get("sf"))) == mapping.get("scale_register"), row
+        assert mapping["sentinel"] == (("0",) if row["type"] == "acc32" else ("sunspec",))
+        kilo = 0.001 if point.unit.startswith("k") else 1.0
+        unit = {"C": "°C", "Pct": "%"}.get(row.get("units", ""), row.get("units", ""))
+        assert (point.unit.removeprefix("k"), point.scale) == (unit, kilo)
+    states = {str(symbol["value"]) for symbol in defined[names["St"]]["symbols"]}
+    assert set(points[names["St"]].value_map) == states
 
 
 def test_a_second_channel_stands_behind_the_first_and_nothing_else_moves(config: Path):
