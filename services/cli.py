@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 import click
 
 from libs.errors import UnavailableError, VoltageError
+from services.commands.caller import as_user
 
 EXIT_UNAVAILABLE: Final = 69  # EX_UNAVAILABLE of sysexits.h
 EXIT_INTERRUPTED: Final = 130
@@ -99,6 +100,7 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="voltageems", prog_name="voltage")
+@as_user
 def voltage() -> None:
     """A data layer for energy sites. Begin with: voltage up."""
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from libs.errors import CODES, InternalError, UnauthorizedError, UnavailableError
+from services.commands.caller import caller
 from services.commands.token import make_token
 from services.supervisor.site import Site, load_site
 
@@ -68,7 +69,7 @@ def _open(
     if given:
         url += "?" + urlencode(given, doseq=True)
     asked = urllib.request.Request(url, data, method=method)  # noqa: S310 - http only
-    asked.add_header("Authorization", f"Bearer {make_token(site.settings, 'voltage', role, TOKEN_TTL_S)}")
+    asked.add_header("Authorization", f"Bearer {make_token(site.settings, caller(), role, TOKEN_TTL_S)}")
     for name, value in headers.items():
         asked.add_header(name, value)
     try:

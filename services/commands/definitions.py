@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from services.commands.api import cell, pages, request, show
+from services.commands.caller import as_user
 from services.commands.changes import changed, said
 from services.commands.read import as_json, limited, timed, when
 from services.commands.read import models as _models
@@ -62,6 +63,7 @@ def add_history(group: click.Group, path: str, noun: str, section: str) -> None:
     @click.argument("definition", metavar="ID")
     @click.argument("version", type=int)
     @click.option("--reason", help="Why; it is kept with the version.")
+    @as_user
     def rollback(definition: str, version: int, reason: str | None) -> None:
         body = {"version": version, "reason": reason}
         done = request(f"{path}/{definition}/rollback", body=body, role="engineer")
@@ -93,6 +95,7 @@ def add_proposals(group: click.Group, path: str, noun: str, section: str) -> Non
     @click.option("--delete", is_flag=True, help="Delete it.")
     @click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="As in conditions[0].value=85.")
     @click.option("--reason", help="It is kept with the version.")
+    @as_user
     def propose(
         definition: str,
         file: str | None,
@@ -116,6 +119,7 @@ def _decision(path: str, name: str, text: str) -> click.Command:
     @click.argument("definition", metavar="ID")
     @click.argument("proposal")
     @click.option("--comment", help="It is kept with the proposal.")
+    @as_user
     def decide(definition: str, proposal: str, comment: str | None) -> None:
         body = {"comment": comment}
         done = request(f"{path}/{definition}/proposals/{proposal}/{name}", body=body, role="engineer")

@@ -6,6 +6,7 @@ import click
 
 from libs.config import Settings
 from libs.http.tokens import Role, issue, signing_key
+from services.commands.caller import as_user, caller
 from services.supervisor.site import load_site
 
 
@@ -17,7 +18,7 @@ def make_token(settings: Settings, user: str, role: str, ttl_s: int) -> str:
 @click.command()
 @click.option("--role", type=click.Choice([role.value for role in Role]), default="viewer", show_default=True)
 @click.option("--ttl", default=3600, show_default=True, type=click.IntRange(1, 366 * 86400), help="Seconds it lasts.")
-@click.option("--user", default="cli", show_default=True, help="Name that commands and the journal will show.")
-def token(role: str, ttl: int, user: str) -> None:
+@as_user
+def token(role: str, ttl: int) -> None:
     """Make an API token; it is the last line printed."""
-    click.echo(make_token(load_site().settings, user, role, ttl))
+    click.echo(make_token(load_site().settings, caller(), role, ttl))

@@ -112,7 +112,7 @@ class Site:
 
     def token(self, role: str = "engineer") -> str:
         """Make an API token."""
-        made = self.voltage("token", "--role", role, "--ttl", "3600")
+        made = self.voltage("token", "--role", role, "--ttl", "3600", "--user", "tester")
         assert made.returncode == 0, made.stderr
         return made.stdout.strip().splitlines()[-1]
 

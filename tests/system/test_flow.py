@@ -85,7 +85,7 @@ async def test_data_update_to_rulesrv_to_alarmsrv(api: Api):
         assert (await api("POST", f"/api/alarms/{raised['id']}/acknowledge")).status == 200
         closed = await api("GET", f"/api/alarms/{raised['id']}")
         assert closed.body["status"] == "Resolved"
-        assert closed.body["acknowledged_by"] == "cli"
+        assert closed.body["acknowledged_by"] == "tester"
     finally:
         assert (await api("DELETE", "/api/rules/system_test")).status in {200, 204}
 
