@@ -44,6 +44,8 @@ TYPES: Final = {
 _ADDRESS: Final = re.compile(r"(W?)([0134])(\d{1,5})(?:\.(\d{1,3})([HL]?))?", re.IGNORECASE)
 # A device whose zero-based bit addressing is off has bits 1 to 16.
 _BIT_16: Final = re.compile(r"W?[34]\d{1,5}\.16", re.IGNORECASE)
+# Eng Units as the server writes it; the other two by the vendor's help and by programs that write such files.
+_UNITS: Final = re.compile(r"eng(\.|ineering) units")
 _ARRAY: Final = re.compile(r"\[\s*\d+\s*\]")
 _ACCESS: Final = {
     "ro": (True, False), "r": (True, False), "r/w": (True, True), "rw": (True, True), "wo": (False, True),
@@ -74,7 +76,10 @@ def read(path: Path, choices: Choices) -> Import:
     found = Import(path, name=path.stem)
     if choices.device is not None:
         raise ConfigurationError([Problem(str(path), "a tag CSV is of one device; --device is for other formats")])
-    rows = _rows(path, read_text(path, ("utf-8-sig", "cp1252")))
+    text = read_text(path, ("utf-8-sig", "cp1252"))
+    if text.encode() not in path.read_bytes():
+        found.assumed.append("letters beyond ASCII are Windows-1252; where names look wrong, save the file as UTF-8")
+    rows = _rows(path, text)
     first = 1 if choices.first_address is None else choices.first_address
     sixteenth = next((line for line, row in rows if _BIT_16.fullmatch(row["address"])), None)
     for line, row in rows:
@@ -104,7 +109,7 @@ def _rows(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
             if not any(stripped) or (not header and stripped[0].startswith((";", "#"))):
                 continue
             if not header:
-                header = [cell.lower().replace("eng. units", "eng units") for cell in stripped]
+                header = [_UNITS.sub("eng units", cell.lower()) for cell in stripped]
                 problems += _header(header, f"{path}:{line}")
             elif any(stripped[len(header) :]):
                 problems.append(Problem(f"{path}:{line}", f"{len(cells)} cells under {len(header)} columns"))

@@ -1,4 +1,4 @@
-"""Tags of EMQX Neuron: its sheet of tags saved as CSV, or the JSON of its API and its export of drivers.
+"""Tags of EMQX Neuron: its sheet of tags saved as CSV, or the JSON of its API and its exports.
 
 Sources: the pages "Modbus TCP", "Groups and Tags", "Import/Export" and "HTTP API" of its documentation,
 and of its source `plugins/modbus/modbus_point.c`, `modbus_stack.h` and `src/base/tag.c`. Where
@@ -49,6 +49,11 @@ ORDERS: Final = {
     4: {"LL": "ABCD", "LB": "BADC", "BL": "CDAB", "BB": "DCBA"},
 }
 NODE_ORDERS: Final = {1: "ABCD", 2: "BADC", 3: "DCBA", 4: "CDAB"}
+# Parameter of a node, ours, and the values that the two have in common.
+NODE_PARAMETERS: Final = (
+    ("port", "port", 1, 65535), ("timeout", "timeout_ms", 10, 60_000), ("interval", "pause_ms", 0, 10_000),
+    ("max_retries", "retries", 0, 10), ("address_base", "address_base", 0, 1),
+)  # fmt: skip
 WIDE: Final = {"INT32": 4, "UINT32": 4, "FLOAT": 4, "INT16": 2, "UINT16": 2}
 _ADDRESS: Final = re.compile(r"(\d{1,3})!([0134])(\d{1,5})(?:\.(\d{1,3})([HLDE]?))?(?:#([BL]{1,2}))?")
 _WORD: Final = re.compile(r"[A-Za-z]+")
@@ -144,7 +149,7 @@ def _csv_rows(path: Path, text: str) -> list[Row]:
 
 
 def _json_rows(found: Import, text: str, choices: Choices) -> Iterator[Row]:
-    """Yield the tags of {"nodes": [...]}, {"groups": [...]} or {"tags": [...]}."""
+    """Yield the tags of {"nodes": [...]}, {"groups": [...]} or {"tags": [...]}, or of the whole configuration."""
     path = found.path
     try:
         document = json.loads(text)
@@ -153,7 +158,7 @@ def _json_rows(found: Import, text: str, choices: Choices) -> Iterator[Row]:
     except (ValueError, RecursionError) as error:
         raise ConfigurationError([Problem(f"{path}:1", f"is no JSON of tags: {error}")]) from None
     if isinstance(document, dict) and isinstance(document.get("nodes"), list):
-        document = _node(found, document["nodes"], choices)
+        document = _node(found, _nodes(document), choices)
     elif choices.device is not None:
         raise ConfigurationError([Problem(str(path), "names no nodes; leave --device out")])
     groups = document.get("groups") if isinstance(document, dict) else None
@@ -171,6 +176,36 @@ def _json_rows(found: Import, text: str, choices: Choices) -> Iterator[Row]:
             yield Row(lines.of(tag), tag, str(name), group.get("interval", ""))
 
 
+def _nodes(document: dict[str, Any]) -> list[Any]:
+    """Return the nodes with their groups and parameters.
+
+    `GET /api/v2/global/config` names nodes, groups, tags and settings in lists of their own.
+    """
+
+    def of(name: str) -> list[dict[str, Any]]:
+        listed = document.get(name)
+        return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+
+    if not (of("groups") or of("tags") or of("settings")):
+        return list(document["nodes"])
+    intervals = {(one.get("driver"), one.get("group")): one.get("interval", "") for one in of("groups")}
+    params = {str(one.get("node")): one.get("params") for one in of("settings")}
+    nodes = []
+    for node in of("nodes"):
+        name = str(node.get("name"))
+        groups = [
+            {
+                "group": one.get("group"),
+                "interval": intervals.get((name, one.get("group")), ""),
+                "tags": one.get("tags"),
+            }
+            for one in of("tags")
+            if one.get("driver") == name
+        ]
+        nodes.append({"params": params.get(name), "groups": groups} | node)
+    return nodes
+
+
 def _node(found: Import, nodes: list[Any], choices: Choices) -> dict[str, Any]:
     """Choose the node, and take what its parameters say."""
     drivers = [node for node in nodes if isinstance(node, dict) and "modbus" in str(node.get("plugin", "")).lower()]
@@ -182,25 +217,21 @@ def _node(found: Import, nodes: list[Any], choices: Choices) -> dict[str, Any]:
     node = chosen[0]
     found.name = str(node.get("name") or found.name)
     params = dict(node["params"]) if isinstance(node.get("params"), dict) else {}
-    if (
-        "rtu" in str(node["plugin"]).lower()
-        or params.get("connection_mode") == 1
-        or "ascii" in str(node["plugin"]).lower()
-    ):
+    plugin = str(node["plugin"]).lower()
+    # A server, or over UDP.
+    other = params.get("connection_mode") == 1 or params.get("transport_mode") == 1
+    if other or "rtu" in plugin or "ascii" in plugin:
         found.lose(1, "", f"node {found.name}", "is no Modbus TCP client; say where the device is: --host, --port")
         params = {name: params[name] for name in ("endianess", "address_base") if name in params}
     if isinstance(params.get("host"), str):
         found.parameters["host"] = params.pop("host")
-    for name, ours, low, high in (("port", "port", 1, 65535), ("timeout", "timeout_ms", 10, 60_000)):
+    for name, ours, low, high in NODE_PARAMETERS:
         if isinstance(params.get(name), int) and low <= params[name] <= high:
             found.parameters[ours] = params.pop(name)
-    if isinstance(params.get("interval"), int) and 0 <= params["interval"] <= 10_000:
-        found.parameters["pause_ms"] = params.pop("interval")
-    if params.get("address_base") in (0, 1):
-        found.parameters["address_base"] = params.pop("address_base")
     if isinstance(params.get("endianess"), int) and params["endianess"] in NODE_ORDERS:
         found.parameters["order"] = NODE_ORDERS[params.pop("endianess")]
-    params.pop("connection_mode", None)
+    for name in ("connection_mode", "transport_mode"):
+        params.pop(name, None)
     for name, value in params.items():
         found.lose(1, "", f"parameter {name}: {value}", "the channel has no such parameter")
     return node

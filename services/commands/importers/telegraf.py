@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from libs.errors import ConfigurationError, Problem
-from services.commands.importers.records import Choices, Import, RefusedError, Tag, read_text, wire_address
+from services.commands.importers.records import Choices, Import, RefusedError, Tag, number, read_text, wire_address
 from services.commands.importers.telegraf_settings import connection
 from services.commands.importers.toml_lines import Section, sections
 
@@ -174,18 +174,20 @@ def _block_fields(plugin: dict[str, Any], places: list[Section], style: str, fou
     """Yield the fields of the requests or metrics."""
     headers = [place for place in places if place.name == f"{PLUGIN}.{style}"]
     own = [place for place in places if place.name == f"{PLUGIN}.{style}.fields"]
-    for number, block in enumerate(plugin.get(style) or []):
-        place = headers[number] if number < len(headers) else places[0]
+    for index, block in enumerate(plugin.get(style) or []):
+        place = headers[index] if index < len(headers) else places[0]
         for key, value in block.items():
             if key == "tags":
-                names = ", ".join(f"{name}={text}" for name, text in dict(value).items())
+                # [[...tags]] in the plugin's first documentation.
+                tags = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, dict)]
+                names = ", ".join(f"{name}={text}" for one in tags for name, text in one.items())
                 found.lose(place.line, "", f"tags {names}", "points have no tags")
             elif key not in BLOCK_KEYS:
                 found.lose(
                     place.of(key), "", f"{key} = {value}", "how requests are joined is planned by comsrv (polling)"
                 )
-        for index, values in enumerate(block.get("fields") or []):
-            line = place.of("fields", index) if "fields" in place.keys else own.pop(0).line if own else place.line
+        for row, values in enumerate(block.get("fields") or []):
+            line = place.of("fields", row) if "fields" in place.keys else own.pop(0).line if own else place.line
             register = (
                 str(values.get("register") or "holding")
                 if style == "metric"
@@ -287,6 +289,8 @@ def _type(values: Mapping[str, Any], style: str, words: int) -> str:
 
 def _scale(values: Mapping[str, Any], style: str, wire_type: str) -> float:
     value = values.get("scale", 0.0)
+    if isinstance(value, str):  # As the plugin's first documentation wrote it.
+        value = number(value, "scale")
     if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < float("inf"):
         raise RefusedError(f"scale: {value!r} is no number")
     if style == "register" and not value:

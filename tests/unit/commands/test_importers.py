@@ -137,6 +137,18 @@ def test_kepware_counts_from_what_the_person_says(config: Path, tmp_path: Path):
     assert any("line 3 has a bit 16" in text for text in report["assumed"])
 
 
+def test_kepware_as_programs_write_it(config: Path, tmp_path: Path):
+    report = run("kepware-s7.csv", "kepware", "--host", "h")
+    channel = site(config)
+    assert [point.name for point in channel.points.T] == ["AI.01_Val", "Speed"]
+    assert mapping(channel, "C", "DI.01_Val")["bit_position"] == 3
+    assert set(lost(report)) == {(6, "Step7")}
+    file = tmp_path / "tags.csv"
+    file.write_bytes("Tag Name,Address,Engineering Units\nWärme,300001,°C\n".encode("cp1252"))
+    report = run(file, "kepware", "--dry-run", channel=1501)
+    assert any("Windows-1252" in text for text in report["assumed"])
+
+
 def test_neuron_orders_decimals_and_units(config: Path):
     report = run("neuron.csv", "neuron", "--host", "192.0.2.5")
     channel = site(config)
@@ -161,15 +173,30 @@ def test_neuron_takes_what_a_node_says(config: Path):
     report = run("neuron.json", "neuron")
     channel = site(config)
     assert channel.name == "meter"
-    assert channel.parameters == {"host": "192.0.2.7", "port": 1502, "timeout_ms": 3000, "pause_ms": 20}
+    assert channel.parameters == {"host": "192.0.2.7", "port": 1502, "timeout_ms": 3000, "pause_ms": 20, "retries": 2}
     assert channel.polling.interval_ms == 2000
     # address_base 0 and endianess 4 (CDAB) of the node.
     assert mapping(channel, "T", "power") == {
         "slave_id": 3, "function_code": 3, "register_address": 0, "data_type": "float32", "byte_order": "CDAB",
     }  # fmt: skip
     assert [one["line"] for one in report["points"]] == [14, 16, 16]
-    assert set(lost(report)) == {(1, "parameter max_retries: 2"), (21, "broken")}
+    assert set(lost(report)) == {(21, "broken")}
     assert report["assumed"] == []
+
+
+def test_neuron_takes_a_node_of_the_whole_configuration(config: Path):
+    with pytest.raises(ConfigurationError, match="say which with --device: meter, pump"):
+        run("neuron-config.json", "neuron")
+    report = run("neuron-config.json", "neuron", "--device", "meter")
+    channel = site(config)
+    assert channel.parameters == {"host": "192.0.2.9", "port": 502, "timeout_ms": 3000, "pause_ms": 0, "retries": 2}
+    assert (channel.polling.interval_ms, channel.points.T[0].group, channel.points.T[0].offset) == (100, "fast", 1)
+    assert mapping(channel, "C", "run")["register_address"] == 0
+    assert set(lost(report)) == {(1, "parameter retry_interval: 0"), (14, "fixed")}
+    # A node without settings of its own, on a serial line: the person says where it is.
+    run("neuron-config.json", "neuron", "--device", "pump", "--host", "192.0.2.8", channel=1501)
+    pump = load_site(config, load(ComsrvSettings, "comsrv").settings)[1]
+    assert mapping(pump, "T", "flow")["slave_id"] == 2
 
 
 def test_telegraf_register_style(config: Path):
@@ -213,6 +240,19 @@ def test_telegraf_metric_style_and_one_of_two_devices(config: Path):
     assert mapping(channel, "T", "firmware")["byte_order"] == "0A"
     assert mapping(channel, "S", "flag")["bit_position"] == 4
     assert set(lost(report)) == {(22, "half")}
+
+
+def test_telegraf_as_sites_write_it(config: Path, tmp_path: Path):
+    report = run("telegraf-site.conf", "telegraf", "--device", "Compressor 1")
+    channel = site(config)
+    assert channel.polling.interval_ms == 1000
+    assert {point.name: point.scale for point in channel.points.T} == {"Total power": 1, "Temperature": 0.1}
+    assert set(lost(report)) == {(9, "name_prefix = one_")}
+    file = tmp_path / "telegraf.conf"
+    request = '[[inputs.modbus.request]]\nregister = "coil"\nfields = [{address = 1, name = "run"}]\n'
+    tags = '[[inputs.modbus.request.tags]]\nmachine = "a"\n'
+    file.write_text(f'[[inputs.modbus]]\ncontroller = "tcp://h:502"\nconfiguration_type = "request"\n{request}{tags}')
+    assert "tags machine=a" in {one["what"] for one in run(file, "telegraf", channel=1501)["lost"]}
 
 
 def test_nothing_is_overwritten_and_a_dry_run_writes_nothing(config: Path):
