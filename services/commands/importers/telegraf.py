@@ -145,7 +145,7 @@ def _misshapen(plugin: dict[str, Any], place: Section, style: str, path: Path) -
     if style != "register":
         blocks = [block for block in _tables(plugin.get(style)) or [] if isinstance(block, dict)]
         lists += [(f"{style}.fields", block.get("fields", [])) for block in blocks]
-        found += [f"{style}.tags: is no table" for block in blocks if not isinstance(block.get("tags", {}), dict)]
+        found += [f"{style}.tags: is no table" for block in blocks if _tables(_listed(block.get("tags", {}))) is None]
     found += [f"{key}: is no list of tables" for key, value in lists if _tables(value) is None]
     found += [
         f"{key}: {plugin[key]!r} is no text"
@@ -160,6 +160,11 @@ def _misshapen(plugin: dict[str, Any], place: Section, style: str, path: Path) -
 def _tables(value: Any) -> list[dict[str, Any]] | None:
     """Return a list of tables, None where it is none."""
     return value if isinstance(value, list) and all(isinstance(one, dict) for one in value) else None
+
+
+def _listed(tags: Any) -> Any:
+    """Return the tables of tags: the plugin's first documentation wrote [[...tags]], a list of one."""
+    return tags if isinstance(tags, list) else [tags]
 
 
 def _register_fields(plugin: dict[str, Any], place: Section) -> Iterator[Field]:
@@ -178,9 +183,7 @@ def _block_fields(plugin: dict[str, Any], places: list[Section], style: str, fou
         place = headers[index] if index < len(headers) else places[0]
         for key, value in block.items():
             if key == "tags":
-                # [[...tags]] in the plugin's first documentation.
-                tags = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, dict)]
-                names = ", ".join(f"{name}={text}" for one in tags for name, text in one.items())
+                names = ", ".join(f"{name}={text}" for one in _listed(value) for name, text in one.items())
                 found.lose(place.line, "", f"tags {names}", "points have no tags")
             elif key not in BLOCK_KEYS:
                 found.lose(
