@@ -50,7 +50,7 @@ from services.simulator.twins.run import Fleet
 from services.simulator.twins.settings import load_settings
 from services.supervisor.resp import Connection, information
 from tests.support.brokers import make_authority, make_certificate
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, Site
 from tests.support.servers import RedisServer
 
 BASELINE_S: Final = 20.0
@@ -66,7 +66,7 @@ MAX_MINUTES: Final = 19.0
 class Simulator:
     """`voltage simulate --from-points` as its own process."""
 
-    def __init__(self, place: Path, comsrv: Comsrv, certificate: Path) -> None:
+    def __init__(self, place: Path, comsrv: Comsrv | Site, certificate: Path) -> None:
         """Start it."""
         self.log = place / "devices.log"
         command = [

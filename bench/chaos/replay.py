@@ -4,7 +4,8 @@ The site runs with 60 rules and 40 alarm definitions more than it has; operators
 switch rules; comsrv, rulesrv, hissrv and Redis are killed -9 one after the other; a device answers with garbage, late
 or not at all for a while. Then `voltage replay` makes all of it again: its report must name no difference and no gap,
 and compare as many entries as the site's own journals have. One rule is then changed: the report must name that rule,
-what it did, and nothing else. Exits 1 when one of these is broken.
+what it did, and nothing else. No rule may have commanded on input that was not good.
+Exits 1 when one of these is broken.
 
     make chaos-replay                                # a day in 6 minutes
     make chaos-replay ARGS="--minutes 2"
@@ -102,20 +103,28 @@ def raised(site: Site, name: str) -> set[str]:
 
 
 def strangers(report: dict[str, Any], name: str, alarms: set[str]) -> list[dict[str, Any]]:
-    """Return the differences that neither name the rule nor an alarm or a command of it.
-
-    The ids of alarms are counted in each call: without one of the rule those that follow it in its call have another
-    one, so that an operator's action on them misses. They are about the rule, too.
-    """
+    """Return the differences that neither name the rule nor an alarm or a command of it."""
     ours = {name, f"rule:{name}#1", f"rule:{name}"}
     alarms = alarms | {one["alarm"] for one in report["differences"] if one.get("origin") in ours}
-    calls = {alarm.rpartition("-")[0] for alarm in alarms}
     return [
         one
         for one in report["differences"]
         if not ours & {one.get("rule"), one.get("origin"), one.get("by")}
-        and str(one.get("key") or one.get("alarm")).rpartition("-")[0] not in calls
+        and not alarms & {one.get("key"), one.get("alarm")}
     ]
+
+
+def spoiled(site: Site) -> tuple[int, list[str]]:
+    """Count the commands of rules, and name those whose firing says of an input that it was not good."""
+    with site.redis() as redis:
+        found = [dict(zip(one[::2], one[1::2], strict=True)) for _, one in redis.call("XRANGE", JOURNALS[1], "-", "+")]
+    commands, bad = 0, []
+    for one in found:
+        made = [action["result"] for action in orjson.loads(one[b"actions"]) if action.get("result", "")[:4] == "cmd-"]
+        commands += len(made)
+        if made and any(seen["quality"] != "good" for seen in orjson.loads(one[b"inputs"])):
+            bad.append(f"{one[b'rule'].decode()} at {int(one[b'at_ms'])}: {made}")
+    return commands, bad
 
 
 def judged(site: Site, day: dict[str, Any], folder: Path) -> tuple[list[Row], list[str]]:
@@ -137,6 +146,9 @@ def judged(site: Site, day: dict[str, Any], folder: Path) -> tuple[list[Row], li
     others = strangers(changed, name, raised(site, name))
     if others:
         problems.append(f"with {name} changed, others differ too: {others[:3]}")
+    commands, bad = spoiled(site)
+    if bad or not commands:
+        problems.append(f"{len(bad)} of {commands} commands of rules came from input that was not good: {bad[:3]}")
     then = changed["totals"]["then"]["events"]
     if not then.get("fired") or changed["totals"]["now"]["events"].get("fired"):
         problems.append(f"{name} fired {then.get('fired', 0)} times, and changed as {changed['totals']['now']}")
@@ -148,6 +160,7 @@ def judged(site: Site, day: dict[str, Any], folder: Path) -> tuple[list[Row], li
             for journal, count in same["journals"].items()
         ),
         Row("differences", "byte for byte", same["different"], ""),
+        Row("commands of rules", f"{len(bad)} on input that was not good", commands, ""),
         Row("replay", "times real time", seconds / (same["took_ms"] / 1000), "x"),
         Row(f"one rule of {then.get('fired', 0)} firings changed", "entries that differ", changed["different"], ""),
         Row("differences that name another rule", "", len(others), ""),

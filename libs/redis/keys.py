@@ -52,6 +52,13 @@ KEYS: Final[tuple[KeySpec, ...]] = (
         "in the Redis of a replay alone: the definition changed",
     ),
     KeySpec(
+        "replay_names",
+        "voltage:replay:names",
+        "hash",
+        "voltage",
+        "in the Redis of a replay alone: recorded alarm -> its origin, where a definition is another one",
+    ),
+    KeySpec(
         "versions",
         "voltage:versions:{kind}:{id}",
         "hash",

@@ -98,7 +98,7 @@ end
 local function begin(ctx, spec, at)
   local row = states.life("Normal", "begin", NO_FACTS)
   local alarm = {
-    id = records.new_id(ctx), status = row[4], active = "1", count = "1", created_at_ms = numbers.whole(at),
+    id = records.new_id(ctx, spec.origin), status = row[4], active = "1", count = "1", created_at_ms = numbers.whole(at),
     title = spec.title, description = spec.description, level = spec.level, source = spec.source,
     origin = spec.origin, definition = spec.definition, rule = spec.rule, version = spec.version,
     value = spec.value, quality = spec.quality, tags = spec.tags, ack_required = spec.ack_required and "1" or "0",

@@ -5,6 +5,7 @@ local errors = require("lib.errors")
 local json = require("lib.json")
 local keys = require("lib.keys")
 local numbers = require("lib.numbers")
+local replay = require("core.replay")
 local specials = require("core.specials")
 local writes = require("core.writes")
 
@@ -137,10 +138,10 @@ function M.comment(text)
   return comment ~= "" and comment or nil
 end
 
---- An id of a new alarm.
-function M.new_id(ctx)
+--- An id of a new alarm; one by hand has no origin.
+function M.new_id(ctx, origin)
   ctx.alarms = (ctx.alarms or 0) + 1
-  return "al-" .. ctx.image .. "-" .. ctx.alarms
+  return replay.id(ctx.ns, "alarm|" .. (origin or ""), "al-" .. ctx.image .. "-" .. ctx.alarms)
 end
 
 local function write(ns, alarm, changes)

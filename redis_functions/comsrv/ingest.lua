@@ -292,7 +292,7 @@ local function take(ns, ch, found, answered)
   blocks.check_all(ch, found)
   local epoch = found[1].document.epoch
   local ctx = call.begin(ns, found[1].document.now_ms)
-  local status = redis.call("HMGET", keys.status(ns, ch), "epoch", "leased", "lease_ms")
+  local status = redis.call("HMGET", keys.status(ns, ch), "epoch", "leased", "lease_ms", "behind")
   local current = tonumber(status[1] or 0) == epoch
   local sequence = keys.sequence(ns, ch)
   local fresh, flat = unheard(sequence, found)
@@ -305,7 +305,12 @@ local function take(ns, ch, found, answered)
   end
   call.accept(ctx)
   redis.call("HSET", sequence, unpack(flat))
-  leases.extend(ctx, ch, tonumber(status[3]))
+  local lease_ms = tonumber(status[3])
+  leases.extend(ctx, ch, lease_ms)
+  local behind = ctx.now - fresh[1].document.at_ms > lease_ms
+  if behind ~= (status[4] == "1") then
+    leases.fall_behind(ctx, ch, behind)
+  end
   local stored, seen, queue = 0, {}, {}
   for i = 1, #fresh do
     local document = fresh[i].document

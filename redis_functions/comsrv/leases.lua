@@ -39,6 +39,27 @@ function M.extend(ctx, ch, lease_ms)
   timers.set(ctx.ns, ctx.now + lease_ms, "lease", ch)
 end
 
+--- What comes is older than a lease, as after a time in which Redis did not answer; or it is no more.
+function M.fall_behind(ctx, ch, behind)
+  if behind then
+    redis.call("HSET", keys.status(ctx.ns, ch), "behind", "1")
+  else
+    redis.call("HDEL", keys.status(ctx.ns, ch), "behind")
+  end
+end
+
+--- Why nothing is to be commanded by a channel's points, whatever their quality, or nil. A lease that is over may not
+-- have ended yet: timers fire in order and a few a call, and after a sleep of the machine a hold that was over before
+-- the lease fires first.
+function M.distrusted(ctx, ch)
+  local status = redis.call("HMGET", keys.status(ctx.ns, ch), "leased", "behind")
+  local due = timers.due_at(ctx.ns, "lease", ch)
+  if status[1] == "0" or (due and due <= ctx.now) then
+    return "channel " .. ch .. " is stale"
+  end
+  return status[2] == "1" and "what comes of channel " .. ch .. " is older than its lease" or nil
+end
+
 -- The next points of a channel. The order of a large hash is the server's own, so it is in the replay log.
 local function next_points(base, cursor)
   local found

@@ -3,6 +3,7 @@ local json = require("lib.json")
 local keys = require("lib.keys")
 local holds = require("comsrv.holds")
 local numbers = require("lib.numbers")
+local replay = require("core.replay")
 local specials = require("core.specials")
 local streams = require("lib.streams")
 local system_alarms = require("core.system_alarms")
@@ -107,14 +108,22 @@ local function keep(ctx, command)
   redis.call("PUBLISH", keys.command_changed(ctx.ns), M.encode(command))
 end
 
+local function point_of(command)
+  return "comsrv:" .. command.channel .. ":" .. command.type .. ":" .. command.point
+end
+
+local function by_of(command)
+  return command.source_kind .. ":" .. command.source_name
+end
+
 local function journal(ctx, command)
   streams.append(
     ctx.ns, keys.operations(ctx.ns), "at_ms", string.format("%.0f", ctx.now), "what", "command",
-    "id", command.id, "point", "comsrv:" .. command.channel .. ":" .. command.type .. ":" .. command.point,
+    "id", command.id, "point", point_of(command),
     "value", command.value, "state", command.state,
     "reason", command.reason or (command.bypass_by and "interlock bypassed by " .. command.bypass_by .. ": " .. command.bypass_reason)
       or "",
-    "by", command.source_kind .. ":" .. command.source_name
+    "by", by_of(command)
   )
 end
 
@@ -147,7 +156,9 @@ end
 --- Store and queue a checked command.
 function M.enqueue(ctx, ch, command)
   ctx.commands = (ctx.commands or 0) + 1
-  command.id = command.id or ("cmd-" .. ctx.image .. "-" .. ctx.commands)
+  command.id = command.id or replay.id(
+    ctx.ns, "command|" .. by_of(command) .. "|" .. point_of(command), "cmd-" .. ctx.image .. "-" .. ctx.commands
+  )
   if command.latest_only then
     supersede(ctx, ch, command)
     command.latest_only = nil

@@ -17,6 +17,7 @@
 -- the entry's.
 local errors = require("lib.errors")
 local keys = require("lib.keys")
+local replay_names = require("core.replay_names")
 
 local M = {}
 
@@ -36,7 +37,7 @@ local DIGEST = "@DIGEST@"
 -- before    the image number it began with, `taken` how many it took, `at` its instant, `server` one it goes by
 --           beside it
 -- facts     what it learned from outside, outputs what it wrote to the journals
--- replayed  { at, facts } where it is made again
+-- replayed  { at, facts } where it is made again; `names` is what it made then, where a definition is another one
 local call = {}
 
 --- A call begins.
@@ -129,6 +130,12 @@ function M.listens()
   return call.kept or call.replayed ~= nil
 end
 
+--- The id of an alarm or a command that the call makes. `name` says which it is (core/replay_names.lua).
+function M.id(ns, name, counted)
+  local names = call.replayed and call.replayed.names
+  return names and replay_names.take(ns, names, name, counted) or counted
+end
+
 --- An entry was written to a journal; `text` is its names and values in their order, joined by SEPARATOR.
 function M.output(key, text)
   local outputs = call.outputs or {}
@@ -216,7 +223,7 @@ end
 -- Make a recorded call again. api.lua puts what writes by its name into M.specs, and into M.run what calls it:
 -- run(spec, key, argv) gives true and the reply, or false and the error.
 -- Returns what it wrote to the journals (packed, "" for nothing), its refusal, and whether it was refused then.
-local function again(entry)
+local function again(ns, entry, changed)
   local before, refused, at, name, key = string.match(entry[1], "^(%d*)|%d+(!?)|(%d+)|([%w_]+)|(.*)|%x+$")
   local spec = M.specs[name]
   if not spec then
@@ -224,7 +231,12 @@ local function again(entry)
   end
   local argv = entry[2] ~= "" and { entry[2] } or cmsgpack.unpack(entry[3])
   call = { replayed = { at = tonumber(at), facts = entry[4] ~= "" and cmsgpack.unpack(entry[4]) or {}, before = before } }
-  local ok, reply = M.run(spec, key ~= "" and key or nil, argv)
+  key = key ~= "" and key or nil
+  if changed then
+    call.replayed.names = replay_names.read(ns, entry[5])
+    key, argv = replay_names.translate(ns, name, key, argv)
+  end
+  local ok, reply = M.run(spec, key, argv)
   local outputs = call.outputs and cmsgpack.pack(call.outputs) or ""
   return outputs, not ok and errors.text(reply) or nil, refused == "!"
 end
@@ -243,16 +255,18 @@ end
 -- Writes   what the calls write
 -- Example  FCALL replay_apply 0 ''
 function M.apply(ns, _, argv)
-  if redis.call("EXISTS", keys.replay_private(ns)) == 0 then
+  local private = redis.call("GET", keys.replay_private(ns))
+  if not private then
     errors.fail("STATE", "this Redis is not a replay's own")
   end
+  local changed = string.find(private, ":", 1, true) ~= nil
   local ok, entries = pcall(cmsgpack.unpack, argv[1])
   if not ok or type(entries) ~= "table" or #entries > MAX_CALLS then
     errors.fail("INVALID", "the calls must be a msgpack list of at most " .. MAX_CALLS)
   end
   local differ = {}
   for i = 1, #entries do
-    local outputs, problem, refused = again(entries[i])
+    local outputs, problem, refused = again(ns, entries[i], changed)
     if outputs ~= entries[i][5] or (problem ~= nil) ~= refused then
       differ[#differ + 1] = { i, outputs, problem or "" }
     end

@@ -88,6 +88,11 @@ function M.replay_private(ns)
   return ns .. "voltage:replay:private"
 end
 
+-- hash: in the Redis of a replay alone: recorded alarm -> its origin, where a definition is another one.
+function M.replay_names(ns)
+  return ns .. "voltage:replay:names"
+end
+
 -- hash: what a definition was before, and who changed it.
 function M.versions(ns, kind, id)
   return ns .. "voltage:versions:" .. kind .. ":" .. id

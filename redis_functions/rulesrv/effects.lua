@@ -6,6 +6,7 @@ local expression = require("core.expression")
 local graphs = require("core.graph")
 local json = require("lib.json")
 local keys = require("lib.keys")
+local leases = require("comsrv.leases")
 local outbox = require("alarmsrv.outbox")
 local records = require("alarmsrv.records")
 local submission = require("comsrv.submission")
@@ -63,6 +64,28 @@ local function resolve_alarm(ctx, watcher, _, params)
   return alarm.id
 end
 
+-- Why the channel of a point is nothing to command by, or nil.
+local function distrusted(ctx, slot)
+  local point = slot.aggregate and ctx.graph.windows[slot.aggregate.window].input or slot
+  local ch = point.owner and string.match(point.owner, "^comsrv:(%d+)$")
+  return ch and leases.distrusted(ctx, ch)
+end
+
+-- Why an input is nothing to command by, or nil.
+local function untrusted(ctx, watcher, item)
+  if not item.good then
+    return "an input is not good"
+  end
+  for i = 1, #watcher.leaves do
+    local leaf = watcher.leaves[i]
+    local problem = distrusted(ctx, leaf.slot) or leaf.other and distrusted(ctx, leaf.other)
+    if problem then
+      return problem
+    end
+  end
+  return nil
+end
+
 -- The value of a command: as it stands, or calculated from points that must be good.
 local function value_of(ctx, watcher, params)
   if not params.program then
@@ -72,14 +95,15 @@ local function value_of(ctx, watcher, params)
   local value, reason = expression.evaluate(params.program, function(ref)
     local slot = graphs.resolve(ctx.graph, ref)
     graphs.load_fresh(ctx.graph)
-    if slot.value == nil or (slot.quality and not watcher.last_good) then
-      bad = bad or ref
-      return nil
+    local problem = slot.value == nil and ref .. " is not good"
+    if not problem and not watcher.last_good then
+      problem = slot.quality and ref .. " is not good" or distrusted(ctx, slot)
     end
-    return slot.value
+    bad = bad or problem or nil
+    return not problem and slot.value or nil
   end)
   if value == nil then
-    return nil, reason == "input" and "withheld: " .. bad .. " is not good" or "withheld: the value is " .. reason
+    return nil, reason == "input" and "withheld: " .. bad or "withheld: the value is " .. reason
   end
   return value
 end
@@ -87,10 +111,12 @@ end
 -- What a command would be: its channel and record, or why it is withheld.
 local function prepare(ctx, watcher, params, item, target)
   -- An action that moves a device needs every input good, unless the rule says on_bad: last.
-  if not item.good and not watcher.last_good then
-    return nil, nil, "withheld: an input is not good"
+  local problem = not watcher.last_good and untrusted(ctx, watcher, item)
+  if problem then
+    return nil, nil, "withheld: " .. problem
   end
-  local value, problem = value_of(ctx, watcher, params)
+  local value
+  value, problem = value_of(ctx, watcher, params)
   if problem then
     return nil, nil, problem
   end

@@ -50,8 +50,9 @@ class Site:
         quality: dict[int, str] | None = None,
         kind: str = "T",
         counters: dict[str, Any] | None = None,
+        age_ms: int = 0,
     ) -> None:
-        """Poll a block: values by point id, and the quality of those that are not good."""
+        """Poll a block: values by point id, and the quality of those that are not good; it comes `age_ms` late."""
         self.seq += 1
         section = {
             "type": kind,
@@ -59,7 +60,7 @@ class Site:
             "values": [format_value(value) for value in values.values()],
             "quality": {str(point): text for point, text in (quality or {}).items()},
         }
-        block = {"epoch": self.epoch, "seq": self.seq, "now_ms": self.now, "at_ms": self.now, "block": "b"}
+        block = {"epoch": self.epoch, "seq": self.seq, "now_ms": self.now, "at_ms": self.now - age_ms, "block": "b"}
         document = {**block, "sections": [section], "counters": counters or {}}
         await self.functions.call("comsrv_ingest", self.channel, document)
 

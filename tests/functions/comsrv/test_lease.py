@@ -187,3 +187,46 @@ async def test_a_renewal_after_the_lapse_is_refused(polled: Site) -> None:
     await polled.pass_ms(3000)
     async with refused(polled.functions, StateError, "claim it again"):
         await polled.functions.call("channel_renew", 1002, {"epoch": polled.epoch, "now_ms": polled.now})
+
+
+HOLD = {"source": "comsrv:1002:T:1", "operator": ">", "value": 0, "for_ms": 1000}
+MEAN = {
+    "source": "comsrv:1002:T:1",
+    "operator": ">",
+    "value": 0,
+    "aggregate": "mean",
+    "window_ms": 6000,
+    "coverage": 0.2,
+}
+WRITE = {"type": "command", "params": {"channel": 1001, "type": "A", "point": 1, "value": 50}}
+
+
+@pytest.mark.parametrize("leaf", [HOLD, MEAN], ids=["value", "mean"])
+@pytest.mark.parametrize(("late_ms", "queued"), [(2000, 1), (5000, 0)])
+async def test_a_hold_that_nobody_ended_in_time_commands_nothing_on_a_channel_that_is_stale_by_then(
+    polled: Site, late_ms: int, queued: int, leaf: dict[str, Any]
+) -> None:
+    """As when the machine was asleep: the hold was over before the lease, and both are late."""
+    await polled.functions.call("rule_upsert", "hot", {"name": "hot", "conditions": [leaf], "actions": [WRITE]})
+    await polled.pass_ms(late_ms)
+    assert [one[:2] for one in await polled.firings()] == [("hot", "fired")]
+    said = (await polled.entries("rulesrv:firings"))[-1]["actions"]
+    assert ("withheld: channel 1002 is stale" in said) is (queued == 0)
+    assert await execute(polled.functions.client, "ZCARD", "comsrv:1001:queued") == queued
+
+
+async def test_a_block_that_is_older_than_a_lease_commands_nothing(polled: Site) -> None:
+    """As when Redis did not answer for a while, and what was polled meanwhile comes all at once."""
+    hot = {
+        "name": "hot",
+        "conditions": [{"source": "comsrv:1002:T:1", "operator": ">", "value": 10}],
+        "actions": [WRITE],
+    }
+    await polled.functions.call("rule_upsert", "hot", hot)
+    for age_ms, value in ((3001, 50), (3001, 5), (3000, 50)):
+        polled.now += 1000
+        await polled.put({1: value}, age_ms=age_ms)
+    said = [one["actions"] for one in await polled.entries("rulesrv:firings") if one["event"] == "fired"]
+    assert "withheld: what comes of channel 1002 is older than its lease" in said[0]
+    assert "result" in said[1]
+    assert "behind" not in await polled.hash("comsrv:1002:status")

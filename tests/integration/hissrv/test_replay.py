@@ -22,7 +22,7 @@ from services.hissrv.replay.run import Change, Replay
 from services.supervisor.redis_server import Binary
 from tests.support.disks import SmallDisk
 from tests.support.servers import RedisServer
-from tests.support.site import START
+from tests.support.site import START, Site
 from tests.support.story import Story, definition, rule
 
 FOREVER = 1 << 50
@@ -106,6 +106,44 @@ async def test_with_a_rule_changed_the_report_names_exactly_the_differences(kept
     assert [(one.only, one.fields.get("event") or one.fields["problem"][:8]) for one in found] == [
         ("live", "raised"), ("live", "fired"), ("replay", "NOTFOUND"), ("live", "acknowledged"),
     ]  # fmt: skip
+
+
+def raising(name: str, priority: int, *, commands: bool = False) -> dict[str, Any]:
+    actions: list[dict[str, Any]] = [{"type": "create_alarm", "params": {"title": name, "level": "Major"}}]
+    if commands:
+        point = 1 if priority > 5 else 2
+        actions.append({"type": "command", "params": {"channel": 1001, "type": "A", "point": point, "value": 5}})
+    leaf = {"source": "comsrv:1001:T:1", "operator": ">", "value": 10}
+    return {"name": name, "conditions": [leaf], "actions": actions, "priority": priority}
+
+
+async def test_what_operators_did_to_another_alarm_of_the_same_call_is_done_to_that_one_again(kept: Kept) -> None:
+    """Its id is another where the first one's alarm is not raised, and so is that of its command."""
+    site = await Site(kept.functions).start()
+    for name, priority in (("first", 9), ("other", 1)):
+        await kept.functions.call("rule_upsert", name, raising(name, priority, commands=True))
+    await kept.keeper.turn(now=True)
+    for value in (50, 5):
+        site.now += 1000
+        await site.put({1: value})
+    (ids,) = [{one["title"]: one["id"] for one in await site.alarms()}]
+    assert ids["other"].endswith("-2"), ids
+    await kept.functions.call(
+        "acknowledge_alarms_batch", None, {"ids": [ids["other"]], "by": "anna", "now_ms": site.now}
+    )
+    asked = {"epoch": site.epoch, "now_ms": site.now}
+    (sent,) = await kept.functions.json("command_claim", 1001, {**asked, "points": ["A:2"]})
+    assert sent["id"].endswith("-2")
+    await kept.functions.call("command_complete", 1001, {**asked, "id": sent["id"], "state": "rejected"})
+    site.now += 1000
+    await site.put({1: 50})
+    again = {one["title"]: one["id"] for one in await site.alarms() if one["status"] == "New"}
+    await kept.functions.call("acknowledge_alarm", again["other"], "anna", str(site.now))
+    await kept.keeper.turn(now=True)
+    never = raising("first", 9) | {"conditions": [{"source": "comsrv:1001:T:1", "operator": ">", "value": 1000}]}
+    found = (await kept.compared(Change("rule_upsert", "rule", "first", orjson.dumps(never))))[1].differences()
+    assert found
+    assert [one.said() for one in found if "first" not in orjson.dumps(one.fields).decode()] == []
 
 
 async def performed(kept: Kept, **body: Any) -> dict[str, Any]:
