@@ -129,6 +129,14 @@ class Cost(NamedTuple):
     register: float
 
 
+class Outline(NamedTuple):
+    """What a request reads: of which unit, in which poll group, and how much, as `ComBase.length` counts."""
+
+    unit: str
+    group: str
+    length: float
+
+
 class Speed(NamedTuple):
     """How fast a link is, as far as its settings tell; see `capacity`.
 
@@ -378,6 +386,10 @@ class ComBase(ABC):
         """Plan the blocks anew with what was learned; points and their values stay what they are."""
         _ = knowledge
         return self.blocks
+
+    def outline(self, knowledge: Knowledge) -> Sequence[Outline]:
+        """Return what the blocks of `replan` would read, for a look at whether it is worth it."""
+        return [Outline(block.unit, block.group, self.length(block)) for block in self.replan(knowledge)]
 
     def adopt(self, channel: Channel) -> bool:
         """Take over other points of the same channel while connected; False where it must be started anew.

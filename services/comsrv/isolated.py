@@ -21,6 +21,7 @@ from services.comsrv.contract import (
     Knowledge,
     NoAnswerError,
     NotConnectedError,
+    Outline,
     ReadBack,
     Reading,
     Sink,
@@ -180,6 +181,10 @@ class Isolated(ComBase):
     def replan(self, knowledge: Knowledge) -> tuple[Block, ...]:
         """Plan the blocks anew."""
         return self.plugin.replan(knowledge)
+
+    def outline(self, knowledge: Knowledge) -> Sequence[Outline]:
+        """Plan what blocks would read."""
+        return self.plugin.outline(knowledge)
 
     def adopt(self, channel: Channel) -> bool:
         """Take other points over."""

@@ -17,6 +17,7 @@ from services.comsrv.contract import (
     ComBase,
     Cost,
     Knowledge,
+    Outline,
     ReadBack,
     Reading,
     Span,
@@ -90,6 +91,7 @@ class ModbusTcp(ComBase):
             for kind in PointKind
         }
         self._wires = wires
+        self._readable = [wire for kind in PointKind if kind.readable for wire in wires[kind].values()]
         self._runs = joining.runs(wire for kind in PointKind if not kind.readable for wire in wires[kind].values())
 
     def adopt(self, channel: Channel) -> bool:
@@ -160,12 +162,15 @@ class ModbusTcp(ComBase):
     def length(self, block: Block) -> float:
         """Return how many registers, or sixteen bits each, a block's request reads."""
         request: planner.Request = block.plan
-        return request.count / 16 if request.code in {1, 2} else float(request.count)
+        return planner.length(request.code, request.count)
 
     def replan(self, knowledge: Knowledge) -> tuple[Block, ...]:
         """Plan the blocks with what was learned."""
-        readable = [wire for kind in PointKind if kind.readable for wire in self._wires[kind].values()]
-        return planner.plan(readable, self._polling, knowledge, self.prior)
+        return planner.plan(self._readable, self._polling, knowledge, self.prior)
+
+    def outline(self, knowledge: Knowledge) -> Sequence[Outline]:
+        """Plan the requests, without their decoders."""
+        return planner.outline(self._readable, self._polling, knowledge, self.prior)
 
     async def try_point(self, kind: PointKind, point: Point) -> Trial:
         """Read the registers of the point; of one that is written, what the device holds."""
