@@ -276,6 +276,23 @@ function M.arm(ctx, slot)
   end
 end
 
+--- The machine's clock was set back: windows move with it, to the slice, as the timers do.
+function M.stepped(ctx, step)
+  for _, window in pairs(ctx.graph.windows) do
+    local slices, by = window.ring, math.floor(step / window.slice)
+    window.ring, window.last = {}, window.last + step
+    for _, slice in pairs(slices) do
+      slice.n = slice.n + by
+      window.ring[slice.n % M.SLICES], window.unsaved[slice.n % M.SLICES] = slice, true
+    end
+    if window.input.windows then
+      redis.call("DEL", keys.rule_window(ctx.ns, window.id))
+      save(ctx.ns, window)
+      timers.set(ctx.ns, next_end(window.slice, ctx.now), "slices", string.format("%.0f", window.slice))
+    end
+  end
+end
+
 --- A slice is over: every window of that length moves on.
 function M.slices_over(ctx, id, due)
   local length, after = string.match(id, "^(%d+)|?(.*)$")

@@ -10,6 +10,7 @@ local floods = require("core.floods")
 local graphs = require("core.graph")
 local keys = require("lib.keys")
 local leases = require("comsrv.leases")
+local measures = require("core.measures")
 local points = require("comsrv.overrides")
 local proposals = require("core.proposals")
 local records = require("comsrv.records")
@@ -88,7 +89,8 @@ function M.begin(ns, now_ms)
   local ctx = context(ns, now, graphs.open(ns))
   if step then
     system_alarms.note(ctx, "clock", "", string.format("by %.0f ms", -step))
-    specials.stepped(ctx)
+    specials.stepped(ctx, step)
+    measures.stepped(ctx, step)
   end
   local due, count = timers.take(ns, now, timers.PER_CALL), 0
   if due then

@@ -92,25 +92,26 @@ local function rate(ctx, leaf, at)
   if slot.value == nil or slot.quality then
     return nil
   end
-  local window = leaf.window_ms
-  local last = leaf.noted
+  local window, last = leaf.window_ms, leaf.noted
+  -- What came before the clock was set back is of now, not of the future.
+  local came = math.min(slot.at, math.max(at, ctx.now))
   if not last then
     -- After a restart: the last sample that is known may be this one.
     local low, high = leaf.low[#leaf.low], leaf.high[#leaf.high]
     last = math.max(low and low[2] or -1, high and high[2] or -1)
   end
-  if slot.at > last or leaf.noted_value ~= slot.value then
-    if slot.at > last then
-      push(leaf.low, slot.value, slot.at, 1, window)
-      push(leaf.high, slot.value, slot.at, -1, window)
+  if came > last or leaf.noted_value ~= slot.value then
+    if came > last then
+      push(leaf.low, slot.value, came, 1, window)
+      push(leaf.high, slot.value, came, -1, window)
     end
-    leaf.noted, leaf.noted_value = slot.at, slot.value
+    leaf.noted, leaf.noted_value = came, slot.value
   end
   expire(leaf.low, at - window)
   expire(leaf.high, at - window)
   -- A restart forgets at most a 32nd of the window: writing it at each sample costs more than all the rest.
-  if slot.at - (leaf.kept or -window) >= window / EXACT then
-    leaf.kept = slot.at
+  if came - (leaf.kept or -window) >= window / EXACT then
+    leaf.kept = came
     redis.call("HSET", leaf.watcher.state, "window:" .. leaf.index, encode(leaf.low) .. "|" .. encode(leaf.high))
   end
   local limit = leaf.value - (leaf.on and leaf.hysteresis or 0)
@@ -175,6 +176,38 @@ local function change(ctx, leaf, at)
 end
 
 local MEASURES = { rate = rate, stuck = stuck, change = change }
+
+local function shift(leaf, step)
+  leaf.again = leaf.again and leaf.again + step
+  if leaf.measure == "change" and leaf.changed_at then
+    leaf.changed_at = leaf.changed_at + step
+    redis.call("HSET", leaf.watcher.state, "changed:" .. leaf.index, string.format("%.0f", leaf.changed_at))
+  elseif leaf.measure == "rate" then
+    for _, list in ipairs({ leaf.low, leaf.high }) do
+      for i = 1, #list do
+        list[i][2], list[i][3] = list[i][2] + step, list[i][3] and list[i][3] + step
+      end
+    end
+    leaf.noted, leaf.kept = leaf.noted and leaf.noted + step, nil
+  end
+end
+
+--- The machine's clock was set back: what leaves remember moves with it, as the timers do.
+function M.stepped(ctx, step)
+  local moved = {}
+  for _, watcher in pairs(ctx.graph.watchers) do
+    for i = 1, #watcher.leaves do
+      local leaf = watcher.leaves[i]
+      local slot = leaf.measure and leaf.slot
+      if slot then
+        shift(leaf, step)
+        if slot.at and not moved[slot] then
+          slot.at, moved[slot] = slot.at + step, true
+        end
+      end
+    end
+  end
+end
 
 --- What a leaf that measures says, without any effect; `at` is nil where only the present state counts. A simulated
 -- value is one that comes now.

@@ -216,7 +216,8 @@ function M.look_again(ctx)
 end
 
 --- The machine's clock was set back: every window of time is looked at by its timer, which is due now.
-function M.stepped(ctx)
+function M.stepped(ctx, step)
+  aggregates.stepped(ctx, step)
   local refs = clocks(ctx.graph)
   for i = 1, #refs do
     timers.set(ctx.ns, ctx.now, "clock", refs[i])

@@ -93,6 +93,36 @@ async def test_the_clock_an_hour_back_freezes_nothing_and_fires_nothing_twice(re
     assert alarm["title"].startswith("The clock was set back: by 3")
 
 
+async def test_after_a_step_back_windows_changes_and_rates_go_on(functions: Functions) -> None:
+    site = Site(functions)
+    site.now = await server_ms(functions) + HOUR_MS
+    await site.start()
+    for name, leaf in {
+        "mean": {"source": "comsrv:1001:T:1", "operator": ">", "value": 4, "aggregate": "mean", "window_ms": 6000},
+        "moved": {"source": "comsrv:1001:T:2", "operator": "changed", "within_ms": 1000},
+        "fast": {"source": "comsrv:1001:T:3", "operator": "rate", "value": 10, "window_ms": 1000},
+    }.items():
+        await functions.call("rule_upsert", name, {"name": name, "conditions": [leaf], "actions": []})
+    still = {"name": "still", "source": "comsrv:1001:T:4", "detector": "Stuck", "limit": 7000, "level": "Minor"}
+    await functions.call("alarm_define", "still", still)
+    await site.put({1: 5, 2: 5, 3: 5, 4: 5})
+    await site.pass_ms(6000)
+    await site.put({2: 6, 3: 20})
+    assert await results(functions, "mean", "moved", "fast") == [True, True, True]
+    # From here on time is that of the machine, an hour behind.
+    await execute(functions.client, "HDEL", "voltage:clock", "simulation")
+    await functions.call("voltage_tick", None)
+    assert (await site.hash("voltage:clock"))["steps"] == "1"
+    assert await results(functions, "mean", "moved", "fast") == [True, True, True]
+    await functions.call("voltage_tick", None, {"now_ms": await server_ms(functions) + 1500})
+    assert await results(functions, "mean", "moved", "fast") == [True, False, False]
+    assert [alarm["definition"] for alarm in await site.alarms()] == ["still"]
+
+
+async def results(functions: Functions, *rules: str) -> list[bool | None]:
+    return [(await functions.read_json("rule_explain", rule))["result"] for rule in rules]
+
+
 async def test_after_a_step_back_events_are_news_although_the_image_is_from_the_future(real: Site) -> None:
     await real.put({1: 5})
     await execute(real.functions.client, "HSET", "comsrv:1001:T:ts", "1", str(real.now + HOUR_MS))
