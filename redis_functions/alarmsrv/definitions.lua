@@ -10,7 +10,9 @@ local json = require("lib.json")
 local keys = require("lib.keys")
 local marks = require("alarmsrv.marks")
 local pages = require("lib.pages")
+local slots = require("core.slots")
 local watchers = require("core.watchers")
+local wiring = require("core.wiring")
 
 local M = {}
 
@@ -31,7 +33,7 @@ local function check_order(ctx, watcher)
     return
   end
   local problems = {}
-  local leaves = graphs.resolve(ctx.graph, document.source).leaves or {}
+  local leaves = slots.resolve(ctx.graph, document.source).leaves or {}
   for i = 1, #leaves do
     local other = leaves[i].watcher
     local its = other.kind == "alarm" and other.name ~= watcher.name and other.document
@@ -120,7 +122,7 @@ local function replace_suppression(ctx, watcher)
   local before = ctx.graph.watchers["suppress:" .. watcher.name]
   if before then
     watchers.retire(ctx, before)
-    graphs.drop_watcher(ctx.graph, "suppress", watcher.name)
+    wiring.drop(ctx.graph, "suppress", watcher.name)
   end
   if watcher.also then
     watchers.install(ctx, watcher.also)
@@ -230,12 +232,12 @@ function M.delete(ns, id, argv)
   local watcher = ctx.graph.watchers["alarm:" .. id]
   if watcher then
     end_alarm(ctx, watcher)
-    graphs.drop_watcher(ctx.graph, "alarm", id)
+    wiring.drop(ctx.graph, "alarm", id)
   end
   local suppression = ctx.graph.watchers["suppress:" .. id]
   if suppression then
     watchers.retire(ctx, suppression)
-    graphs.drop_watcher(ctx.graph, "suppress", id)
+    wiring.drop(ctx.graph, "suppress", id)
   end
   alarms.forget(ctx, "alarm:" .. id)
   redis.call("DEL", keys.definition(ns, id), keys.definition_state(ns, id), keys.suppression_state(ns, id))

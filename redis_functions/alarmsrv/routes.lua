@@ -4,6 +4,7 @@ local compile = require("alarmsrv.compile")
 local errors = require("lib.errors")
 local json = require("lib.json")
 local keys = require("lib.keys")
+local order = require("lib.order")
 local outbox = require("alarmsrv.outbox")
 local pages = require("lib.pages")
 
@@ -96,11 +97,7 @@ local function changed(ns)
   local wants, steps, any = gather(ns)
   local head = keys.alarm_journal_head(ns)
   for _, level in ipairs(compile.LEVELS) do
-    local events = {}
-    for event in pairs(wants[level] or {}) do
-      events[#events + 1] = event
-    end
-    table.sort(events)
+    local events = order.names(wants[level] or {})
     if #events > 0 then
       redis.call("HSET", head, "wants:" .. level, "," .. table.concat(events, ",") .. ",")
     else

@@ -1,6 +1,6 @@
 -- Messages with values: "{value} {unit} at {source}, ambient {point:comsrv:1001:T:2:1}".
-local conditions = require("core.conditions")
 local keys = require("lib.keys")
+local sources = require("core.sources")
 
 local M = {}
 
@@ -14,7 +14,7 @@ local FIELDS = {
 local NAMES = "value, unit, quality, limit, deadband, source, id, name, level, priority, area, equipment, group, point:<reference>"
 
 local function is_reference(text)
-  return conditions.is_reference(text) or conditions.is_text_reference(text)
+  return sources.is_reference(text) or sources.is_text_reference(text)
 end
 
 local function field_of(text)

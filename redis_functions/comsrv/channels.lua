@@ -3,6 +3,7 @@ local args = require("lib.args")
 local blocks = require("comsrv.blocks")
 local call = require("core.call")
 local calculations = require("core.calculations")
+local derived = require("core.derived")
 local errors = require("lib.errors")
 local graphs = require("core.graph")
 local ingest = require("comsrv.ingest")
@@ -48,7 +49,7 @@ function M.upsert(ns, id, argv)
   tables.store(ns, ch, found)
   tables.forget(ctx, ch, found.ids)
   if next(found.programs) or ctx.graph.calcs["comsrv:" .. ch] then
-    graphs.put_programs(ctx.graph, ch, found.programs)
+    derived.put_programs(ctx.graph, ch, found.programs)
     graphs.changed(ctx.graph)
     calculations.recalculate(ctx, ch)
   end
@@ -97,7 +98,7 @@ function M.delete(ns, id)
   for i = 1, #queued do
     records.move(ctx, records.load(ns, queued[i]), "rejected", "the channel was deleted")
   end
-  graphs.put_programs(ctx.graph, ch, {})
+  derived.put_programs(ctx.graph, ch, {})
   tables.forget(ctx, ch, { T = {}, S = {}, C = {}, A = {}, X = {} })
   redis.call(
     "DEL", keys.channel(ns, ch), keys.programs(ns, ch), keys.writable(ns, ch), keys.points(ns, ch),

@@ -1,9 +1,9 @@
 -- Who may write a channel: a lease and an epoch. When the lease lapses nothing of the channel stays good.
 local calculations = require("core.calculations")
 local errors = require("lib.errors")
-local graphs = require("core.graph")
 local keys = require("lib.keys")
 local replay = require("core.replay")
+local slots = require("core.slots")
 local streams = require("lib.streams")
 local system_alarms = require("core.system_alarms")
 local timers = require("core.timers")
@@ -139,7 +139,7 @@ end
 
 --- Put one value of one point into the image: a confirmed command, a substitution.
 function M.put(ctx, ch, kind, id, text, quality)
-  local slot = graphs.slot(ctx.graph, "comsrv:" .. ch, kind, id)
+  local slot = slots.slot(ctx.graph, "comsrv:" .. ch, kind, id)
   ctx.graph.fresh = {}
   slot.value, slot.text, slot.quality, slot.at = text and tonumber(text) or slot.value, text or slot.text, quality, ctx.now
   local section = { ids = {}, values = {}, quality = {} }

@@ -1,18 +1,13 @@
 -- Condition trees with three-valued (Kleene) logic: true, false, and nil for unknown.
 
 local leaves = require("core.leaves")
-local sources = require("core.sources")
 
 local M = {}
 
 M.MAX_NESTING = 32
-M.MAX_LEAVES = leaves.MAX
-
-M.is_reference = sources.is_reference
-M.is_text_reference = sources.is_text_reference
 
 local function compile(node, path, depth, out)
-  if #out.leaves > M.MAX_LEAVES then
+  if #out.leaves > leaves.MAX then
     return nil
   end
   if depth > M.MAX_NESTING then

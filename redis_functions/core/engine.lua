@@ -32,9 +32,9 @@ local UNKNOWN = 2
 --   1 to 6   a comparison; its deadband is in the limit, and a hold that runs counts as true
 --   QUIET    something that a good value never changes: quality, no data, a stuck value whose timer runs
 --   BETWEEN  the limit is the leaf itself
---   COLD     what turned since (core/slots.lua)
+--   COLD     what turned since: its memory or its watcher changed
 --   0        all else
-local QUIET, COLD, BETWEEN = 7, slots.COLD, slots.BETWEEN
+local QUIET, COLD, BETWEEN = slots.QUIET, slots.COLD, slots.BETWEEN
 -- What no comparison says: the tree is walked.
 local NEVER = 3
 

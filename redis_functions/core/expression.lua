@@ -1,6 +1,6 @@
 -- Evaluates the programs that libs/expression.py makes: reverse Polish, a list of [operation, argument].
-local conditions = require("core.conditions")
 local numbers = require("lib.numbers")
+local sources = require("core.sources")
 
 local M = {}
 
@@ -86,7 +86,7 @@ function M.problem(program)
       takes = type(argument) == "number" and argument >= 1 and argument == math.floor(argument) and argument or nil
     elseif operation == "num" and type(argument) ~= "number" then
       return "operation " .. i .. " needs a number"
-    elseif operation == "ref" and not conditions.is_reference(argument) then
+    elseif operation == "ref" and not sources.is_reference(argument) then
       return "operation " .. i .. ": " .. cjson.encode(argument or "") .. " is no reference"
     end
     if not takes or takes > depth then

@@ -4,6 +4,7 @@ local call = require("core.call")
 local errors = require("lib.errors")
 local json = require("lib.json")
 local keys = require("lib.keys")
+local order = require("lib.order")
 local replay = require("core.replay")
 local system_alarms = require("core.system_alarms")
 
@@ -17,15 +18,6 @@ local LEVELS = { "Critical", "Major", "Minor", "Warning", "Info" }
 -- What services may report; the rest is noticed by the functions themselves.
 local REPORTED = { "service", "functions", "store", "disk", "persistence", "network", "forwarding" }
 local MAX_DELAY_MS = 86400000
-
-local function names()
-  local found = {}
-  for name in pairs(system_alarms.KINDS) do
-    found[#found + 1] = name
-  end
-  table.sort(found)
-  return found
-end
 
 local function items(list, what)
   if list == nil then
@@ -76,7 +68,7 @@ function M.report(ns, _, argv)
 end
 
 local function check_setting(name, set)
-  args.choice(name, "alarm", names())
+  args.choice(name, "alarm", order.names(system_alarms.KINDS))
   args.object(set, name)
   for field in pairs(set) do
     if not SETTING[field] then
@@ -123,7 +115,7 @@ end
 -- Returns  [{alarm, enabled, level, on_delay_ms, off_delay_ms, once, title, remedy}]
 -- Example  FCALL_RO alarm_system_list 0
 function M.list(ns)
-  local found = names()
+  local found = order.names(system_alarms.KINDS)
   for i = 1, #found do
     local what = system_alarms.kind_of(ns, found[i])
     found[i] = json.object({

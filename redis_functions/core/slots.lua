@@ -3,8 +3,8 @@ local M = {}
 
 local CHUNK = 1000
 
--- A leaf whose memory or watcher changed: what its point keeps of it for speed is made again (core/engine.lua).
-M.COLD, M.BETWEEN = 8, 9
+-- How the hot path looks at a leaf that is no comparison (core/engine.lua).
+M.QUIET, M.COLD, M.BETWEEN = 7, 8, 9
 
 --- Make what a leaf's point keeps of it for speed again, when it is looked at next.
 function M.cool(leaf)

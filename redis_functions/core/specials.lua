@@ -119,8 +119,9 @@ local function load(graph, slot, at)
   end
 end
 
---- Read the slots that were made since.
+--- Read the slots that were made since: points first, then what is made of them.
 function M.load_fresh(graph)
+  slots.load_fresh(graph)
   if #graph.fresh_specials == 0 or graph.building then
     return
   end

@@ -7,6 +7,7 @@
 -- silent leaves its alarms uncertain, and ends them when it stays silent.
 local alarms = require("alarmsrv.alarms")
 local keys = require("lib.keys")
+local order = require("lib.order")
 local timers = require("core.timers")
 
 local M = {}
@@ -262,26 +263,17 @@ function M.channel(ctx, ch, state, why, at)
   end
 end
 
--- In order: alarms of one call come in the same order again when it is replayed.
-local function names_of(units)
-  local names = {}
-  for unit in pairs(units) do
-    names[#names + 1] = unit
-  end
-  table.sort(names)
-  return names
-end
-
---- A channel's units: `before` and `after` map a unit to its document.
+--- A channel's units: `before` and `after` map a unit to its document. In order: alarms of one call come in the same
+-- order again when it is replayed.
 function M.units(ctx, ch, before, after)
-  local units = names_of(after)
+  local units = order.names(after)
   for i = 1, #units do
     local unit, document = units[i], after[units[i]]
     local down = type(document) == "table" and document.state == "down"
     local problem = down and type(document.problem) == "string" and string.sub(document.problem, 1, 128) or nil
     M.report(ctx, "unit", ch .. ":" .. unit, { active = down, detail = problem })
   end
-  local known = names_of(before)
+  local known = order.names(before)
   for i = 1, #known do
     local unit = known[i]
     -- While a channel is down nobody knows of its units; else one that is not named is gone.

@@ -3,7 +3,6 @@ local alarms = require("alarmsrv.alarms")
 local branches = require("rulesrv.branch")
 local conditions = require("core.conditions")
 local deferred = require("core.deferred")
-local graphs = require("core.graph")
 local json = require("lib.json")
 local keys = require("lib.keys")
 local numbers = require("lib.numbers")
@@ -15,6 +14,7 @@ local shadow_log = require("core.shadow_log")
 local slots = require("core.slots")
 local templates = require("alarmsrv.templates")
 local timers = require("core.timers")
+local wiring = require("core.wiring")
 
 local M = {}
 
@@ -255,7 +255,7 @@ end
 local function set_truth(ctx, watcher, truth, at)
   local before = watcher.truth
   watcher.truth = truth
-  graphs.cool(watcher)
+  wiring.cool(watcher)
   if watcher.active and (truth == nil) ~= (before == nil) and watcher.kind ~= "shadow" then
     mark_uncertain(ctx, watcher, truth == nil, at)
   end
@@ -321,7 +321,7 @@ function M.follow(ctx, watcher, at)
     truth = truth_of(ctx, watcher.only, at)
   else
     if watcher.unseen then
-      graphs.cool(watcher)
+      wiring.cool(watcher)
     end
     truth = walk(ctx, watcher.root, at)
   end

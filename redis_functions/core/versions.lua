@@ -9,6 +9,7 @@ local clock = require("core.clock")
 local errors = require("lib.errors")
 local json = require("lib.json")
 local keys = require("lib.keys")
+local order = require("lib.order")
 local replay = require("core.replay")
 
 local M = {}
@@ -35,15 +36,6 @@ local METADATA = { version = true, author = true, reason = true, hash = true, cr
 
 -- ---------------------------------------------------------------- what a definition says
 
-local function sorted_names(value)
-  local names = {}
-  for name in pairs(value) do
-    names[#names + 1] = tostring(name)
-  end
-  table.sort(names)
-  return names
-end
-
 -- One text for all documents that say the same, whatever the order of their members.
 local function canonical(value, without)
   if type(value) == "number" then
@@ -58,7 +50,7 @@ local function canonical(value, without)
     end
     return "[" .. table.concat(parts, ",") .. "]"
   end
-  for _, name in ipairs(sorted_names(value)) do
+  for _, name in ipairs(order.names(value)) do
     if not (without and without[name]) then
       parts[#parts + 1] = cjson.encode(name) .. ":" .. canonical(value[name])
     end

@@ -5,6 +5,7 @@ local shadow_log = require("core.shadow_log")
 local specials = require("core.specials")
 local timers = require("core.timers")
 local transitions = require("core.transitions")
+local wiring = require("core.wiring")
 
 local M = {}
 
@@ -27,7 +28,7 @@ function M.retire(ctx, watcher)
   if watcher.active and ctx.graph.shadowed[watcher.id] then
     shadow_log.note(ctx, watcher, { on = false, at = ctx.now, inputs = (transitions.inputs(watcher, ctx.now)) })
   end
-  redis.call("DEL", graphs.state_key(ctx.ns, watcher))
+  redis.call("DEL", wiring.state_key(ctx.ns, watcher))
   local dropped = 0
   local mark = '"watcher":' .. cjson.encode(watcher.id)
   local waiting = redis.call("LRANGE", keys.deferred(ctx.ns), 0, -1)
@@ -42,7 +43,7 @@ end
 --- Put a checked watcher in the place of the old one and evaluate it at once.
 function M.install(ctx, watcher)
   local before = ctx.graph.watchers[watcher.kind .. ":" .. watcher.name]
-  graphs.put_watcher(ctx.graph, watcher)
+  wiring.put(ctx.graph, watcher)
   if before then
     specials.sweep(ctx, before)
   end

@@ -3,6 +3,7 @@ local args = require("lib.args")
 local errors = require("lib.errors")
 local keys = require("lib.keys")
 local numbers = require("lib.numbers")
+local order = require("lib.order")
 
 local M = {}
 
@@ -42,12 +43,7 @@ local function tags_of(mapping, parts)
       return parts[place] or ""
     end)
   end
-  local names = {}
-  for name in pairs(tags) do
-    names[#names + 1] = name
-  end
-  table.sort(names)
-  local text = {}
+  local names, text = order.names(tags), {}
   for i = 1, #names do
     local name, value = escape(names[i]), escape(tags[names[i]])
     if name ~= "" and value ~= "" then

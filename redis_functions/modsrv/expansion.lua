@@ -2,6 +2,7 @@
 local errors = require("lib.errors")
 local json = require("lib.json")
 local keys = require("lib.keys")
+local order = require("lib.order")
 local compile = require("modsrv.compile")
 
 local M = {}
@@ -181,11 +182,7 @@ function M.expand(spec, template, occupied, before)
 end
 
 local function refs_json(refs)
-  local names, parts = {}, {}
-  for name in pairs(refs) do
-    names[#names + 1] = name
-  end
-  table.sort(names)
+  local names, parts = order.names(refs), {}
   for i = 1, #names do
     parts[i] = '"' .. names[i] .. '":"' .. refs[names[i]] .. '"'
   end

@@ -2,6 +2,7 @@
 local args = require("lib.args")
 local call = require("core.call")
 local commands = require("comsrv.records")
+local derived = require("core.derived")
 local submission = require("comsrv.submission")
 local compile = require("modsrv.compile")
 local errors = require("lib.errors")
@@ -9,6 +10,7 @@ local expansions = require("modsrv.expansion")
 local graphs = require("core.graph")
 local json = require("lib.json")
 local keys = require("lib.keys")
+local order = require("lib.order")
 local pages = require("lib.pages")
 local store = require("modsrv.store")
 
@@ -144,7 +146,7 @@ function M.delete(ns, id, argv)
   redis.call("DEL", keys.model(ns, id), keys.model_expansion(ns, id), keys.model_sources(ns, id))
   redis.call("SREM", keys.models(ns), id)
   store.forget_values(ns, id)
-  graphs.drop_model(ctx.graph, id)
+  derived.drop_model(ctx.graph, id)
   store.follow(ctx, { [id] = true })
   return call.finish(ctx, json.object({ "deleted", json.text(id) }))
 end
@@ -174,15 +176,6 @@ function M.list(ns, _, argv)
   end)
 end
 
-local function sorted_names(refs)
-  local names = {}
-  for name in pairs(refs) do
-    names[#names + 1] = name
-  end
-  table.sort(names)
-  return names
-end
-
 local function fields(key, names)
   local found = {}
   for start = 1, #names, 1000 do
@@ -204,7 +197,7 @@ end
 function M.get_values(ns, id)
   id = args.id(id, "model")
   local expansion = expansions.load(ns, id) or errors.fail("NOTFOUND", "model " .. id)
-  local names, parts = sorted_names(expansion.data), {}
+  local names, parts = order.names(expansion.data), {}
   local values = fields(keys.model_values(ns, id), names)
   local instants = fields(keys.model_values_at(ns, id), names)
   local quality = fields(keys.model_values_quality(ns, id), names)
@@ -214,7 +207,7 @@ function M.get_values(ns, id)
       "at_ms", instants[i] or "null",
     })
   end
-  local actions, action_parts = sorted_names(expansion.action), {}
+  local actions, action_parts = order.names(expansion.action), {}
   local confirmed = fields(keys.model_actions(ns, id), actions)
   for i = 1, #actions do
     action_parts[i] = '"' .. actions[i] .. '":' .. (confirmed[i] or "null")

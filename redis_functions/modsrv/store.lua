@@ -1,5 +1,6 @@
 -- How models take effect: keys, reverse index, present values, and what watches their points.
 local calculations = require("core.calculations")
+local derived = require("core.derived")
 local expansions = require("modsrv.expansion")
 local graphs = require("core.graph")
 local keys = require("lib.keys")
@@ -68,7 +69,7 @@ function M.put(ctx, id, template, before, expansion)
   end
   redis.call("SET", key, text)
   expansions.index(ctx.ns, id, before, expansion)
-  graphs.put_model(ctx.graph, id, expansion)
+  derived.put_model(ctx.graph, id, expansion)
   copy_values(ctx, id, expansion)
   return true
 end
@@ -76,7 +77,7 @@ end
 --- Let what names the points of `models` ({ [id] = true }) follow: conditions, then calculated points.
 -- Nothing is published as a change of these models: no value changed, only its name.
 function M.follow(ctx, models)
-  local watchers, channels = graphs.rewire(ctx.graph, models)
+  local watchers, channels = derived.rewire(ctx.graph, models)
   graphs.changed(ctx.graph)
   for i = 1, #watchers do
     transitions.evaluate(ctx, watchers[i], ctx.now)

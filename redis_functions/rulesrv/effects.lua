@@ -3,12 +3,13 @@ local alarms = require("alarmsrv.alarms")
 local commands = require("comsrv.records")
 local conflicts = require("rulesrv.conflicts")
 local expression = require("core.expression")
-local graphs = require("core.graph")
 local json = require("lib.json")
 local keys = require("lib.keys")
 local leases = require("comsrv.leases")
 local outbox = require("alarmsrv.outbox")
 local records = require("alarmsrv.records")
+local slots = require("core.slots")
+local specials = require("core.specials")
 local submission = require("comsrv.submission")
 local templates = require("alarmsrv.templates")
 
@@ -93,8 +94,8 @@ local function value_of(ctx, watcher, params)
   end
   local bad
   local value, reason = expression.evaluate(params.program, function(ref)
-    local slot = graphs.resolve(ctx.graph, ref)
-    graphs.load_fresh(ctx.graph)
+    local slot = slots.resolve(ctx.graph, ref)
+    specials.load_fresh(ctx.graph)
     local problem = slot.value == nil and ref .. " is not good"
     if not problem and not watcher.last_good then
       problem = slot.quality and ref .. " is not good" or distrusted(ctx, slot)

@@ -1,6 +1,5 @@
 -- What a rule's actions may say, checked with the path to each field.
 local args = require("lib.args")
-local conditions = require("core.conditions")
 local expression = require("core.expression")
 local numbers = require("lib.numbers")
 local sources = require("core.sources")
@@ -106,7 +105,7 @@ local PARAMS = {
       return value ~= nil and value ~= "A" and value ~= "C" and "must be A or C" or nil
     end,
     target = function(value)
-      return value ~= nil and not conditions.is_reference(value) and "is no reference" or nil
+      return value ~= nil and not sources.is_reference(value) and "is no reference" or nil
     end,
   }),
   model_action = commanding({ model = needed(M.id), action = needed(M.id) }),

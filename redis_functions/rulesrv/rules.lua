@@ -11,9 +11,11 @@ local json = require("lib.json")
 local keys = require("lib.keys")
 local pages = require("lib.pages")
 local sources = require("core.sources")
+local specials = require("core.specials")
 local switching = require("rulesrv.switching")
 local transitions = require("core.transitions")
 local versions = require("core.versions")
+local wiring = require("core.wiring")
 
 local M = {}
 
@@ -120,9 +122,9 @@ local function watcher_of(graph, ns, id)
   if not watcher.leaves[1].slot then
     -- A rule that is off is not wired; for a look its points are resolved without watching them.
     for i = 1, #watcher.leaves do
-      graphs.look_up(graph, watcher.leaves[i])
+      wiring.look_up(graph, watcher.leaves[i])
     end
-    graphs.load_fresh(graph)
+    specials.load_fresh(graph)
   end
   return watcher
 end

@@ -10,6 +10,7 @@ local specials = require("core.specials")
 local streams = require("lib.streams")
 local transitions = require("core.transitions")
 local watchers = require("core.watchers")
+local wiring = require("core.wiring")
 
 local M = {}
 
@@ -63,7 +64,7 @@ function M.remove(ctx, id)
   if watcher then
     quiesce(ctx, watcher)
     unwatch(ns, watcher)
-    graphs.drop_watcher(ctx.graph, "rule", id)
+    wiring.drop(ctx.graph, "rule", id)
     specials.sweep(ctx, watcher)
   end
   redis.call("DEL", keys.rule(ns, id), keys.rule_state(ns, id))

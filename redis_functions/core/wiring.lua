@@ -1,0 +1,174 @@
+-- Watchers (rules, alarm definitions) and the points they watch: put in, taken out, read as they were left.
+local indexes = require("core.indexes")
+local keys = require("lib.keys")
+local measures = require("core.measures")
+local slots = require("core.slots")
+local specials = require("core.specials")
+
+local M = {}
+
+local function state_key(ns, watcher)
+  if watcher.kind == "rule" then
+    return keys.rule_state(ns, watcher.name)
+  elseif watcher.kind == "suppress" then
+    return keys.suppression_state(ns, watcher.name)
+  elseif watcher.kind == "shadow" then
+    return keys.shadow_state(ns, watcher.of_kind, watcher.of)
+  end
+  return keys.definition_state(ns, watcher.name)
+end
+M.state_key = state_key
+
+local TRUTH = { ["1"] = true, ["0"] = false }
+
+--- A watcher's truth changed: what its points keep of it for speed is made again.
+function M.cool(watcher)
+  for i = 1, #watcher.leaves do
+    slots.cool(watcher.leaves[i])
+  end
+end
+
+--- Read how a watcher was left.
+function M.load(ns, watcher)
+  local found = redis.call("HGETALL", state_key(ns, watcher))
+  local state = {}
+  for i = 1, #found, 2 do
+    state[found[i]] = found[i + 1]
+  end
+  watcher.truth = TRUTH[state.truth or "?"]
+  watcher.unseen = true
+  M.cool(watcher)
+  watcher.active = state.active == "1"
+  watcher.fired_ms = tonumber(state.fired_ms)
+  watcher.count = tonumber(state.count or 0)
+  for i = 1, #watcher.leaves do
+    local leaf = watcher.leaves[i]
+    local on, held, since, elapsed = string.match(state["leaf:" .. i] or "", "^(%d)|(%d)|(%d*)|(%d*)$")
+    leaf.on, leaf.held = on == "1", held == "1"
+    leaf.since, leaf.elapsed = tonumber(since), tonumber(elapsed) or 0
+    if leaf.measure then
+      measures.load(leaf, state, i)
+    end
+  end
+end
+
+--- The points of a watcher are read: what its leaves compare with next time.
+function M.wire(watcher)
+  if watcher.measured then
+    for i = 1, #watcher.leaves do
+      measures.wire(watcher.leaves[i])
+    end
+  end
+end
+
+--- Find what a leaf looks at, without watching it.
+function M.look_up(graph, leaf)
+  leaf.slot = leaf.special and specials.slot(graph, leaf) or slots.resolve(graph, leaf.source)
+  if type(leaf.value) == "table" and leaf.value.source then
+    leaf.other = slots.resolve(graph, leaf.value.source)
+  end
+end
+
+local function detach(leaf, slot)
+  slot.hot = nil
+  local leaves = slot.leaves or {}
+  for i = #leaves, 1, -1 do
+    if leaves[i] == leaf then
+      table.remove(leaves, i)
+    end
+  end
+end
+
+local function attach(graph, leaf)
+  M.look_up(graph, leaf)
+  leaf.slot.leaves = leaf.slot.leaves or {}
+  leaf.slot.hot = nil
+  table.insert(leaf.slot.leaves, leaf)
+  if leaf.special then
+    specials.attached(graph, leaf)
+  end
+  if type(leaf.value) == "table" and leaf.value.source then
+    leaf.other.leaves = leaf.other.leaves or {}
+    leaf.other.hot = nil
+    table.insert(leaf.other.leaves, leaf)
+  end
+end
+
+-- How the hot path looks at a leaf (core/engine.lua); nil where the tree is walked.
+local function way_of(leaf)
+  if leaf.code then
+    return type(leaf.value) == "number" and leaf.code or nil
+  elseif leaf.operator == "between" then
+    return slots.BETWEEN
+  elseif leaf.measure == "stuck" or leaf.operator == "no_data" then
+    return slots.QUIET
+  end
+  return leaf.operator == "quality" and string.find(leaf.value, "^bad") and slots.QUIET or nil
+end
+
+--- Put a compiled watcher in, in place of the one of that kind and name.
+function M.put(graph, watcher)
+  M.drop(graph, watcher.kind, watcher.name)
+  watcher.id = watcher.kind .. ":" .. watcher.name
+  watcher.state = state_key(graph.ns, watcher)
+  graph.watchers[watcher.id] = watcher
+  indexes.note(graph, watcher, true)
+  M.load(graph.ns, watcher)
+  if not watcher.enabled then
+    return
+  end
+  -- One leaf needs no tree walk, and the hot path knows when it says the same as before (core/engine.lua).
+  local only = #watcher.leaves == 1 and watcher.leaves[1]
+  watcher.only = only and (watcher.root == only or (watcher.root.kind ~= "not" and watcher.root[1] == only)) and only or nil
+  for i = 1, #watcher.leaves do
+    local leaf = watcher.leaves[i]
+    leaf.watcher = watcher
+    leaf.simple = not watcher.last_good and way_of(leaf) or nil
+    leaf.timer = watcher.id .. "#" .. i
+    watcher.measured = watcher.measured or leaf.measure == "change"
+    attach(graph, leaf)
+  end
+  specials.load_fresh(graph)
+  if not graph.building then
+    M.wire(watcher)
+  end
+end
+
+--- Take a watcher out.
+function M.drop(graph, kind, name)
+  local watcher = graph.watchers[kind .. ":" .. name]
+  if not watcher then
+    return nil
+  end
+  graph.watchers[watcher.id] = nil
+  indexes.note(graph, watcher, nil)
+  for i = 1, #watcher.leaves do
+    local leaf = watcher.leaves[i]
+    if leaf.slot then
+      detach(leaf, leaf.slot)
+    end
+    if leaf.other then
+      detach(leaf, leaf.other)
+    end
+  end
+  return watcher
+end
+
+--- Look up anew what a watcher watches: a model's point is another one now. The slots of one that is off were only
+-- looked up for a reader.
+function M.rewire(graph, watcher)
+  for i = 1, #watcher.leaves do
+    local leaf = watcher.leaves[i]
+    if watcher.enabled then
+      detach(leaf, leaf.slot)
+      if leaf.other then
+        detach(leaf, leaf.other)
+      end
+      attach(graph, leaf)
+    else
+      leaf.slot, leaf.other = nil, nil
+    end
+  end
+end
+
+return M
