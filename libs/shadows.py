@@ -61,6 +61,9 @@ class Comparison(Model):
 
     start_ms: int = Field(description="not before the shadow ran, or what is kept of it began")
     end_ms: int
+    changes: list[Any] = Field(
+        description="how what the shadow says differs from the active one now, each with its path"
+    )
     versions: list[int] = Field(description="the versions of the active one in that time")
     active: Side
     shadow: Side
@@ -104,8 +107,11 @@ def _differences(spans: Iterable[_Span]) -> Iterator[Difference]:
         yield Difference(**begun, to_ms=None)
 
 
-def compare(entries: Iterable[Entry], start_ms: int, end_ms: int) -> Comparison:
-    """Return how the two compare from start to end, at most from the first entry on."""
+def compare(entries: Iterable[Entry], start_ms: int, end_ms: int, changes: Sequence[Any] = ()) -> Comparison:
+    """Return how the two compare from start to end, at most from the first entry on.
+
+    `changes` is how what they say differs.
+    """
     noted = sorted(entries, key=lambda entry: entry.at_ms)
     start_ms = max(start_ms, noted[0].at_ms) if noted else end_ms
     end_ms = max(start_ms, end_ms)
@@ -116,6 +122,7 @@ def compare(entries: Iterable[Entry], start_ms: int, end_ms: int) -> Comparison:
     return Comparison(
         start_ms=start_ms,
         end_ms=end_ms,
+        changes=list(changes),
         versions=sorted({int(entry.version) for entry in noted if entry.version and entry.at_ms <= end_ms}),
         active=_side("active", turns, spans),
         shadow=_side("shadow", turns, spans),

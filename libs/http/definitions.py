@@ -69,7 +69,7 @@ class Reason(Model):
 
 
 class DiffQuery(Model):
-    """Between which versions; without them the last change."""
+    """Between which versions, 0 for nothing at all; without them the last change."""
 
     from_: int | None = Field(None, alias="from", ge=0)
     to: int | None = Field(None, ge=0)
@@ -102,6 +102,7 @@ class Proposed(Model):
     by: str
     status: str
     base: int = Field(description="the version it was made of; approved it must still be the present one")
+    changes: list[dict[str, Any]] | None = Field(None, description="in a list, of what waits: what it would change now")
     created_at_ms: int
     expires_at_ms: int
 

@@ -91,9 +91,15 @@ class Definitions:
             new = int(orjson.loads(await self.versions(definition_id))["items"][0]["version"])
         if old is None:
             old = max(new - 1, 0)
-        before, after = [orjson.loads(await self.version(definition_id, number)) for number in (old, new)]
-        found = differences(before["definition"] or {}, after["definition"] or {})
-        return {"from": old, "to": new, "changes": [one.document() for one in found]}
+        before, after = [await self._said_in(definition_id, number) for number in (old, new)]
+        return {"from": old, "to": new, "changes": _documents(before, after)}
+
+    async def _said_in(self, definition_id: str, version: int) -> dict[str, Any]:
+        """Return what a version said: nothing before the first one, and of a deletion."""
+        if version == 0:
+            return {}
+        said: dict[str, Any] | None = orjson.loads(await self.version(definition_id, version))["definition"]
+        return said or {}
 
     async def rollback(self, definition_id: str, version: int, change: Change) -> bytes:
         """Bring a version back as the newest one, and return the definition."""
@@ -108,8 +114,14 @@ class Definitions:
         return await self.functions.call("definition_propose", definition_id, document)
 
     async def proposals(self, filters: Mapping[str, Any]) -> bytes:
-        """Return a page of proposals, newest first."""
-        return await self.functions.read("definition_proposals", None, {**filters, "kind": self.names.kind})
+        """Return a page of proposals, newest first; what waits says what it would change now."""
+        found = await self.functions.read("definition_proposals", None, {**filters, "kind": self.names.kind})
+        page: dict[str, Any] = orjson.loads(found)
+        for proposal in page["items"]:
+            if proposal["status"] == "pending":
+                present = said_of(await self._find(proposal["of"]) or {})
+                proposal["changes"] = _documents(present, proposal["definition"] or {})
+        return orjson.dumps(page)
 
     async def decide(self, proposal: str, by: str, comment: str | None, *, approve: bool) -> bytes:
         """Approve or reject a proposal; returns it."""
@@ -219,8 +231,12 @@ def _gone(
 
 
 def _change(kind: Definitions, definition_id: str, action: str, old: Any, new: Any) -> dict[str, Any]:
-    changes = [difference.document() for difference in differences(old, new)] if new else []
+    changes = _documents(old, new) if new else []
     return {"kind": kind.names.noun, "id": definition_id, "action": action, "changes": changes}
+
+
+def _documents(old: Any, new: Any) -> list[dict[str, Any]]:
+    return [difference.document() for difference in differences(old, new)]
 
 
 async def apply_desired(

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from libs.definitions import Change
+import orjson
+
+from libs.config.differences import differences
+from libs.definitions import Change, said_of
+from libs.errors import NotFoundError
 from libs.redis import streams
 from libs.redis.functions import Functions
 from libs.redis.keys import key
@@ -46,12 +50,26 @@ class Shadows:
 
     async def comparison(self, of: str, start_ms: int, end_ms: int) -> Comparison:
         """Compare a shadow with the active one over a time."""
-        await self.get(of)
+        shadow = orjson.loads(await self.get(of))
         found = await streams.newest(
             self.functions, key("shadow_log", kind=self.kind, id=of), limit=KEPT, cursor=None, only={},
             documents={"inputs", "would"},
         )  # fmt: skip
-        return compare((_entry(item) for item in reversed(found["items"])), start_ms, end_ms)
+        changes = differences(await self._active(of), said_of(shadow["definition"]))
+        entries = (_entry(item) for item in reversed(found["items"]))
+        return compare(entries, start_ms, end_ms, [one.document() for one in changes])
+
+    async def _active(self, of: str) -> dict[str, Any]:
+        """Return what the active one says; nothing where there is none."""
+        try:
+            kept = orjson.loads(await self.functions.read("definition_versions", of, {"kind": self.kind}))["items"]
+        except NotFoundError:
+            return {}
+        asked = {"kind": self.kind, "version": kept[0]["version"]}
+        said: dict[str, Any] | None = orjson.loads(await self.functions.read("definition_version", of, asked))[
+            "definition"
+        ]
+        return said or {}
 
 
 def _entry(item: Mapping[str, Any]) -> Entry:

@@ -1,4 +1,4 @@
-"""A definition that shall be: of a file, of a version that is kept, or the active one with changes."""
+"""A definition that shall be, of a file, a version, or the active one with changes; and what differs, for people."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any, Final
 from libs.config.yaml_loader import parse_yaml
 from libs.definitions import said_of
 from libs.errors import InvalidError, NotFoundError
-from services.commands.api import request
+from services.commands.api import cell, request, show
 
+SHOWN: Final = 60
 _PART: Final = re.compile(r"\.?([A-Za-z_]\w*)|\[(\d+)\]")
 
 
@@ -53,3 +54,21 @@ def changed(document: dict[str, Any], changes: tuple[str, ...]) -> dict[str, Any
         except (KeyError, IndexError, TypeError):
             raise InvalidError(f"--set {change!r}: there is no {path}") from None
     return document
+
+
+def show_changes(changes: list[dict[str, Any]], *, as_json: bool, empty: str) -> None:
+    """Print what differs between two definitions."""
+    rows = changes if as_json else [one | {"old": _cut(one["old"]), "new": _cut(one["new"])} for one in changes]
+    show(rows, {"where": "path", "was": "old", "is": "new"}, as_json=as_json, empty=empty)
+
+
+def told(changes: list[dict[str, Any]]) -> str:
+    """Return what differs as one text."""
+    return ", ".join(
+        f"{one['path']}: {_cut(one['old']) or 'nothing'} -> {_cut(one['new']) or 'nothing'}" for one in changes
+    )
+
+
+def _cut(value: Any) -> str:
+    text = cell(value)
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."

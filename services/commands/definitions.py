@@ -6,13 +6,11 @@ from typing import Any
 
 import click
 
-from services.commands.api import cell, pages, request, show
+from services.commands.api import pages, request, show
 from services.commands.caller import as_user
-from services.commands.changes import changed, said
+from services.commands.changes import changed, said, show_changes, told
 from services.commands.read import as_json, limited, timed, when
 from services.commands.read import models as _models
-
-SHOWN = 60
 
 
 class Listing(click.Group):
@@ -55,7 +53,7 @@ def add_history(group: click.Group, path: str, noun: str, section: str) -> None:
     @as_json
     def diff(definition: str, old: int | None, new: int | None, as_json: bool) -> None:
         found = request(f"{path}/{definition}/diff", {"from": old, "to": new})
-        _show_changes(
+        show_changes(
             found["changes"], as_json=as_json, empty=f"versions {found['from']} and {found['to']} say the same"
         )
 
@@ -81,10 +79,13 @@ def add_proposals(group: click.Group, path: str, noun: str, section: str) -> Non
     @as_json
     def proposals(status: str | None, limit: int, as_json: bool) -> None:
         items = pages(f"{path}/proposals", {"status": status}, limit)
+        for item in [] if as_json else items:
+            item["changes"] = told(item.get("changes", []))
         shown = items if as_json else timed(items, when, "created_at_ms", "expires_at_ms")
         columns = {
-            "id": "id", noun: "of", "action": "action", "status": "status", "by": "by", "why": "reason",
-            "made": "created_at_ms", "until": "expires_at_ms", "decided by": "decided_by", "comment": "comment",
+            "id": "id", noun: "of", "action": "action", "what": "changes", "status": "status", "by": "by",
+            "why": "reason", "made": "created_at_ms", "until": "expires_at_ms", "decided by": "decided_by",
+            "comment": "comment",
         }  # fmt: skip
         show(shown, columns, as_json=as_json, empty="no proposals")
 
@@ -107,11 +108,16 @@ def add_proposals(group: click.Group, path: str, noun: str, section: str) -> Non
         body: dict[str, Any] = {"version": version, "delete": delete, "reason": reason}
         if version is None and not delete:
             body["definition"] = changed(said(path, definition, file, None, section), changes)
-        made = request(f"{path}/{definition}/proposals", body=body, role="engineer")
-        click.echo(f"proposal {made['id']} waits for another person until {when(made['expires_at_ms'])}")
+        click.echo(proposed(path, definition, body))
 
     for name, text in (("approve", "Approve a proposal; it is carried out."), ("reject", "Reject a proposal.")):
         group.add_command(_decision(path, name, text))
+
+
+def proposed(path: str, definition: str, body: dict[str, Any]) -> str:
+    """Propose a change, and return the line that says so."""
+    made = request(f"{path}/{definition}/proposals", body=body, role="engineer")
+    return f"proposal {made['id']} waits for another person until {when(made['expires_at_ms'])}"
 
 
 def _decision(path: str, name: str, text: str) -> click.Command:
@@ -126,16 +132,6 @@ def _decision(path: str, name: str, text: str) -> click.Command:
         click.echo(f"proposal {proposal} is {done['status']}")
 
     return decide
-
-
-def _show_changes(changes: list[dict[str, Any]], *, as_json: bool, empty: str) -> None:
-    rows = changes if as_json else [one | {"old": _cut(one["old"]), "new": _cut(one["new"])} for one in changes]
-    show(rows, {"where": "path", "was": "old", "is": "new"}, as_json=as_json, empty=empty)
-
-
-def _cut(value: Any) -> str:
-    text = cell(value)
-    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
 
 @click.command()

@@ -6,9 +6,11 @@ from typing import Any
 
 import click
 
-from libs.errors import InvalidError
+from libs.errors import InvalidError, NotFoundError
 from services.commands.api import cell, pages, request, show
-from services.commands.changes import changed, said
+from services.commands.caller import as_user
+from services.commands.changes import changed, said, told
+from services.commands.definitions import proposed
 from services.commands.read import as_json, limited, timed, when
 
 FIRINGS = 20
@@ -75,6 +77,8 @@ def _compare(path: str, noun: str) -> click.Command:
         if as_json:
             show([found], {}, as_json=True, empty="")
             return
+        if found["changes"]:
+            click.echo(f"the shadow says {told(found['changes'])}")
         click.echo(
             f"from {when(found['start_ms'])} to {when(found['end_ms'])} they were the same"
             f" for {found['same_percent']} % of the time"
@@ -105,11 +109,25 @@ def _promote(path: str, noun: str) -> click.Command:
     @click.command("promote", help=f"Put a shadow in the place of the active {noun}, as a new version.")
     @click.argument("definition", metavar="ID")
     @click.option("--reason", help="It is kept with the version; without it, that of the shadow.")
+    @as_user
     def promote(definition: str, reason: str | None) -> None:
+        if _marked(f"{path}/{definition}"):
+            shadow = request(f"{path}/{definition}/shadow")
+            body = {"definition": shadow["definition"], "reason": reason or shadow.get("reason")}
+            click.echo(proposed(path, definition, body))
+            return
         done = request(f"{path}/{definition}/shadow/promote", body={"reason": reason}, role="engineer")
         click.echo(f"{noun} {definition} says what its shadow said; that is version {done['version']}")
 
     return promote
+
+
+def _marked(url: str) -> bool:
+    """Say whether the active one requires approval; there need be none."""
+    try:
+        return request(url).get("requires_approval") is True
+    except NotFoundError:
+        return False
 
 
 def _stop(path: str, noun: str) -> click.Command:

@@ -40,6 +40,7 @@ async def test_a_change_runs_beside_the_rule_and_then_in_its_place(service: Serv
     found = (await service.get(f"{url}{site.now}")).body
     assert [(one["only"], one["to_ms"] - one["from_ms"]) for one in found["differences"]] == [("shadow", 1000)]
     assert found["differences"][0]["inputs"][0]["value"] == 75
+    assert found["changes"][0] == {"path": "conditions[0].value", "old": 80, "new": 70}
     assert (found["active"]["on_ms"], found["shadow"]["on_ms"], found["versions"]) == (1000, 2000, [1])
     assert [one["of"] for one in (await service.get("/api/rules/shadows")).body["items"]] == ["hot"]
     done = await service.ask("POST", "/api/rules/hot/shadow/promote", {})

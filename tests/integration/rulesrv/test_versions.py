@@ -48,6 +48,8 @@ async def test_versions_their_difference_and_the_way_back(service: Service) -> N
         (2, "summer", "anna_admin"), (1, "new", "anna_admin"),
     ]  # fmt: skip
     change = {"path": "conditions[0].value", "old": 80, "new": 85}
+    first = (await service.get("/api/rules/hot/diff?to=1")).body
+    assert (first["from"], {"path": "id", "old": None, "new": "hot"} in first["changes"]) == (0, True)
     assert (await service.get("/api/rules/hot/diff")).body == {"from": 1, "to": 2, "changes": [change]}
     back = await service.ask("POST", "/api/rules/hot/rollback", {"version": 1, "reason": "autumn"})
     assert (back.status, back.body["version"], back.body["conditions"][0]["value"]) == (200, 3, 80)
@@ -85,9 +87,9 @@ async def test_a_marked_rule_needs_two(service: Service) -> None:
     assert (await service.ask("POST", "/api/rules/hot/proposals", {})).status == 422
     made = await service.ask("POST", "/api/rules/hot/proposals", {"definition": {**marked, "name": "Hot"}})
     assert made.status == 201
-    assert [one["id"] for one in (await service.get("/api/rules/proposals?status=pending")).body["items"]] == [
-        made.body["id"]
-    ]
+    (waits,) = (await service.get("/api/rules/proposals?status=pending")).body["items"]
+    change = {"path": "name", "old": RULE["name"], "new": "Hot"}
+    assert (waits["id"], waits["changes"]) == (made.body["id"], [change])
     approve = f"/api/rules/hot/proposals/{made.body['id']}/approve"
     assert (await service.ask("POST", approve, {}, Role.OPERATOR)).status == 403
     assert (await service.ask("POST", approve, {})).body["code"] == "STATE"
