@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 
 import aiohttp
 from playwright.async_api import BrowserContext, Page, expect
 
 from services.gateway import links
+from tests.browser.operator import DONE_MS, STATE_OF_CHARGE, set_to
 from tests.support.processes import Api, Site
 from tests.support.wait import wait_until
 
@@ -20,16 +20,6 @@ AGES_OUTSIDE_OF_THEIR_CARD = """() => {
     return ages.filter((age) => right(age) > right(age.closest("table").parentElement) + 1).length;
 }"""
 SET_POINT = ".control[data-ref='comsrv:1003:A:1']"
-STATE_OF_CHARGE = ".control[data-ref='comsrv:1003:A:4']"
-DONE_MS = 10_000
-
-
-async def set_to(page: Page, control: str, value: str) -> None:
-    """Set a point in two steps and wait until it is verified."""
-    await page.fill(f"{control} input", value)
-    await page.click(f"{control} >> text=Set…")
-    await page.click(f"{control} >> text=Confirm")
-    await expect(page.locator(f"{control} .progress")).to_have_attribute("data-state", "verified", timeout=DONE_MS)
 
 
 async def test_the_link_leaves_the_address_and_values_change(page: Page) -> None:
@@ -88,20 +78,6 @@ async def test_an_alarm_is_shelved_and_its_journal_read(page: Page) -> None:
     await alarm.get_by_role("button", name="End shelving").click()
     await expect(alarm.locator(".mark", has_text="shelved")).to_have_count(0)
     await expect(alarm.locator(".history tr").first).to_contain_text("unshelved")
-
-
-async def test_a_rule_says_why_and_is_switched(page: Page) -> None:
-    await set_to(page, STATE_OF_CHARGE, "60")
-    rule = page.locator(".rules li[data-id=genset_start]")
-    await rule.get_by_role("button", name="Why").click()
-    decides = rule.locator(".tree li.decides")
-    await expect(decides).to_contain_text("state of charge < 20.00 % for 30 s")
-    await expect(decides).to_contain_text(re.compile(r"now \d\d\.\d\d %$"))
-    await expect(rule.locator(".actions")).to_contain_text("command Genset · Start to on")
-    await rule.get_by_role("button", name="Switch off").click()
-    await expect(rule.locator(".because")).to_have_text("It is switched off.")
-    await rule.get_by_role("button", name="Switch on").click()
-    await expect(rule.locator(".because")).to_have_text("Its conditions do not hold.")
 
 
 async def test_a_trend_shows_history_and_goes_on(page: Page) -> None:

@@ -47,13 +47,6 @@ export function AlarmPanel() {
   );
 }
 
-function sourceName(source: string): string {
-  const point = store.pointOf(source);
-  if (!point) return source;
-  const device = store.devices.value.find((one) => one.id === point.channel);
-  return device ? `${device.name} · ${point.name}` : point.name;
-}
-
 function valueText(alarm: Alarm): string {
   if (alarm.value === undefined || alarm.value === null || alarm.value === "") return "";
   const point = store.pointOf(alarm.source);
@@ -99,7 +92,7 @@ function Row({ alarm }: { alarm: Alarm }) {
   const since = Number(alarm.created_at_ms);
   const count = Number(alarm.count ?? 1);
   const quality = alarm.quality && alarm.quality !== "good" ? alarm.quality : "";
-  const where = [sourceName(alarm.source), valueText(alarm), quality && formatQuality(quality), alarm.area];
+  const where = [store.nameOf(alarm.source), valueText(alarm), quality && formatQuality(quality), alarm.area];
   const marks = marksOf(alarm, now);
   return (
     <li class={`alarm ${alarm.level.toLowerCase()} ${fresh ? "fresh" : "seen"}`} data-id={alarm.id}>

@@ -108,14 +108,15 @@ export async function logout(): Promise<void> {
   }
 }
 
-/** Calls the API as the user; an expired token is renewed once. */
-export async function api<T>(method: string, path: string, body?: unknown): Promise<T> {
+/** Calls the API as the user; an expired token is renewed once. `seen` is the version that a change is made of. */
+export async function api<T>(method: string, path: string, body?: unknown, seen?: number): Promise<T> {
   const send = () =>
     fetch(path, {
       method,
       headers: {
         Authorization: `Bearer ${token}`,
         ...(body === undefined ? {} : { "Content-Type": "application/json" }),
+        ...(seen === undefined ? {} : { "If-Match": `"${seen}"` }),
       },
       body: body === undefined ? undefined : JSON.stringify(body),
     });

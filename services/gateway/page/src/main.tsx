@@ -4,6 +4,7 @@ import { render } from "preact";
 import { AlarmPanel } from "./alarms";
 import { loginByLink, refresh, takeLink, user } from "./auth";
 import { CommandPanel } from "./commands";
+import { DefinitionPanel } from "./definitions";
 import { DeviceList } from "./devices";
 import { Banner, Header } from "./header";
 import { Login, loginProblem } from "./login";
@@ -31,6 +32,7 @@ function Page() {
           <TrendPanel />
           <CommandPanel />
           <RulePanel />
+          <DefinitionPanel />
         </div>
         <DeviceList />
       </main>

@@ -75,8 +75,23 @@ export interface Guidance {
   time_to_respond_ms?: number;
 }
 
-export interface Definition {
-  id: string;
+export interface Definition extends Kept {
+  name?: string;
+  source: string;
+  detector: string;
+  limit?: number | string | null;
+  other?: string;
+  window_ms?: number;
+  deadband?: number;
+  deadband_percent?: number;
+  on_delay_ms?: number;
+  off_delay_ms?: number;
+  latching?: boolean;
+  level: string;
+  message?: string;
+  area?: string;
+  equipment?: string;
+  enabled?: boolean;
   guidance?: Guidance | string | null;
 }
 
@@ -111,14 +126,74 @@ export interface Command {
   transitions?: Transition[];
 }
 
-export interface Rule {
+/** What rules and alarm definitions have in common. */
+export interface Kept {
   id: string;
+  version: number;
+  author: string;
+  requires_approval?: boolean;
+}
+
+export interface Rule extends Kept {
   name: string;
   description?: string;
   enabled: boolean;
   priority: number;
+}
+
+/** What differs at a path; `null` where nothing stood or stands. */
+export interface Difference {
+  path: string;
+  old: unknown;
+  new: unknown;
+}
+
+export interface Version {
   version: number;
+  action: string;
   author: string;
+  at_ms: number;
+  reason?: string;
+  approved_by?: string;
+  of_version?: number;
+}
+
+export interface Proposal {
+  id: string;
+  of: string;
+  action: "change" | "rollback" | "delete";
+  of_version?: number;
+  by: string;
+  reason?: string;
+  created_at_ms: number;
+  expires_at_ms: number;
+  changes?: Difference[];
+}
+
+/** A definition that runs beside the active one and only notes. */
+export interface Shadow {
+  of: string;
+  by: string;
+  reason?: string;
+  started_at_ms: number;
+  definition: object;
+}
+
+interface Side {
+  fired: number;
+  on_ms: number;
+  on: boolean;
+}
+
+export interface Comparison {
+  start_ms: number;
+  end_ms: number;
+  changes: Difference[];
+  active: Side;
+  shadow: Side;
+  same_percent: number;
+  differences: { only: "active" | "shadow"; from_ms: number; to_ms: number | null }[];
+  actions: Record<string, { done?: number; withheld?: number }>;
 }
 
 /** What an action came to when a rule fired, or would come to now. */

@@ -1,9 +1,11 @@
 /** Rules: which there are, what they did last, and for one of them why it fires or does not. */
 import { useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { AskReason } from "./ask";
 import { api, atLeast } from "./auth";
+import { type Beside, besideOf, Marks, Proposals, readBeside, ShadowAndVersions, waitingText } from "./beside";
 import { formatAge, formatInstant, formatQuality, formatValue, showValue } from "./format";
 import type { Condition, Explanation, Firing, Page, Rule, RuleAction } from "./model";
+import { usePolled } from "./polled";
 import * as store from "./store";
 
 const FIRINGS_MS = 5000;
@@ -12,45 +14,19 @@ const LAST_FIRINGS = 100;
 const SHOWN_FIRINGS = 5;
 const EVENT_WORDS: Record<string, string> = { fired: "fired", cleared: "armed again", resumed: "took over" };
 
-/** Reads again and again while it is on the page and the stream lives; an error is said and tried again. */
-function usePolled<T>(read: () => Promise<T>, pause: number, key: string) {
-  const found = useSignal<T | null>(null);
-  const problem = useSignal("");
-  useEffect(() => {
-    let gone = false;
-    let timer: number | undefined;
-    const turn = async () => {
-      try {
-        const next = await read();
-        if (gone) return;
-        found.value = next;
-        problem.value = "";
-      } catch (error) {
-        if (gone) return;
-        problem.value = (error as Error).message;
-      }
-      timer = window.setTimeout(turn, pause);
-    };
-    void turn();
-    return () => {
-      gone = true;
-      clearTimeout(timer);
-    };
-  }, [key]);
-  return { found, problem };
-}
-
 interface Listed {
   rules: Rule[];
   firings: Firing[];
+  beside: Beside;
 }
 
 async function list(): Promise<Listed> {
-  const [rules, firings] = await Promise.all([
+  const [rules, firings, beside] = await Promise.all([
     api<Page<Rule>>("GET", "/api/rules?limit=200"),
     api<Page<Firing>>("GET", `/api/rules/firings?limit=${LAST_FIRINGS}`),
+    readBeside("/api/rules"),
   ]);
-  return { rules: rules.items.sort((a, b) => b.priority - a.priority), firings: firings.items };
+  return { rules: rules.items.sort((a, b) => b.priority - a.priority), firings: firings.items, beside };
 }
 
 export function RulePanel() {
@@ -60,11 +36,12 @@ export function RulePanel() {
   if (!rules.length && !problem.value) return null;
   const off = rules.filter((rule) => !rule.enabled).length;
   const live = store.streamState.value === "live" && !problem.value;
+  const waiting = found.value ? waitingText(found.value.beside) : "";
   return (
     <section class={`panel rules ${live ? "" : "stale"}`} aria-label="Rules">
       <div class="bar">
         <h2>Rules</h2>
-        <span class="hint">{[`${rules.length}, by priority`, off && `${off} switched off`].filter(Boolean).join(", ")}</span>
+        <span class="hint">{[`${rules.length}, by priority`, off && `${off} switched off`, waiting].filter(Boolean).join(", ")}</span>
       </div>
       {problem.value && <p class="problem">{problem}</p>}
       <ul>
@@ -73,6 +50,7 @@ export function RulePanel() {
             key={rule.id}
             rule={rule}
             firings={found.value!.firings.filter((one) => one.rule === rule.id)}
+            beside={besideOf(found.value!.beside, rule.id)}
             changed={() => (turn.value += 1)}
           />
         ))}
@@ -81,22 +59,32 @@ export function RulePanel() {
   );
 }
 
-function Row({ rule, firings, changed }: { rule: Rule; firings: Firing[]; changed: () => void }) {
+interface One {
+  rule: Rule;
+  firings: Firing[];
+  beside: Beside;
+  changed: () => void;
+}
+
+function Row({ rule, firings, beside, changed }: One) {
   const open = useSignal(false);
   const now = store.now.value;
   const last = firings[0];
   const state = !rule.enabled ? "off" : last && last.event !== "cleared" ? "active" : "";
   return (
     <li class={state} data-id={rule.id}>
-      <button
-        class="name"
-        aria-expanded={open.value}
-        aria-label={`Why ${rule.name}`}
-        onClick={() => (open.value = !open.value)}
-      >
-        <i class="caret" aria-hidden="true" />
-        <strong>{rule.name}</strong>
-      </button>
+      <span>
+        <button
+          class="name"
+          aria-expanded={open.value}
+          aria-label={`Why ${rule.name}`}
+          onClick={() => (open.value = !open.value)}
+        >
+          <i class="caret" aria-hidden="true" />
+          <strong>{rule.name}</strong>
+        </button>
+        <Marks beside={beside} />
+      </span>
       <span class="state">
         {state === "off" ? "switched off" : state}
         {last && (
@@ -105,17 +93,22 @@ function Row({ rule, firings, changed }: { rule: Rule; firings: Firing[]; change
           </small>
         )}
       </span>
-      {open.value && <Why rule={rule} firings={firings} changed={changed} />}
+      {open.value && <Why rule={rule} firings={firings} beside={beside} changed={changed} />}
     </li>
   );
 }
 
-function Why({ rule, firings, changed }: { rule: Rule; firings: Firing[]; changed: () => void }) {
+function Why({ rule, firings, beside, changed }: One) {
   const path = `/api/rules/${rule.id}`;
   const { found, problem } = usePolled(() => api<Explanation>("GET", `${path}/explain`), WHY_MS, rule.id);
   const refused = useSignal("");
   const why = found.value;
   const now = store.now.value;
+  const switching = rule.enabled ? "Switch off" : "Switch on";
+  const propose = async (reason: string | undefined) => {
+    await api("POST", `${path}/proposals`, { definition: { ...rule, enabled: !rule.enabled }, reason });
+    changed();
+  };
   const flip = async () => {
     refused.value = "";
     try {
@@ -127,6 +120,7 @@ function Why({ rule, firings, changed }: { rule: Rule; firings: Firing[]; change
   };
   return (
     <div class="detail">
+      <Proposals path={path} of={rule} beside={beside} changed={changed} />
       {rule.description && <p>{rule.description}</p>}
       {problem.value && <p class="problem">{problem}</p>}
       {why && (
@@ -138,7 +132,8 @@ function Why({ rule, firings, changed }: { rule: Rule; firings: Firing[]; change
           <ul class="tree">
             <Branch condition={why.conditions} decided={why.decided_by} now={now} />
           </ul>
-          <h4>{why.active ? "What it does when it fires" : "If it fired now"}</h4>
+          <h3>{why.active ? "What it does when it fires" : "If it fired now"}</h3>
+          {why.actions.length === 0 && <p>Nothing; it has no action.</p>}
           <ul class="actions">
             {why.actions.map((action, index) => (
               <li key={index}>{actionText(action)}</li>
@@ -160,10 +155,14 @@ function Why({ rule, firings, changed }: { rule: Rule; firings: Firing[]; change
           </tbody>
         </table>
       )}
-      <p class="hint foot">
+      <ShadowAndVersions path={path} of={rule} beside={beside} changed={changed} />
+      <div class="hint foot">
         {`${rule.id}, version ${rule.version} by ${rule.author}, priority ${rule.priority}`}
-        {atLeast("engineer") && <button onClick={() => void flip()}>{rule.enabled ? "Switch off" : "Switch on"}</button>}
-      </p>
+        {atLeast("engineer") && !rule.requires_approval && <button onClick={() => void flip()}>{switching}</button>}
+        {atLeast("engineer") && rule.requires_approval && (
+          <AskReason label={`Propose to ${switching.toLowerCase()}`} action="Propose" run={propose} />
+        )}
+      </div>
       {refused.value && (
         <p class="problem" role="alert">
           {refused}
@@ -204,19 +203,9 @@ function Branch({ condition, decided, now }: { condition: Condition; decided: st
   );
 }
 
-/** The name of what a condition watches: a point's as the page has it, else its reference. */
-function nameOf(ref: string): string {
-  const point = store.pointOf(ref);
-  if (!point) return ref;
-  const owner =
-    store.devices.value.find((one) => one.id === point.channel && point.kind)?.name ??
-    store.models.value.find((one) => ref.startsWith(`modsrv:${one.id}:`))?.name;
-  return owner ? `${owner} · ${point.name}` : point.name;
-}
-
 function textOf(ref: string | undefined, value: unknown): string {
   if (Array.isArray(value)) return value.map((one) => textOf(ref, one)).join(", ");
-  if (value !== null && typeof value === "object" && "source" in value) return nameOf(String(value.source));
+  if (value !== null && typeof value === "object" && "source" in value) return store.nameOf(String(value.source));
   if (typeof value !== "number") return String(value);
   const point = ref ? store.pointOf(ref) : undefined;
   return point ? `${showValue(point, value)} ${point.unit}`.trim() : formatValue(value);
@@ -234,7 +223,7 @@ function Leaf({ condition, now }: { condition: Condition; now: number }) {
   ];
   return (
     <>
-      {source ? `${condition.aggregate ? `${condition.aggregate} of ` : ""}${nameOf(source)}` : "time is within the window"}{" "}
+      {source ? `${condition.aggregate ? `${condition.aggregate} of ` : ""}${store.nameOf(source)}` : "time is within the window"}{" "}
       {OPERATOR_WORDS[condition.operator ?? ""] ?? condition.operator}{" "}
       {condition.value === undefined ? "" : textOf(condition.aggregate === "count" ? undefined : source, condition.value)}
       {condition.window_ms ? ` over ${formatAge(condition.window_ms)}` : ""}
@@ -260,5 +249,5 @@ function actionText(action: RuleAction): string {
 /** `command comsrv:1004:C:1 to 1.000000` becomes `command Genset · Start to on`. */
 function wouldText(would: string): string {
   const [, ref, value] = /^command (\S+) to (\S+)$/.exec(would) ?? [];
-  return ref && value ? `command ${nameOf(ref)} to ${textOf(ref, Number(value))}` : would;
+  return ref && value ? `command ${store.nameOf(ref)} to ${textOf(ref, Number(value))}` : would;
 }

@@ -56,6 +56,17 @@ export const channelStates = new Map<string, Signal<string>>();
 const early = new Map<string, Sample>();
 
 export const pointOf = (ref: string): Point | undefined => points.get(ref);
+
+/** What a reference is to a person: its device or model and its point, else the reference itself. */
+export function nameOf(ref: string): string {
+  const point = points.get(ref);
+  if (!point) return ref;
+  const owner =
+    devices.value.find((one) => one.id === point.channel && point.kind)?.name ??
+    models.value.find((one) => ref.startsWith(`modsrv:${one.id}:`))?.name;
+  return owner ? `${owner} · ${point.name}` : point.name;
+}
+
 export const pointCount = computed(() => devices.value.reduce((n, device) => n + device.points.length, 0));
 
 export function seenOf(channel: string): Signal<Record<string, number>> {
