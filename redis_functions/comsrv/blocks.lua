@@ -1,6 +1,7 @@
 -- A block's document: decoded and checked whole before anything is written.
 local args = require("lib.args")
 local errors = require("lib.errors")
+local strings = require("lib.texts")
 
 local M = {}
 
@@ -10,7 +11,6 @@ local MAX_INSTANT = 9007199254740991
 local KIND = { T = true, S = true, C = true, A = true }
 -- Sections of texts are told apart from those of numbers by their type.
 M.TEXT = "X"
-M.MAX_TEXT = 256
 local ORIGIN = { poll = true, event = true, backfill = true }
 local KNOWN = {
   epoch = true, seq = true, now_ms = true, origin = true, channel = true, block = true, at_ms = true,
@@ -89,22 +89,11 @@ local function check_values(values, path)
   end
 end
 
--- Bytes that are no UTF-8 would make what is published no JSON.
-local function is_utf8(text)
-  if not string.find(text, "[\128-\255]") then
-    return true
-  end
-  local rest = string.gsub(text, "[\194-\223][\128-\191]", "?")
-  rest = string.gsub(rest, "[\224-\239][\128-\191][\128-\191]", "?")
-  rest = string.gsub(rest, "[\240-\244][\128-\191][\128-\191][\128-\191]", "?")
-  return not string.find(rest, "[\128-\255]")
-end
-
 local function check_string_values(values, path)
   for i = 1, #values do
     local text = values[i]
-    if type(text) ~= "string" or #text > M.MAX_TEXT or not is_utf8(text) then
-      invalid(path .. ".values must be texts of at most " .. M.MAX_TEXT .. " bytes of UTF-8")
+    if type(text) ~= "string" or #text > strings.MAX or not strings.is_utf8(text) then
+      invalid(path .. ".values must be texts of at most " .. strings.MAX .. " bytes of UTF-8")
     end
   end
 end

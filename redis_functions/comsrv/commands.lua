@@ -14,6 +14,7 @@ local pages = require("lib.pages")
 local records = require("comsrv.records")
 local streams = require("lib.streams")
 local submission = require("comsrv.submission")
+local texts = require("lib.texts")
 local timers = require("core.timers")
 
 local M = {}
@@ -52,7 +53,7 @@ end
 --          fallback?, bypass {by, reason}? (of the interlock), now_ms?}
 -- Returns  the command
 -- Errors   NOTFOUND  no such channel or point
---          INVALID   a field is wrong, or the value is outside the point's limits
+--          INVALID   a field is wrong, or the value is outside the point's limits (a text point takes a text)
 --          STATE     the point is tagged, selected or held by someone else, not selected, or its interlock does not hold
 --          LIMIT     1000 commands are queued already, or the point was written too often
 -- Writes   comsrv:command:{id}, comsrv:{ch}:queued, comsrv:{ch}:commands, comsrv:{ch}:held
@@ -179,13 +180,16 @@ function M.complete(ns, id, argv)
   if not records.may_move(command, state) then
     errors.fail("STATE", "command " .. command.id .. " is " .. command.state .. " and can't be " .. state)
   end
-  local confirmed = document.value ~= nil and args.number(document.value, "value") or tonumber(command.value)
+  local confirmed = command.value
+  if document.value ~= nil then
+    confirmed = command.text == "1" and texts.check(document.value, "value") or numbers.format(args.number(document.value, "value"))
+  end
   call.accept(ctx)
   if state == "verified" or (state == "acknowledged" and command.verify == "0") then
     records.confirm(ctx, command, confirmed)
   end
   if document.value ~= nil and (state == "verified" or state == "mismatch") then
-    command.read_back = numbers.format(confirmed)
+    command.read_back = confirmed
   end
   records.move(ctx, command, state, reason)
   return call.finish(ctx, records.encode(command))

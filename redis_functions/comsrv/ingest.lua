@@ -9,6 +9,7 @@ local clock = require("core.clock")
 local engine = require("core.engine")
 local errors = require("lib.errors")
 local history = require("core.history")
+local json = require("lib.json")
 local keys = require("lib.keys")
 local leases = require("comsrv.leases")
 local ledger = require("core.ledger")
@@ -97,15 +98,6 @@ local function store_values(ctx, ch, section, at_text)
   redis.call("HSET", keys.values_at(ctx.ns, ch, name), unpack(instants))
 end
 
--- A text as JSON, which is how whatever shows a value of a slot writes it.
-local function encode_texts(texts)
-  local encoded = {}
-  for i = 1, #texts do
-    encoded[i] = cjson.encode(texts[i])
-  end
-  return encoded
-end
-
 -- Tell the slots that anything depends on.
 local function touch(ctx, ch, section, at)
   local owner = ctx.graph.owners["comsrv:" .. ch]
@@ -118,7 +110,7 @@ local function touch(ctx, ch, section, at)
   local to_number = tonumber
   local shown = values
   if section.type == blocks.TEXT then
-    to_number, shown = tostring, encode_texts(values)
+    to_number, shown = tostring, json.texts(values)
   end
   for i = 1, #ids do
     local slot = slots[ids[i]]
@@ -159,7 +151,7 @@ local function store_section(ctx, ch, section, at, body)
     return stored
   end
   if not body then
-    local shown = section.type == blocks.TEXT and encode_texts(section.values) or section.values
+    local shown = section.type == blocks.TEXT and json.texts(section.values) or section.values
     body = publish.members(section.ids, shown, section.quality)
   end
   publish.channel(ctx, ch, section.type, at, body)

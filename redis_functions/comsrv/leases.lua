@@ -137,11 +137,16 @@ function M.slot(ctx, ch, kind, id)
   return kinds and kinds[kind] and kinds[kind][id]
 end
 
---- Put one value of one point into the image: a confirmed command, a substitution.
+--- Put one value of one point into the image: a confirmed command, a substitution. `kind` X is a text.
 function M.put(ctx, ch, kind, id, text, quality)
   local slot = slots.slot(ctx.graph, "comsrv:" .. ch, kind, id)
   ctx.graph.fresh = {}
-  slot.value, slot.text, slot.quality, slot.at = text and tonumber(text) or slot.value, text or slot.text, quality, ctx.now
+  slot.quality, slot.at = quality, ctx.now
+  if text and kind == "X" then
+    slot.value, slot.text = text, cjson.encode(text)
+  elseif text then
+    slot.value, slot.text = tonumber(text), text
+  end
   local section = { ids = {}, values = {}, quality = {} }
   if text then
     section.ids[1], section.values[1] = id, text

@@ -4,6 +4,8 @@ local errors = require("lib.errors")
 local expression = require("core.expression")
 local json = require("lib.json")
 local keys = require("lib.keys")
+local numbers = require("lib.numbers")
+local texts = require("lib.texts")
 
 local M = {}
 
@@ -15,8 +17,10 @@ local STEP_TOLERANCE = 1e-6
 local OPTIONS = {
   step = "number", allowed = "table", min_interval_ms = "number", writes_per_day = "number", select = "boolean",
   interlock = "string", interlock_program = "table", latest_only = "boolean", fallback = "number", lease_ms = "number",
-  verify = "boolean",
+  verify = "boolean", text_bytes = "number", text_ascii = "boolean",
 }
+-- What has no meaning for a text.
+local NUMERIC = { "step", "allowed", "fallback", "lease_ms" }
 
 --- Check how a point wants to be commanded (the `command` of its row); returns the options as kept.
 function M.options(point, low, high, path)
@@ -50,10 +54,23 @@ function M.options(point, low, high, path)
   return next(kept) and kept or nil
 end
 
+--- Refuse what goes with numbers alone on a point that takes texts.
+function M.check_text_point(low, high, options, path)
+  if low or high then
+    errors.fail("INVALID", path .. (low and ".min" or ".max") .. " is not for a text")
+  end
+  for _, name in ipairs(NUMERIC) do
+    if options and options[name] ~= nil then
+      errors.fail("INVALID", path .. ".command." .. name .. " is not for a text")
+    end
+  end
+end
+
 --- The limits as they are kept, JSON.
-function M.encode(kind, low, high, options)
+function M.encode(kind, text, low, high, options)
   return json.object({
-    "kind", json.text(kind), "min", low and cjson.encode(low) or false, "max", high and cjson.encode(high) or false,
+    "kind", json.text(kind), "text", text and "true" or "false",
+    "min", low and cjson.encode(low) or false, "max", high and cjson.encode(high) or false,
     "options", options and cjson.encode(options) or false,
   })
 end
@@ -80,6 +97,31 @@ local function allowed(list, value)
     end
   end
   return false
+end
+
+local function check_text(found, value)
+  local options = found.options
+  if type(value) ~= "string" then
+    errors.fail("INVALID", "value must be a text: " .. found.ref .. " is a text point")
+  end
+  texts.check(value, "value of " .. found.ref, options.text_bytes)
+  if string.find(value, "%c") then
+    errors.fail("INVALID", "value of " .. found.ref .. " has a control character")
+  end
+  if options.text_ascii and string.find(value, "[\128-\255]") then
+    errors.fail("INVALID", "value of " .. found.ref .. " has a character that is not ASCII, which its device takes")
+  end
+  return value
+end
+
+--- A value that a point takes, as the text it is kept as; INVALID names what is wrong with it.
+function M.value(found, value)
+  if found.text then
+    return check_text(found, value)
+  end
+  value = args.number(value, "value")
+  M.check(found, value)
+  return numbers.format(value)
 end
 
 --- Refuse a value outside the limits, naming them.

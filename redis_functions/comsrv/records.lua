@@ -50,16 +50,21 @@ function M.load(ns, id)
   return command
 end
 
+-- A value of a command as JSON: a number as it was formatted, or a text.
+local function shown(command, value)
+  return command.text == "1" and json.text(value) or value
+end
+
 --- A record as its JSON document.
 function M.encode(command)
   return json.object({
     "id", json.text(command.id), "channel", command.channel, "type", json.text(command.type), "point", command.point,
-    "value", command.value,
+    "value", shown(command, command.value),
     "source", json.object({ "kind", json.text(command.source_kind), "name", json.text(command.source_name) }),
     "authority", json.text(command.authority or "operator"), "priority", command.priority, "ttl_ms", command.ttl_ms,
     "verify", command.verify == "1" and "true" or "false",
     "state", json.text(command.state), "reason", command.reason and json.text(command.reason) or "null",
-    "read_back", command.read_back or "null", "created_at_ms", command.created_at_ms,
+    "read_back", command.read_back and shown(command, command.read_back) or "null", "created_at_ms", command.created_at_ms,
     "expires_at_ms", command.expires_at_ms,
     "lease_ms", command.lease_ms or "null",
     "fallback", command.fallback or "null",
@@ -231,9 +236,9 @@ function M.move(ctx, command, state, reason)
   end
 end
 
---- The device confirmed a value: it becomes the point's value.
+--- The device confirmed a value, as text: it becomes the point's value. Texts stand apart from numbers.
 function M.confirm(ctx, command, value)
-  ctx.confirm(ctx, command.channel, command.type, command.point, numbers.format(value))
+  ctx.confirm(ctx, command.channel, command.text == "1" and "X" or command.type, command.point, value)
 end
 
 --- The timer of a queued command: it never goes out.

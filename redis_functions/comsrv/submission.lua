@@ -103,7 +103,8 @@ local function lease_of(document, options)
   return lease and string.format("%.0f", args.integer(lease, "lease_ms", 1, MAX_LEASE_MS)) or nil
 end
 
-local function record_of(ch, document, options)
+local function record_of(ch, document, value, found)
+  local options = found.options
   local source = type(document.source) == "table" and document.source or { kind = "user", name = "redis-cli" }
   local source_kind = args.choice(source.kind or "user", "source.kind", SOURCES)
   local bypass = bypass_of(document)
@@ -114,7 +115,7 @@ local function record_of(ch, document, options)
   local verify = document.verify ~= false and options.verify ~= false
   return {
     id = document.id and args.id(document.id, "command id"), channel = ch, type = document.type,
-    point = args.point(document.point), value = numbers.format(args.number(document.value, "value")),
+    point = args.point(document.point), value = value, text = found.text and "1" or nil,
     verify = verify and "1" or "0", source_kind = source_kind,
     source_name = args.text(source.name, "source.name", 64) or "",
     authority = document.authority and args.choice(document.authority, "authority", holds.AUTHORITIES)
@@ -130,14 +131,16 @@ end
 function M.prepare(ctx, ch, document)
   local kind = args.choice(document.type, "type", { "A", "C" })
   local found = limits.of(ctx.ns, ch, kind .. ":" .. args.point(document.point))
-  limits.check(found, args.number(document.value, "value"))
-  if document.fallback ~= nil then
+  local value = limits.value(found, document.value)
+  if found.text and (document.fallback ~= nil or (document.lease_ms or 0) ~= 0) then
+    errors.fail("INVALID", (document.fallback and "fallback" or "lease_ms") .. ": a text is not held, " .. found.ref)
+  elseif document.fallback ~= nil then
     limits.check(found, args.number(document.fallback, "fallback"))
   end
   if document.verify ~= nil and type(document.verify) ~= "boolean" then
     errors.fail("INVALID", "verify must be true or false")
   end
-  local command = record_of(ch, document, found.options)
+  local command = record_of(ch, document, value, found)
   local problem = M.blocked(ctx, ch, command, found.options)
   if problem then
     errors.fail("STATE", problem)

@@ -11,7 +11,8 @@ M.KINDS = { "T", "S", "C", "A" }
 local MAX_POINTS = 20000
 local WRITABLE = { C = true, A = true }
 local KIND = { T = true, S = true, C = true, A = true }
--- Texts stand in the table of T and share its ids, and have hashes of their own.
+-- Texts that are read stand in the table of T, texts that are written in that of A. Both share the ids of T, and have
+-- hashes of their own.
 local TEXT = { string = true, text = true }
 
 local function check_list(list, path)
@@ -48,8 +49,12 @@ local function examine_point(found, kind, id, point, path)
       errors.fail("INVALID", path .. ".min is above its max")
     end
     local flat = found.writable
+    local options, text = limits.options(point, low, high, path), TEXT[point.data_type] or false
+    if text then
+      limits.check_text_point(low, high, options, path)
+    end
     flat[#flat + 1] = kind .. ":" .. id
-    flat[#flat + 1] = limits.encode(kind, low, high, limits.options(point, low, high, path))
+    flat[#flat + 1] = limits.encode(kind, text, low, high, options)
   end
 end
 
@@ -76,6 +81,12 @@ function M.examine(document)
       local id = args.point(point.id)
       if found.ids[kind][id] or (kind == "T" and found.ids.X[id]) then
         errors.fail("INVALID", path .. ".id " .. id .. " is there twice")
+      end
+      if kind == "A" and TEXT[point.data_type] then
+        if found.ids.T[id] or found.ids.X[id] then
+          errors.fail("INVALID", path .. ".id " .. id .. " is a telemetry point's; texts share their numbers")
+        end
+        found.ids.X[id] = true
       end
       found.ids[kind == "T" and TEXT[point.data_type] and "X" or kind][id] = true
       examine_point(found, kind, id, point, path)

@@ -1,6 +1,7 @@
 -- Points that are made here: calculated from others, or marked; written, published and queued like polled ones.
 local expression = require("core.expression")
 local history = require("core.history")
+local json = require("lib.json")
 local keys = require("lib.keys")
 local numbers = require("lib.numbers")
 local publish = require("core.publish")
@@ -120,7 +121,8 @@ function M.store_sections(ctx, ch, sections, at)
     local section = sections[kind]
     if section and (#section.ids > 0 or next(section.quality)) then
       store_section(ctx, ch, kind, section, at)
-      publish.channel(ctx, ch, kind, at, publish.members(section.ids, section.values, section.quality))
+      local shown = kind == "X" and json.texts(section.values) or section.values
+      publish.channel(ctx, ch, kind, at, publish.members(section.ids, shown, section.quality))
       if kind == "T" or kind == "S" then
         samples = samples + count_samples(section)
         parts[#parts + 1] = section_json(kind, section)

@@ -13,6 +13,15 @@ function M.text(value)
   return cjson.encode(tostring(value))
 end
 
+--- A list of texts, each as JSON.
+function M.texts(list)
+  local encoded = {}
+  for i = 1, #list do
+    encoded[i] = M.text(list[i])
+  end
+  return encoded
+end
+
 --- Members of an object: { "name", encoded, "name", encoded, ... }; a nil value ends nothing, use false to leave one out.
 function M.object(members)
   local parts = {}

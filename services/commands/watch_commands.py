@@ -41,7 +41,7 @@ def _commands(channel: str | None, state: str | None) -> Table:
         table.add_row(
             time.strftime("%H:%M:%S", time.localtime(command["created_at_ms"] / 1000)),
             f"comsrv:{command['channel']}:{command['type']}:{command['point']}",
-            f"{command['value']:g}",
+            command["value"] if isinstance(command["value"], str) else f"{command['value']:g}",
             f"{command['source']['kind']} {command['source']['name']}",
             command["authority"],
             Text(command["state"], style=_STYLES.get(command["state"], "")),

@@ -177,7 +177,7 @@ class Caretaker:
         value = await self._commander.shown(point)
         if value is None:
             return
-        log.warning("channel %s: another master wrote %s: it shows %g", self._channel.id, point, value)
+        log.warning("channel %s: another master wrote %s: it shows %s", self._channel.id, point, value)
         document = {"epoch": self._epoch(), "type": point[0], "point": point[2:], "value": value}
         try:
             await self._functions.overwritten(self._channel.id, document)

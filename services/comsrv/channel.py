@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from libs.points import PointKind
 from libs.validation import Model, nearest
 from services.comsrv.fields import Integer, Number, Truth, labels
-from services.comsrv.options import CommandOptions, CommandSettings
+from services.comsrv.options import NOT_FOR_TEXTS, CommandOptions, CommandSettings
 
 MAX_ID: Final = 999_999_999
 GROUP_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,24}")
@@ -203,7 +203,9 @@ class Point(Model):
         if self.family != "text":
             return []
         numeric = ("min", "max", "deadband", "deadband_percent", "value_map")
-        return [f"{name} is not for a text" for name in numeric if getattr(self, name) is not None]
+        found = [f"{name} is not for a text" for name in numeric if getattr(self, name) is not None]
+        options = [name for name in NOT_FOR_TEXTS if self.command and getattr(self.command, name) is not None]
+        return found + [f"{name} is not for a text" for name in options]
 
     def _label_problems(self) -> list[str]:
         if self.value_map is None:

@@ -17,9 +17,9 @@ from libs.errors import ConflictError, InvalidError, NotFoundError, StateError, 
 from libs.points import PointKind
 from services.comsrv.backoff import Backoff
 from services.comsrv.channel import Channel
-from services.comsrv.contract import ComBase, DeviceError, NoAnswerError, NotConnectedError, RefusedError, Write
+from services.comsrv.contract import ComBase, DeviceError, NoAnswerError, NotConnectedError, RefusedError, Value, Write
 from services.comsrv.functions import ComsrvFunctions
-from services.comsrv.jobs import Job, job_of, prepared
+from services.comsrv.jobs import Job, job_of, prepared, same, shown, value_of
 from services.comsrv.line import Line
 from services.comsrv.outcomes import Outcomes
 from services.comsrv.pulses import Pulses
@@ -181,7 +181,7 @@ class Commander:
                 return
             self.on_answer(self._plugin.unit_of(jobs[0].write))
             for job in jobs:
-                await self._complete(job.id, "acknowledged", None, float(job.command["value"]))
+                await self._complete(job.id, "acknowledged", None, value_of(job.command))
                 self._follow(job)
 
     def _follow(self, job: Job) -> None:
@@ -256,7 +256,8 @@ class Commander:
 
     async def _verify(self, job: Job, before: Write | None) -> None:
         """Read the address back, a few times: some devices show a value a moment later."""
-        state, reason, value = "failed", "no read-back", None
+        state, reason = "failed", "no read-back"
+        value: Value | None = None
         wanted, tolerance = job.write.value, job.options.verify_tolerance or 0.0
         for pause_ms in (job.options.verify_delay_ms or 0, *READ_BACK_PAUSES_MS[1:]):
             await asyncio.sleep(pause_ms / 1000)
@@ -267,11 +268,11 @@ class Commander:
                 state, reason = "failed", f"the device acknowledged, but the read-back failed: {error}"
                 continue
             value = found.value
-            if found.matches or abs(value - wanted) <= tolerance:
+            if found.matches or same(value, wanted, tolerance):
                 await self._complete(job.id, "verified", None, value)
                 return
-            state, reason = "mismatch", f"read back {value:g} instead of {wanted:g}"
-            if before is not None and abs(value - before.value) <= tolerance:
+            state, reason = "mismatch", f"read back {shown(value)} instead of {shown(wanted)}"
+            if before is not None and same(value, before.value, tolerance):
                 reason += ": the device acknowledged and still shows its previous value"
         await self._complete(job.id, state, reason, value)
 
@@ -289,7 +290,7 @@ class Commander:
         self.confirmed[point] = write
         return True
 
-    async def shown(self, point: str) -> float | None:
+    async def shown(self, point: str) -> Value | None:
         """Return what the device shows for a point that was written, where that is another value; None if not."""
         write = self.confirmed.get(point)
         if write is None or point in self._verifying:
@@ -302,10 +303,10 @@ class Commander:
         point_of = self._channel.find(PointKind(point[0]), point[2:])
         options = point_of.command if point_of else None
         tolerance = (options.verify_tolerance if options else None) or 0.0
-        same = found.matches or abs(found.value - write.value) <= tolerance
-        return None if same or self.confirmed.get(point) is not write else found.value
+        unchanged = found.matches or same(found.value, write.value, tolerance)
+        return None if unchanged or self.confirmed.get(point) is not write else found.value
 
-    def accept(self, point: str, value: float) -> None:
+    def accept(self, point: str, value: Value) -> None:
         """Take the value that another master wrote for what the point has."""
         write = prepared(self._channel, self._plugin, point, value)
         if write is not None:
@@ -315,12 +316,12 @@ class Commander:
         for job in jobs:
             await self._complete(job.id, state, reason)
 
-    async def _complete(self, command_id: str, state: str, reason: str | None, value: float | None = None) -> None:
+    async def _complete(self, command_id: str, state: str, reason: str | None, value: Value | None = None) -> None:
         """Report an outcome until Redis has it. After a loss of the lease Redis has ended the command itself."""
         document: dict[str, Any] = {"id": command_id, "state": state}
         if reason is not None:
             document["reason"] = reason[:512]
-        if value is not None and abs(value) < float("inf"):
+        if isinstance(value, str) or (value is not None and abs(value) < float("inf")):
             document["value"] = value
         backoff = Backoff(100, 2000)
         while True:

@@ -52,6 +52,7 @@ GOOD, NAN, OUT_OF_RANGE, SENTINEL, ABSENT = range(5)
 # Texts of the codes; grows with the qualities that are given from outside, up to what a code can count.
 QUALITY: Final = ["", "bad:nan", "bad:out_of_range", "bad:sentinel", ""]
 MAX_QUALITIES: Final = 250
+MAX_TEXT_BYTES: Final = 256
 _QUALITY_PATTERN: Final = re.compile(r"(bad|uncertain):[a-z0-9_]{1,40}")
 
 
@@ -186,19 +187,28 @@ class Reading(NamedTuple):
     texts: tuple[str, ...] = ()
 
 
+# What a command gives a point: a number, or a text for a text point.
+Value = float | str
+
+
 class Write(NamedTuple):
     """A command ready for the wire: scaled, rounded and checked. `plan` is the plugin's own."""
 
     kind: PointKind
     point: Point
-    value: float
+    value: Value
     plan: Any = None
+
+    @property
+    def number(self) -> float:
+        """The value of a write that `prepare_write` made."""
+        return float(self.value)
 
 
 class ReadBack(NamedTuple):
     """What the device holds after a write: the value, and whether it is the one written."""
 
-    value: float
+    value: Value
     matches: bool
 
 
@@ -294,6 +304,12 @@ class ComBase(ABC):
         return []
 
     @classmethod
+    def room(cls, point: Point) -> tuple[int, bool]:
+        """Return how many bytes a text that is written to a point may have, and whether only ASCII is taken."""
+        _ = point
+        return MAX_TEXT_BYTES, False
+
+    @classmethod
     def computed(cls, point: Point) -> bool:
         """Say whether the point's expression is evaluated in Redis instead of being read."""
         _ = point
@@ -314,6 +330,11 @@ class ComBase(ABC):
     @abstractmethod
     def prepare_write(self, kind: PointKind, point: Point, value: float) -> Write:
         """Scale, round and check a value; raise InvalidError where the device can't hold it."""
+
+    def prepare_text(self, kind: PointKind, point: Point, text: str) -> Write:
+        """Check a text; raise InvalidError where the device can't hold it. `check` lets texts pass where it can."""
+        _ = text
+        raise InvalidError(f"{kind}:{point.id}: this protocol writes no texts")
 
     @abstractmethod
     async def write_point(self, write: Write) -> None:

@@ -146,6 +146,10 @@ class Isolated(ComBase):
         """Scale and check."""
         return self.plugin.prepare_write(kind, point, value)
 
+    def prepare_text(self, kind: PointKind, point: Point, text: str) -> Write:
+        """Check a text."""
+        return self.plugin.prepare_text(kind, point, text)
+
     def unit_of(self, write: Write) -> str:
         """Return the unit that a write goes to."""
         return self.plugin.unit_of(write)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from libs.errors import InvalidError, NotFoundError
 from libs.points import PointKind
 from services.comsrv.channel import Channel, Point
-from services.comsrv.contract import ComBase, Write
+from services.comsrv.contract import ComBase, Value, Write
 from services.comsrv.options import CommandOptions
 
 NO_OPTIONS = CommandOptions()
@@ -50,7 +50,7 @@ def job_of(channel: Channel, plugin: ComBase, command: dict[str, Any], asked_ms:
     """
     # What was left of its life when Redis gave it out, counted on by a clock that never steps.
     left_ms = command["expires_at_ms"] - command["transitions"][-1]["at_ms"]
-    kind, value = PointKind(command["type"]), float(command["value"])
+    kind, value = PointKind(command["type"]), value_of(command)
     point = find(channel, kind, command["point"])
     options = point.command or NO_OPTIONS
     off: Write | None = None
@@ -58,7 +58,7 @@ def job_of(channel: Channel, plugin: ComBase, command: dict[str, Any], asked_ms:
         pulsed = point if value != 0 else find(channel, PointKind.CONTROL, options.pair or 0)
         write, off = plugin.prepare_write(kind, pulsed, 1.0), plugin.prepare_write(kind, pulsed, 0.0)
     else:
-        write = plugin.prepare_write(kind, point, value)
+        write = _write(plugin, kind, point, value)
     return Job(command, write, off, asked_ms + left_ms, options)
 
 
@@ -70,10 +70,36 @@ def find(channel: Channel, kind: PointKind, point_id: int | str) -> Point:
     return point
 
 
-def prepared(channel: Channel, plugin: ComBase, point: str, value: float) -> Write | None:
+def value_of(command: dict[str, Any]) -> Value:
+    """Return the value of a command's document: a number, or the text of a command to a text point."""
+    value = command["value"]
+    return value if isinstance(value, str) else float(value)
+
+
+def same(one: Value, other: Value, tolerance: float) -> bool:
+    """Say whether two values are the same: numbers within a tolerance, texts letter by letter."""
+    if isinstance(one, str) or isinstance(other, str):
+        return one == other
+    return abs(one - other) <= tolerance
+
+
+def shown(value: Value) -> str:
+    """Return a value as a sentence says it."""
+    return f'"{value}"' if isinstance(value, str) else f"{value:g}"
+
+
+def _write(plugin: ComBase, kind: PointKind, point: Point, value: Value) -> Write:
+    if isinstance(value, str) != (point.family == "text"):
+        raise InvalidError(f"{kind}:{point.id} takes {'a text' if point.family == 'text' else 'a number'}")
+    return (
+        plugin.prepare_text(kind, point, value) if isinstance(value, str) else plugin.prepare_write(kind, point, value)
+    )
+
+
+def prepared(channel: Channel, plugin: ComBase, point: str, value: Value) -> Write | None:
     """Return the write of a value to a point ("A:1"), None where there is none (any more)."""
     kind, _, point_id = point.partition(":")
     try:
-        return plugin.prepare_write(PointKind(kind), find(channel, PointKind(kind), point_id), value)
+        return _write(plugin, PointKind(kind), find(channel, PointKind(kind), point_id), value)
     except (NotFoundError, InvalidError):
         return None

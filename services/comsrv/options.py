@@ -17,7 +17,11 @@ from services.comsrv.fields import Integer, Number, Truth, number
 
 MAX_DAY_MS: Final = 86_400_000
 # Members of a point's `command` in Redis that are made of the others.
-FOR_REDIS: Final = frozenset(("interlock_program", "verify"))
+FOR_REDIS: Final = frozenset(("interlock_program", "verify", "text_bytes", "text_ascii"))
+# What is about numbers, or about holding a point: a text is written once.
+NOT_FOR_TEXTS: Final = (
+    "step", "allowed", "fallback", "lease_ms", "refresh_ms", "watch_ms", "pulse_ms", "pair", "verify_tolerance",
+)  # fmt: skip
 
 
 def _numbers(value: Any) -> Any:

@@ -57,6 +57,9 @@ def definition(channel: Channel) -> dict[str, Any]:
                 feedback = (point.mapping or {}).get("verify_address") is not None
                 verifiable = point.command.pulse_ms is None or feedback
                 row.setdefault("command", {}).update(point.command.for_redis(verifiable=verifiable))
+            if not kind.readable and point.family == "text" and point.mapping is not None:
+                length, ascii_only = plugin.room(point)
+                row.setdefault("command", {}).update(text_bytes=length, text_ascii=ascii_only)
             if not kind.readable and point.value_map is not None and len(point.value_map) <= MAX_ALLOWED:
                 # An enumeration is checked when a command is submitted, like any list of allowed values.
                 row.setdefault("command", {}).setdefault("allowed", sorted(map(float, point.value_map)))

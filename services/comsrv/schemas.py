@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from libs.http.pages import PageQuery
 from libs.points import PointKind
@@ -62,7 +62,9 @@ class CommandBody(Model):
     id: Id | None = None
     type: Literal["C", "A"]
     point: int = Field(ge=1, le=MAX_ID)
-    value: float
+    value: float | Annotated[str, StringConstraints(max_length=256)] = Field(
+        description="a number, or a text for a text point"
+    )
     priority: int | None = Field(None, ge=0, le=100)
     ttl_ms: int | None = Field(None, ge=1, le=MAX_TTL_MS)
     verify: bool = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from libs.definitions import Definition
 from libs.errors import InvalidError
@@ -159,7 +159,9 @@ class CommandMessage(Model):
     channel: int | None = Field(None, ge=1)
     type: Literal["C", "A"] | None = None
     point: int | None = Field(None, ge=1)
-    value: float
+    value: float | Annotated[str, StringConstraints(max_length=256)] = Field(
+        description="a number, or a text for a text point"
+    )
     ttl_ms: int | None = Field(None, ge=1, le=600_000)
     at_ms: int | None = Field(None, ge=0, description="when it was sent; what is older than its ttl is refused")
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 
 import aiohttp
 from playwright.async_api import BrowserContext, Page, expect
+from pyModbusTCP.server import DataBank, ModbusServer
 
 from services.gateway import links
 from tests.browser.operator import DONE_MS, STATE_OF_CHARGE, set_to
 from tests.support.processes import Api, Site
+from tests.support.servers import free_port
 from tests.support.wait import wait_until
 
 GRID_POWER = "tr[data-ref='comsrv:1001:T:1']"
@@ -147,3 +150,29 @@ async def test_a_device_that_is_silent_is_bad_in_word_and_color(page: Page, site
             return (await api("GET", "/health")).status == 200
 
         await wait_until(healthy, "the site is well again", 30)
+
+
+async def test_a_text_is_set_in_two_steps_too(page: Page, site: Site) -> None:
+    """Over a channel that came through the API; the page shows the text that was read back."""
+    port, bank = free_port(), DataBank()
+    server = ModbusServer("127.0.0.1", port, no_block=True, data_bank=bank)
+    await asyncio.to_thread(server.start)
+    mapping = {"slave_id": 1, "function_code": 16, "register_address": 0, "data_type": "string", "register_count": 8}
+    label = {"id": 1, "name": "Tariff", "data_type": "string", "mapping": mapping}
+    channel = {
+        "id": 1090, "name": "Display", "protocol": "modbus_tcp", "points": {"A": [label]},
+        "parameters": {"host": "127.0.0.1", "port": port},
+    }  # fmt: skip
+    control = ".control[data-ref='comsrv:1090:X:1']"
+    async with aiohttp.ClientSession() as session:
+        api = Api(site, session, site.token("engineer"))
+        try:
+            assert (await api("POST", "/api/channels", channel)).status == 201
+            await page.reload()
+            await set_to(page, control, "Night 2")
+            await expect(page.locator(f"{control} .value")).to_have_text("Night 2", timeout=DONE_MS)
+            await expect(page.locator(".commands li").first).to_contain_text("Display · Tariff → Night 2")
+        finally:
+            await api("DELETE", "/api/channels/1090")
+            await asyncio.to_thread(server.stop)
+    assert bank.get_holding_registers(0, 4) == [0x4E69, 0x6768, 0x7420, 0x3200]

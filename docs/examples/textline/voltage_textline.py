@@ -127,7 +127,7 @@ class TextLine(ComBase):
         """Read what the device holds now."""
         (word,) = await self._ask(f"RD {_name(write.point)}")
         value = _from_device(write.point, word)
-        return ReadBack(value, matches=math.isclose(value, write.value, rel_tol=1e-5, abs_tol=1e-9))
+        return ReadBack(value, matches=math.isclose(value, write.number, rel_tol=1e-5, abs_tol=1e-9))
 
     async def close(self) -> None:
         """Close the connection; may be called twice."""

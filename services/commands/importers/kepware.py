@@ -153,11 +153,6 @@ def _tag(line: int, row: dict[str, str], place: Address, choices: Choices, found
         if access:
             found.lose(line, name, f"Client Access {access}", "this table can't be written; it is read")
         writable = False
-    if writable and wire_type == "string":
-        if not readable:
-            raise RefusedError("a text that is only written; commands do not write texts")
-        found.lose(line, name, "writing", "commands do not write texts; it is read")
-        writable = False
     values = _scaling(line, row, wire_type, found)
     long = wire_type in {"int32", "uint32", "int64", "uint64", "float32", "float64", "bcd32"}
     order = (choices.byte_order or DEFAULT_ORDER) if long else ""

@@ -270,11 +270,6 @@ def _tag(row: Row, first: int, order: str, found: Import) -> Tag:
         found.lose(row.line, name, "attribute Subscribe", "changes are told anyway; it is polled like the others")
     if writable and place.table not in {COILS, HOLDING}:
         raise RefusedError("is written, and stands in a table that can't be")
-    if writable and wire_type == "string":
-        if not readable:
-            raise RefusedError("a text that is only written; commands do not write texts")
-        found.lose(row.line, name, "attribute Write", "commands do not write texts; it is read")
-        writable = False
     if not readable and not writable:
         raise RefusedError(f"attribute: {values.get('attribute', '')!r} neither reads nor writes")
     scale, offset = _scaling(values, wire_type)

@@ -48,10 +48,14 @@ def points_of(found: Import, port_base: int) -> list[Taken]:
     made = [one for tag in found.tags for one in _points(tag, groups.get(tag.interval_ms, ""))]
     good = _checked(found, made, port_base)
     counts: Counter[PointKind] = Counter()
+    # Texts that are written share their numbers with the telemetry points, so they come behind those.
+    of_texts = max(Counter(one.kind for one in good).values(), default=0)
     numbered = []
     for one in good:
-        counts[one.kind] += 1
-        ids = {"point_id": counts[one.kind]}
+        text = one.kind is PointKind.ADJUSTMENT and one.tag.wire_type == "string"
+        of_texts += text
+        counts[one.kind] += not text
+        ids = {"point_id": of_texts if text else counts[one.kind]}
         numbered.append(one._replace(point=ids | one.point, mapping=ids | one.mapping))
     return numbered
 
@@ -83,7 +87,7 @@ def _points(tag: Tag, group: str) -> list[Taken]:
         )
     if tag.writable:
         kind = PointKind.CONTROL if tag.is_bool else PointKind.ADJUSTMENT
-        code = 5 if tag.table == COILS else 16 if tag.wire_type in WIDE else 6
+        code = 5 if tag.table == COILS else 16 if tag.wire_type in WIDE or (tag.registers or 1) > 1 else 6
         partial = tag.table == HOLDING and tag.bit is not None
         rest = {"read_modify_write": 1} if partial else {}
         found.append(Taken(tag, kind, _point_row(tag, written=True), _mapping_row(tag, code) | rest))

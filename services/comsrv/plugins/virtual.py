@@ -206,7 +206,7 @@ class Virtual(ComBase):
 
     async def write_point(self, write: Write) -> None:
         """Keep the value."""
-        self._written[write.kind, write.point.id] = write.value
+        self._written[write.kind, write.point.id] = write.number
 
     async def read_back(self, write: Write) -> ReadBack:
         """Return the value kept."""

@@ -29,8 +29,13 @@ def load_served(settings: ComsrvSettings, channels: Sequence[Channel]) -> tuple[
     for where, row in served:
         ref = row.point
         channel = known.get(ref.owner) if ref.service == "comsrv" else None
-        if channel is not None and channel.find(str(ref.kind), ref.point) is None:
+        if channel is None:
+            continue
+        point = channel.find(str(ref.kind), ref.point)
+        if point is None:
             problems.append(Problem(where, f"there is no point {row.reference}"))
+        elif point.family == "text":
+            problems.append(Problem(where, f"{row.reference} is a text; the server shows numbers and states"))
     if not served:
         problems.append(Problem(str(path), "serves nothing; write it with: voltage modbus-server generate"))
     if problems:

@@ -28,7 +28,7 @@ _FAMILIES: Final = {
     PointKind.TELEMETRY: ("number", "text"),
     PointKind.SIGNAL: ("bool", "double"),
     PointKind.CONTROL: ("bool", "double", "number"),
-    PointKind.ADJUSTMENT: ("number",),
+    PointKind.ADJUSTMENT: ("number", "text"),
 }
 
 
@@ -96,6 +96,7 @@ def check_channel(
                 *_check_group(point, plugin, channel.polling),
             ]
             problems += [Problem(at(kind, point.id, "mapping"), text) for text in found]
+    problems += [Problem((where or default_where)(*found[:2], "point"), found[2]) for found in _shared_numbers(channel)]
     return problems + [Problem(place, text) for text in _check_reporting(channel)]
 
 
@@ -198,6 +199,13 @@ def _stray_files(folder: Path) -> list[Problem]:
         for path in sorted(place.glob("*.csv"))
         if path.name not in names
     ]
+
+
+def _shared_numbers(channel: Channel) -> list[tuple[PointKind, int, str]]:
+    """Return text adjustments whose number a telemetry point has: texts of both are comsrv:{ch}:X:{number}."""
+    kind, read = PointKind.ADJUSTMENT, {point.id for point in channel.points.of(PointKind.TELEMETRY)}
+    text = "point_id: a text shares its numbers with the telemetry points, and there is one of this number"
+    return [(kind, point.id, text) for point in channel.points.of(kind) if point.family == "text" and point.id in read]
 
 
 def _parameters(

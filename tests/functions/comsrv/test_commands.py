@@ -223,3 +223,81 @@ async def test_a_list_is_newest_first_in_pages(site: Site) -> None:
     assert [c["id"] for c in second["items"]] == ["c2", "c1", "c0"]
     assert second["cursor"] is None
     assert await execute(site.functions.client, "ZCARD", "comsrv:commands") == 5
+
+
+async def text_point(site: Site, **command: Any) -> None:
+    """Give the channel text point A:9 of 8 ASCII bytes."""
+    point = {
+        "id": 9,
+        "name": "label",
+        "data_type": "string",
+        "command": {"text_bytes": 8, "text_ascii": True, **command},
+    }
+    document = {
+        "id": 1001,
+        "name": "c",
+        "protocol": "modbus_tcp",
+        "interval_ms": 1000,
+        "points": {"A": [point, {"id": 1}]},
+    }
+    await site.functions.json("channel_upsert", 1001, document)
+
+
+async def test_a_command_of_a_text_from_submit_to_verified(site: Site) -> None:
+    """Its confirmed text is a text of the channel, which conditions compare and the stream shows."""
+    await text_point(site)
+    pubsub = site.functions.client.pubsub()
+    await pubsub.subscribe("comsrv:updates:1001")
+    await pubsub.get_message(timeout=1)
+    queued = await submit(site, 'A "7"', point=9, id="c1")
+    assert (queued["value"], queued["read_back"], queued["lease_ms"]) == ('A "7"', None, None)
+    (sent,) = await claim(site)
+    assert sent["value"] == 'A "7"'
+    await complete(site, "c1", "acknowledged", value='A "7"')
+    verified = await complete(site, "c1", "verified", value='A "7"')
+    assert (verified["read_back"], (await get(site, "c1"))["value"]) == ('A "7"', 'A "7"')
+    assert await site.hash("comsrv:1001:text") == {"9": 'A "7"'}
+    assert await site.hash("comsrv:1001:A") == {}
+    assert [e["value"] for e in await site.entries("comsrv:journal")] == ['A "7"', 'A "7"']
+    message = orjson.loads((await pubsub.get_message(timeout=1))["data"])
+    assert (message["type"], message["points"]) == ("X", {"9": 'A "7"'})
+    # A text that looks like a number stays one.
+    await submit(site, "007", point=9, id="c2")
+    await claim(site)
+    await complete(site, "c2", "acknowledged")
+    found = await complete(site, "c2", "mismatch", value="006", reason="r")
+    assert (found["value"], found["read_back"]) == ("007", "006")
+
+
+async def test_a_condition_sees_the_text_that_was_confirmed(site: Site) -> None:
+    await text_point(site)
+    source = {"source": "comsrv:1001:X:9", "operator": "==", "value": "on"}
+    await site.functions.json("rule_upsert", "r", {"name": "r", "conditions": [source], "actions": []})
+    await submit(site, "on", point=9, id="c1", verify=False)
+    await claim(site)
+    await complete(site, "c1", "acknowledged")
+    assert orjson.loads(await site.functions.read("rule_stats", "r"))["result"] is True
+
+
+async def test_a_text_point_takes_what_its_device_can_hold(site: Site) -> None:
+    await text_point(site)
+    for value, reason in (
+        (5, "must be a text"), ("123456789", "at most 8 bytes"), ("a\nb", "control character"), ("é", "not ASCII"),
+    ):  # fmt: skip
+        async with refused(site.functions, InvalidError, reason):
+            await submit(site, value, point=9)  # type: ignore[arg-type]
+    for more in ({"lease_ms": 1000}, {"fallback": 1}):
+        async with refused(site.functions, InvalidError, "a text is not held"):
+            await submit(site, "a", point=9, **more)  # type: ignore[arg-type]
+    async with refused(site.functions, InvalidError, "must be a finite number"):
+        await submit(site, "a")  # type: ignore[arg-type]
+
+
+async def test_numbers_options_do_not_go_with_a_text_point(site: Site) -> None:
+    for options, name in (({"fallback": 1}, "fallback"), ({"step": 2}, "step"), ({"lease_ms": 5}, "lease_ms")):
+        async with refused(site.functions, InvalidError, f"points.A[0].command.{name} is not for a text"):
+            await text_point(site, **options)
+    points = {"T": [{"id": 9, "name": "p", "data_type": "float32"}], "A": [{"id": 9, "name": "l", "data_type": "text"}]}
+    async with refused(site.functions, InvalidError, "texts share their numbers"):
+        document = {"id": 1001, "name": "c", "protocol": "modbus_tcp", "interval_ms": 1000, "points": points}
+        await site.functions.json("channel_upsert", 1001, document)

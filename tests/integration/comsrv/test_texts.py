@@ -88,3 +88,41 @@ async def test_a_command_outside_an_enumeration_is_refused_when_it_is_submitted(
     _, done = await api.call("POST", "/api/channels/1001/commands?wait_ms=5000", command)
     assert (done["state"], site.device.registers[1, 3, 40]) == ("verified", 5)
     assert (await api.point(f"{PATH}/C/1", 5.0))["label"] == "Grid forming"
+
+
+async def test_a_text_is_written_and_read_back(api: Api, site: Site):  # noqa: F811
+    """From the API to the registers; what the device can't hold is refused, what it shows else is a mismatch."""
+    mapping = {"slave_id": 1, "function_code": 16, "register_address": 50, "data_type": "string", "register_count": 4}
+    label = {"id": 2, "name": "label", "data_type": "string", "mapping": mapping}
+    site.device.set_registers(50, 0, 0, 0, 0)
+    status, answer = await api.call("PATCH", "/api/channels/1001", {"points": points() | {"A": [label]}})
+    assert status == 200, answer
+    commands = "/api/channels/1001/commands?wait_ms=5000"
+    _, done = await api.call("POST", commands, {"type": "A", "point": 2, "value": "Grid 7"})
+    assert (done["state"], done["value"], done["read_back"]) == ("verified", "Grid 7", "Grid 7")
+    assert [site.device.registers[1, 3, 50 + at] for at in range(4)] == [0x4772, 0x6964, 0x2037, 0]
+    shown = await api.point(f"{PATH}/A/2", "Grid 7")
+    assert (shown["ref"], shown["quality"]) == ("comsrv:1001:X:2", "good")
+    for value, reason in (("123456789", "at most 8 bytes"), ("Zähler", "not ASCII"), (5, "must be a text")):
+        status, refused = await api.call("POST", commands, {"type": "A", "point": 2, "value": value})
+        assert (status, refused["code"]) == (422, "INVALID")
+        assert reason in refused["detail"]
+    _, journal = await api.call("GET", "/api/commands/journal?limit=1")
+    assert (journal["items"][0]["value"], journal["items"][0]["state"]) == ("Grid 7", "verified")
+    site.device.frozen.update((1, 3, 50 + at) for at in range(4))
+    _, done = await api.call("POST", commands, {"type": "A", "point": 2, "value": "new"})
+    assert (done["state"], done["read_back"]) == ("mismatch", "Grid 7")
+    assert done["reason"].startswith('read back "Grid 7" instead of "new"')
+    assert "still shows its previous value" in done["reason"]
+
+
+async def test_a_text_that_is_written_shares_its_number_with_no_telemetry_point(api: Api, site: Site):  # noqa: F811
+    _ = site
+    mapping = {"slave_id": 1, "function_code": 16, "register_address": 50, "data_type": "string", "register_count": 4}
+    label = {"id": 7, "name": "label", "data_type": "string", "mapping": mapping, "command": {"fallback": 1}}
+    status, answer = await api.call("PATCH", "/api/channels/1001", {"points": points() | {"A": [label]}})
+    assert status == 422
+    assert "fallback is not for a text" in str(answer)
+    del label["command"]
+    status, answer = await api.call("PATCH", "/api/channels/1001", {"points": points() | {"A": [label]}})
+    assert (status, "shares its numbers with the telemetry points" in str(answer)) == (422, True)

@@ -95,7 +95,10 @@ def test_kepware_a_tag_that_is_written_is_a_point_of_its_own(config: Path):
         "slave_id": 1, "function_code": 6, "register_address": 29, "data_type": "bool", "bit_position": 3,
         "read_modify_write": True,
     }  # fmt: skip
-    assert [point.name for point in channel.points.A] == ["Tank.Level", "Pump.Start"]
+    assert [point.name for point in channel.points.A] == ["Tank.Level", "Pump.Name", "Pump.Start"]
+    # A text that is written has a number that no telemetry point has.
+    assert mapping(channel, "A", "Pump.Name")["function_code"] == 16
+    assert channel.points.A[1].id not in {point.id for point in channel.points.T}
     assert "Pump.Start" not in [point.name for point in channel.points.T], "W before an address: never read"
 
 
@@ -108,7 +111,6 @@ def test_kepware_every_tag_that_is_left_out_is_named_with_its_line():
     assert "only linear" in reasons[8, "Tank.Flow"]
     assert "bits count from 0 to 15" in reasons[13, "Pump.Bit17"]
     assert "ends beyond the last address" in reasons[21, "Past"]
-    assert "do not write texts" in reasons[14, "Pump.Name"]
     assert "can't be written" in reasons[6, "Meter.Energy"]
     assert any("first word low" in text for text in report["assumed"])
 

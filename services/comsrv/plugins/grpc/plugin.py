@@ -249,7 +249,7 @@ class Grpc(ComBase):
             raise MalformedError(f"{mapping.name} reads {QUALITY[int(reading.quality[0])]}")
         value = float(reading.values[0])
         tolerance = 1e-6 * abs(raw * write.point.scale) + 1e-9
-        return ReadBack(value, matches=math.isclose(value, write.value, rel_tol=1e-6, abs_tol=tolerance))
+        return ReadBack(value, matches=math.isclose(value, write.number, rel_tol=1e-6, abs_tol=tolerance))
 
     # The stream.
 

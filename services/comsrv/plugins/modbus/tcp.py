@@ -12,6 +12,7 @@ from libs.validation import Model
 from services.comsrv.capacity import TURNAROUND_MS
 from services.comsrv.channel import Channel, Point, Polling
 from services.comsrv.contract import (
+    MAX_TEXT_BYTES,
     Block,
     Capabilities,
     ComBase,
@@ -65,6 +66,13 @@ class ModbusTcp(ComBase):
         assert isinstance(mapping, Mapping)  # noqa: S101 - as in check
         assert isinstance(parameters, cls.parameters)  # noqa: S101 - as in check
         return check_length(kind, point, mapping, parameters.addressing, polling)
+
+    @classmethod
+    def room(cls, point: Point) -> tuple[int, bool]:
+        """Return what the registers of a text hold."""
+        mapping = Mapping.model_validate(point.mapping)
+        each = 1 if "0" in mapping.byte_order else 2
+        return min(each * mapping.width, MAX_TEXT_BYTES), mapping.encoding == "ascii"
 
     async def initialize(self, channel: Channel, *, port_base: int) -> None:
         """Plan the blocks."""
@@ -122,6 +130,10 @@ class ModbusTcp(ComBase):
     def prepare_write(self, kind: PointKind, point: Point, value: float) -> Write:
         """Un-scale, round and range-check; raise InvalidError."""
         return Write(kind, point, value, writing.prepare(self._wires[kind][point.id], value))
+
+    def prepare_text(self, kind: PointKind, point: Point, text: str) -> Write:
+        """Make the bytes of a text; raise InvalidError."""
+        return Write(kind, point, text, writing.prepare_text(self._wires[kind][point.id], text))
 
     async def write_point(self, write: Write) -> None:
         """Send the write and await the answer."""

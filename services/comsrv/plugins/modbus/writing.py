@@ -119,7 +119,8 @@ async def read_back(registers: Registers, planned: Planned) -> ReadBack:
     if wire.is_bit:
         found = bytes((0, found[0] & ((1 << wire.width) - 1)))
     if wire.is_text:
-        return ReadBack(0.0, matches=decode_text(wire, found) == decode_text(wire, data))
+        text = decode_text(wire, found)
+        return ReadBack(text, matches=text == decode_text(wire, data))
     changed = mask(wire)
     same = found == data if changed is None else _masked(found, changed) == data
     return ReadBack(from_device(wire, found, planned.factor), matches=same)

@@ -27,9 +27,11 @@ function sourceText(source: Command["source"]): string {
 }
 
 function Row({ command }: { command: Command }) {
-  const point = store.pointOf(`comsrv:${command.channel}:${command.type}:${command.point}`);
+  // A text's reference says that it is one.
+  const type = typeof command.value === "string" ? "X" : command.type;
+  const point = store.pointOf(`comsrv:${command.channel}:${type}:${command.point}`);
   const device = store.devices.value.find((one) => one.id === String(command.channel));
-  const value = point ? `${showValue(point, Number(command.value))} ${point.unit}` : String(command.value);
+  const value = point ? `${showValue(point, command.value)} ${point.unit}` : String(command.value);
   return (
     <li class={FAILED.has(command.state) ? "failed" : ""}>
       <time>{command.created_at_ms ? formatInstant(command.created_at_ms, store.now.peek()) : ""}</time>

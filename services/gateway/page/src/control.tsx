@@ -14,7 +14,7 @@ const STEPS = ["queued", "sent", "acknowledged", "verified"];
 const TTL_MS = 10_000;
 
 export function Control({ point, device }: { point: Point; device: string }) {
-  const asked = useSignal<number | null>(null);
+  const asked = useSignal<number | string | null>(null);
   const text = useSignal("");
   const problem = useSignal("");
   const busy = useSignal(false);
@@ -25,13 +25,17 @@ export function Control({ point, device }: { point: Point; device: string }) {
 
   const review = (event: SubmitEvent) => {
     event.preventDefault();
+    if (store.isText(point.definition)) {
+      ask(text.value);
+      return;
+    }
     const number = parseNumber(text.value);
     problem.value = number === null ? `“${text.value}” is no number` : rangeProblem(point, number);
     asked.value = problem.value ? null : number;
   };
-  const ask = (number: number) => {
+  const ask = (wanted: number | string) => {
     problem.value = "";
-    asked.value = number;
+    asked.value = wanted;
   };
   const send = async () => {
     busy.value = true;
@@ -65,7 +69,7 @@ export function Control({ point, device }: { point: Point; device: string }) {
       {allowed && point.kind === "A" && asked.value === null && (
         <form class="enter" onSubmit={review}>
           <input
-            inputMode="decimal"
+            inputMode={store.isText(point.definition) ? "text" : "decimal"}
             aria-label={`New value of ${device} ${point.name}${point.unit ? ` in ${point.unit}` : ""}`}
             placeholder={rangeText(point)}
             value={text.value}
@@ -92,7 +96,7 @@ export function Control({ point, device }: { point: Point; device: string }) {
           question={
             <>
               {device}: {point.name} {value === null ? "" : `from ${showValue(point, value)} `}to{" "}
-              <b>{point.kind === "C" ? (asked.value ? "on" : "off") : `${formatValue(asked.value)} ${point.unit}`}</b>?
+              <b>{askedText(point, asked.value)}</b>?
             </>
           }
         />
@@ -173,10 +177,16 @@ function Progress({ id }: { id: string }) {
         </ol>
       )}
       <small>
-        {formatValue(Number(command.value))} · {formatInstant(command.created_at_ms ?? store.now.peek(), store.now.peek())}
+        {typeof command.value === "string" ? command.value : formatValue(command.value)} · {formatInstant(command.created_at_ms ?? store.now.peek(), store.now.peek())}
       </small>
     </div>
   );
+}
+
+function askedText(point: Point, value: number | string): string {
+  if (typeof value === "string") return `“${value}”`;
+  if (point.kind === "C") return value ? "on" : "off";
+  return `${formatValue(value)} ${point.unit}`;
 }
 
 /** Of two views of a command the one further along its way: the reply may be older than the stream. */
@@ -190,6 +200,7 @@ function rangeText(point: Point): string {
   const has = (limit: number | null | undefined): limit is number => limit !== null && limit !== undefined;
   if (has(min) && has(max)) return `${formatValue(min)} to ${formatValue(max)}`;
   if (has(min)) return `from ${formatValue(min)}`;
+  if (store.isText(point.definition)) return "text";
   return has(max) ? `to ${formatValue(max)}` : "value";
 }
 

@@ -95,6 +95,8 @@ export function seenAt(point: Point): number | null {
 
 const TEXTS = new Set(["string", "text"]);
 
+export const isText = (definition: PointDefinition): boolean => TEXTS.has(definition.data_type?.toLowerCase() ?? "");
+
 /** How large a value is; a text has no size. */
 const sizeOf = ([value]: Sample): number => (typeof value === "number" ? Math.abs(value) : 0);
 
@@ -120,7 +122,7 @@ export function setChannels(channels: Channel[]): void {
           const name = definition.name ?? definition.signal_name ?? `${kind} ${definition.id}`;
           const block = blocks.get(`${kind}:${definition.id}`);
           // A text's reference says that it is one.
-          const type = TEXTS.has(definition.data_type?.toLowerCase() ?? "") ? "X" : kind;
+          const type = isText(definition) ? "X" : kind;
           return makePoint(`comsrv:${id}:${type}:${definition.id}`, kind, id, { ...definition, block }, name);
         }),
       );
