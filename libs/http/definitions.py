@@ -63,7 +63,7 @@ class Version(Model):
 
 
 class Reason(Model):
-    """Why something goes."""
+    """Why it is done."""
 
     reason: str | None = Field(None, max_length=500)
 

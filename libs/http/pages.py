@@ -1,11 +1,12 @@
-"""Lists: `{items, cursor}` out, `limit` and `cursor` in, the same on every route."""
+"""What many routes take: `limit` and `cursor` of lists (`{items, cursor}` out), a span of time, a comment."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from libs.instants import Instant, parse_instant
 from libs.validation import Model
 
 
@@ -25,6 +26,19 @@ class Page(Model):
 
     items: list[dict[str, Any]]
     cursor: str | None
+
+
+class SpanQuery(Model):
+    """Of which time."""
+
+    start: Instant = Field(default_factory=lambda: parse_instant("-1d"), description="a day ago where absent")
+    end: Instant = Field(default_factory=lambda: parse_instant("now"), description="now where absent")
+
+    @model_validator(mode="after")
+    def _forward(self) -> Self:
+        if self.end <= self.start:
+            raise ValueError("start must be before end")
+        return self
 
 
 class Comment(Model):

@@ -12,11 +12,10 @@ from aiohttp import web
 from pydantic import ConfigDict, Field, create_model, model_validator
 
 from libs.definitions import Change, Definition
-from libs.http.definitions import if_match, named, tagged, user
-from libs.http.pages import Page, PageQuery
+from libs.http.definitions import Reason, if_match, named, tagged, user
+from libs.http.pages import Page, PageQuery, SpanQuery
 from libs.http.routes import Json, Reply, Routes
 from libs.http.tokens import Role
-from libs.instants import Instant, parse_instant
 from libs.shadows import Comparison
 from libs.validation import Model
 
@@ -46,12 +45,6 @@ class ShadowBody(Model):
         return self
 
 
-class Promotion(Model):
-    """Why a shadow takes the place of the active one."""
-
-    reason: str | None = Field(None, max_length=500)
-
-
 class Shadow(Model):
     """A shadow and how it stands."""
 
@@ -66,13 +59,6 @@ class Shadow(Model):
     definition: dict[str, Any]
     active: bool = Field(description="whether it is on")
     result: bool | None = Field(description="what its conditions say; null is unknown")
-
-
-class Span(Model):
-    """The time to compare: a day without anything else."""
-
-    start: Instant = Field(default_factory=lambda: parse_instant("-1d"))
-    end: Instant = Field(default_factory=lambda: parse_instant("now"))
 
 
 class ShadowRoutes:
@@ -100,10 +86,10 @@ class ShadowRoutes:
              {"body": body, "reply": Shadow}),
             ("DELETE", shadow, "stop_{}_shadow", self._stop, "End a shadow; what was noted goes with it.", {}),
             ("GET", f"{shadow}/comparison", "compare_{}_shadow", self._compare,
-             f"Compare a shadow with the active {one} over a time.", {"query": Span, "reply": Comparison}),
+             f"Compare a shadow with the active {one} over a time.", {"query": SpanQuery, "reply": Comparison}),
             ("POST", f"{shadow}/promote", "promote_{}_shadow", self._promote,
              f"Put a shadow in the place of the active {one}, as a new version.",
-             {"body": Promotion, "reply": self.model}),
+             {"body": Reason, "reply": self.model}),
         ):  # fmt: skip
             role = Role.VIEWER if method == "GET" else Role.ENGINEER
             handle = named(handler, name.format(one.replace(" ", "_")), text)
@@ -131,11 +117,11 @@ class ShadowRoutes:
         shadows, of = self._of(request)
         return Json(await shadows.stop(of))
 
-    async def _compare(self, request: web.Request, query: Span) -> Reply:
+    async def _compare(self, request: web.Request, query: SpanQuery) -> Reply:
         shadows, of = self._of(request)
         return await shadows.comparison(of, query.start, query.end)
 
-    async def _promote(self, request: web.Request, body: Promotion) -> Reply:
+    async def _promote(self, request: web.Request, body: Reason) -> Reply:
         shadows, of = self._of(request)
         document = await shadows.promote(of, Change(user(request), body.reason, if_match(request)))
         return tagged(Json(document), document)

@@ -137,8 +137,6 @@ class Definitions:
 
     async def _put(self, definition_id: str, definition: Definition, change: dict[str, Any]) -> bytes:
         said = {"id": definition_id, **definition.said()}
-        reason = change.get("reason") or definition.reason
-        change |= {"reason": reason} if reason else {}
         return await self.functions.call(self.names.upsert, definition_id, said, change)
 
     async def difference(self, entry: Entry) -> dict[str, Any] | None:
@@ -171,13 +169,12 @@ class Definitions:
             await self._put(entry.id, entry.definition, change._replace(reason=reason).document())
         return True
 
-    async def remove(self, definition_id: str, change: Change) -> None:
-        """Delete a definition that left the files, or propose that."""
-        before = await self._find(definition_id)
-        if before is not None and _guarded(before):
-            await self.propose(definition_id, Proposal(delete=True, reason=change.reason), change.by)
-        elif before is not None:
-            await self.delete(definition_id, change)
+    async def remove(self, before: Mapping[str, Any], change: Change) -> None:
+        """Delete a stored definition that left the files, or propose that."""
+        if _guarded(before):
+            await self.propose(before["id"], Proposal(delete=True, reason=change.reason), change.by)
+        else:
+            await self.delete(before["id"], change)
 
 
 def _guarded(document: Mapping[str, Any]) -> bool:
@@ -211,8 +208,9 @@ async def remove_gone(
     applied = await execute(functions.client, "HGETALL", applied_key)
     removed = 0
     for kind, definition_id in _gone(kinds, applied, list(entries)):
-        if await kind.from_file(definition_id) is not None:
-            await kind.remove(definition_id, change._replace(reason=change.reason or "left the files"))
+        before = await kind.from_file(definition_id)
+        if before is not None:
+            await kind.remove(before, change._replace(reason=change.reason or "left the files"))
             removed += 1
         await execute(functions.client, "HDEL", applied_key, f"{kind.names.noun}:{definition_id}")
     return removed

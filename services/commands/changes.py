@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from libs.config.yaml_loader import parse_yaml
+from libs.config.yaml_loader import load_yaml, parse_yaml
 from libs.definitions import said_of
 from libs.errors import InvalidError, NotFoundError
 from services.commands.api import cell, request, show
@@ -19,7 +19,7 @@ _PART: Final = re.compile(r"\.?([A-Za-z_]\w*)|\[(\d+)\]")
 def said(path: str, definition: str, file: str | None, version: int | None, section: str) -> dict[str, Any]:
     """Return what shall run, before changes: of a file, of a version, or what is active."""
     if file is not None:
-        return _in_file(definition, file, section)
+        return in_file(definition, file, section)
     found = (
         request(f"{path}/{definition}")
         if version is None
@@ -28,12 +28,13 @@ def said(path: str, definition: str, file: str | None, version: int | None, sect
     return {name: value for name, value in said_of(found or {}).items() if name != "warnings"}
 
 
-def _in_file(definition: str, file: str, section: str) -> dict[str, Any]:
-    text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    data = parse_yaml(text, file).data
+def in_file(definition: str, file: str, section: str) -> dict[str, Any]:
+    """Return the definition of a YAML or JSON file (`-` is standard input), of several the one of that id."""
+    document = parse_yaml(sys.stdin.read(), "standard input") if file == "-" else load_yaml(Path(file))
+    data = document.data
     found = data.get(section.removesuffix("s"), data) if isinstance(data, dict) else data
-    items = found.get(section, [found]) if isinstance(found, dict) else [found]
-    for item in items:
+    listed = found[section] if isinstance(found, dict) and section in found else [found]
+    for item in listed if isinstance(listed, list) else []:
         if isinstance(item, dict) and item.get("id", definition) == definition:
             return item
     raise NotFoundError(f"{file} has no {section.removesuffix('s')} {definition}")

@@ -29,7 +29,7 @@ def ledger(ctx: click.Context, *, since_start: bool, as_json: bool) -> None:
     found = request("/api/ledger")
     shown = found["since_start"] if since_start else found
     if as_json:
-        click.echo(json.dumps(shown if since_start else found, ensure_ascii=False))
+        click.echo(json.dumps(shown, ensure_ascii=False))
     else:
         since = f"since {when(shown['started_at_ms'])[:19]}" if since_start else "in total"
         click.echo(f"Samples polled, {since}")

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any, Final
 
 import click
 import orjson
 
-from libs.config.yaml_loader import load_yaml
-from libs.errors import InvalidError
 from libs.redis.keys import key
 from services.commands.api import request, show
+from services.commands.changes import in_file
 from services.commands.jobs import follow
 from services.commands.read import as_json, timed, when
 
 DIFFERENT: Final = 1
 PATHS: Final = {"rule": "rules", "alarm": "alarm-definitions"}
+# The lists of definitions in files.
+SECTIONS: Final = {"rule": "rules", "alarm": "definitions"}
 # What the list of events shows already.
 OWN: Final = {"rule": {key("firings")}, "alarm": set[str]()}
 SIDES: Final = {"both": "", "then": "not any more", "now": "new"}
@@ -50,15 +50,15 @@ def replay(start: str | None, end: str, as_json: bool) -> None:
 @click.option(
     "--with",
     "changed",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False, allow_dash=True),
     help="A YAML or JSON file with the definition, instead of the stored one.",
 )
 @as_json
-def backtest(kind: str, name: str, start: str, end: str, changed: Path | None, as_json: bool) -> None:  # fmt: skip
+def backtest(kind: str, name: str, start: str, end: str, changed: str | None, as_json: bool) -> None:  # fmt: skip
     """Run the rule or alarm definition NAME over the recorded past: what it did, and what it would have done."""
     body: dict[str, Any] = {"start": start, "end": end}
     if changed is not None:
-        body["definition"] = _definition(changed, name)
+        body["definition"] = in_file(name, changed, SECTIONS[kind])
     report = _reported(f"/api/{PATHS[kind]}/{name}/backtest", body, as_json=as_json)
     if as_json:
         return
@@ -83,19 +83,6 @@ def _row(event: dict[str, Any]) -> dict[str, Any]:
     )
     for_s = None if lasted is None else lasted / 1000
     return event | {"side": SIDES[event["in"]], "did": did or event.get("status"), "for_s": for_s}
-
-
-def _definition(path: Path, name: str) -> dict[str, Any]:
-    """Return the definition in a file; of several that named."""
-    found = load_yaml(path).data
-    if isinstance(found, dict):
-        for section in ("rules", "definitions"):
-            for one in found.get(section) or []:
-                if one.get("id") == name:
-                    return dict(one)
-        if not {"rules", "definitions"} & found.keys():
-            return found
-    raise InvalidError(f"{path} defines no {name}")
 
 
 def _reported(path: str, body: dict[str, Any], *, as_json: bool) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import ConfigDict, Field, model_validator
 
 from libs.http import USER, Comment, Reply, Role, Routes
-from libs.instants import Instant, parse_instant
+from libs.http.pages import SpanQuery
 from libs.validation import Model
 from services.alarmsrv.quality.quality import Quality
 
@@ -17,20 +17,17 @@ ROUTES: Final = Routes()
 MAX_SPAN_MS: Final = 400 * 86_400_000
 
 
-class Span(Model):
-    """Of which time."""
-
-    start: Instant = Field(default_factory=lambda: parse_instant("-1d"), description="a day ago where absent")
-    end: Instant = Field(default_factory=lambda: parse_instant("now"), description="now where absent")
+class BoundedSpan(SpanQuery):
+    """Of which time, 400 days at most."""
 
     @model_validator(mode="after")
-    def _forward(self) -> Self:
-        if not 0 < self.end - self.start <= MAX_SPAN_MS:
-            raise ValueError("start must be before end, by 400 days at most")
+    def _bounded(self) -> Self:
+        if self.end - self.start > MAX_SPAN_MS:
+            raise ValueError("start must be before end by 400 days at most")
         return self
 
 
-class QualityQuery(Span):
+class QualityQuery(BoundedSpan):
     """Of which time, for how many operators at once."""
 
     operators: int = Field(1, ge=1, le=100)
@@ -66,7 +63,7 @@ async def approve_definitions(request: web.Request, body: Comment) -> Reply:
     return await request.app[QUALITY].approve(request[USER].name, body.comment or "")
 
 
-@ROUTES.get("/api/alarm-definitions/{id}/recommend", query=Span)
-async def recommend_settings(request: web.Request, query: Span) -> Reply:
+@ROUTES.get("/api/alarm-definitions/{id}/recommend", query=BoundedSpan)
+async def recommend_settings(request: web.Request, query: BoundedSpan) -> Reply:
     """Try other deadbands and delays on a definition's history, with the reduction each would have given."""
     return await request.app[QUALITY].recommend(request.match_info["id"], query.start, query.end)
