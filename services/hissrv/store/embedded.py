@@ -27,7 +27,7 @@ from libs import clock
 from libs.errors import LimitError, UnavailableError
 from libs.influx.lines import Label
 from libs.redis.queue import EntryId
-from services.hissrv.store import catalog, read
+from services.hissrv.store import catalog, read, source
 from services.hissrv.store.catalog import File
 from services.hissrv.store.compact import Compactor, Made
 from services.hissrv.store.contract import (
@@ -197,16 +197,16 @@ class EmbeddedStore:
         self._number += 1
         number = self._number
         self._queries.add(number)
-        limits = read.Limits(self._query_samples, time.monotonic() + self._query_timeout_s)
+        limits = source.Limits(self._query_samples, time.monotonic() + self._query_timeout_s)
         try:
             return await self._run(self._readers, lambda: self._answer(query, limits))
         finally:
             self._queries.discard(number)
 
-    def _answer(self, query: Query, limits: read.Limits) -> dict[str, Points]:
+    def _answer(self, query: Query, limits: source.Limits) -> dict[str, Points]:
         if self._closing:
             raise UnavailableError(f"history store {self._folder} is not open")
-        return read.Reader(self._raw, self._tiers, query, read.snapshot(self._database, query), limits).points()
+        return read.Reader(self._raw, self._tiers, query, source.snapshot(self._database, query), limits).points()
 
     async def latest(self, series: list[str] | None, *, limit: int, after: str = "") -> list[Latest]:
         """See `Store.latest`."""

@@ -9,34 +9,24 @@ depend on the mix.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 
-from libs.errors import LimitError
-from services.hissrv.store import segments, slices, stats
+from services.hissrv.store import segments, stats
 from services.hissrv.store.answer import Carry, answer, intervals
-from services.hissrv.store.catalog import MINUTE_MS, File, Tier
+from services.hissrv.store.catalog import MINUTE_MS
 from services.hissrv.store.contract import GOOD, Aggregate, Fill, Order, Points, Query
 from services.hissrv.store.edges import DAY_MS, edges
 from services.hissrv.store.parquet import Files, tier_rows
-from services.hissrv.store.segments import Days, overlaps
-from services.hissrv.store.slices import Samples
+from services.hissrv.store.segments import Days
+from services.hissrv.store.source import VALUES, Limits, Snapshot, Source
 from services.hissrv.store.stats import Counter, Integers, Stats
-from services.hissrv.store.window import catalog, connect
 
-# Samples held in memory at once, about 100 bytes each.
-CHUNK_ROWS: Final = 1_000_000
 # Stretches of a running day that are read from samples one by one; more are read as one.
 _STRETCHES: Final = 8
-_SHORTEST_MS: Final = 1000
-# Halving has to keep the rows to read below this much more than before: a third.
-_SPARES: Final = 3
-_VALUES: Final = ["at_ms", "value", "quality", "image"]
 # Columns of the tiers that an aggregate needs, beside those that tell when, how many and what held.
 _ROWS: Final = ["step_ms", "start_ms", "first_at", "last_at", "samples", "good", "held", "last"]
 _OF: Final[dict[Aggregate | None, list[str]]] = {
@@ -46,66 +36,20 @@ _OF: Final[dict[Aggregate | None, list[str]]] = {
 }  # fmt: skip
 
 
-class Snapshot(NamedTuple):
-    """One consistent state of the store: the catalog, and the rows that are not in it, by series in sorted order.
-
-    refs: those of the query the store knows, sorted; `open` numbers its samples by them.
-    """
-
-    files: list[File]
-    tiers: list[Tier]
-    refs: list[str]
-    open: Samples
-    reasons: list[str]
-
-
-class Limits(NamedTuple):
-    """What a query may cost: rows read from disk, and the instant (monotonic seconds) to be done by."""
-
-    rows: int
-    until_s: float
-
-
 class _Mixed(Exception):  # noqa: N818 - it is no error, but a way back
     """The tiers can't answer this query; the samples can."""
-
-
-def snapshot(database: Path, query: Query) -> Snapshot:
-    """Read the catalog and the open rows of a query in one transaction."""
-    db = connect(database, read_only=True)
-    try:
-        db.execute("BEGIN")
-        files, tiers = catalog(db)
-        size = int(db.execute("SELECT coalesce(max(id), 0) FROM series").fetchone()[0]) + 1
-        reasons = [text for (text,) in db.execute("SELECT text FROM reasons ORDER BY id")]
-        number = np.full(size, -1, np.int32)
-        refs: list[str] = []
-        for ref in sorted(query.series):
-            if row := db.execute("SELECT id FROM series WHERE ref = ?", (ref,)).fetchone():
-                number[row[0]] = len(refs)
-                refs.append(ref)
-        low = -1 if query.carries else query.start_ms
-        rows = slices.select(db, number >= 0, "at_ms >= ? AND at_ms < ?", (low, query.end_ms))
-        db.execute("COMMIT")
-    finally:
-        db.close()
-    rows = rows._replace(series=number[rows.series])
-    return Snapshot(files, tiers, refs, rows, reasons)
 
 
 class Reader:
     """Answers one query."""
 
     def __init__(self, raw: Files, tiers: Files, query: Query, state: Snapshot, limits: Limits) -> None:
-        self._raw = raw
         self._tiers = tiers
         self._query = query
         self._state = state
-        self._limits = limits
-        self._read = 0
+        self._source = Source(raw, state, limits)
         self._edges = edges(query) if query.aggregate else np.zeros(0, np.int64)
         self._columns = _ROWS + _OF.get(query.aggregate, [])
-        self._all = np.arange(len(state.refs))
         self._days = Days(state.files, state.tiers, state.open.at_ms)
 
     def points(self) -> dict[str, Points]:
@@ -128,17 +72,6 @@ class Reader:
         none = stats.empty()
         return {ref: found[ref] if ref in found else answer(query, self._edges, none, Carry()) for ref in query.series}
 
-    def _spend(self, rows: int) -> None:
-        """Count what is read; a query that costs too much ends here."""
-        self._read += rows
-        if self._read > self._limits.rows:
-            raise LimitError(
-                f"the query reads more than {self._limits.rows} samples; take an interval of 1m, 15m, 1h or 1d "
-                "(they are kept ready), a shorter range, or fewer series"
-            )
-        if time.monotonic() > self._limits.until_s:
-            raise LimitError("the query took too long; take a longer interval, a shorter range, or fewer series")
-
     # Aggregates
 
     def _rows(self, *, tiers: bool) -> Stats:
@@ -147,7 +80,7 @@ class Reader:
         step = segments.step_of(self._query, self._edges) if tiers else 0
         for one in segments.segments(self._query, self._days, step):
             if one.running:
-                parts += self._running(one.low, one.high, self._all, self._query.counter)
+                parts += self._running(one.low, one.high, self._source.all, self._query.counter)
             elif one.step:
                 parts.append(self._tier(one.low, one.high, one.step))
             else:
@@ -156,8 +89,8 @@ class Reader:
 
     def _folded(self, low: int, high: int, only: Integers | None = None) -> Iterator[Stats]:
         """Yield the rows of a stretch's samples, folded to the intervals."""
-        for begin, end, some in self._chunks(low, high, only):
-            rows = self._stats(begin, end, some)
+        for begin, end, some in self._source.chunks(low, high, only):
+            rows = self._source.stats(begin, end, some)
             if len(rows.series):
                 timed = self._query.aggregate and self._query.aggregate.timed
                 now_ms = self._query.now_ms if timed else None
@@ -182,16 +115,14 @@ class Reader:
     def _minutes(self, low: int, high: int, only: Integers) -> Stats:
         """Return one-minute rows of a stretch of a day that runs, by file, and its samples that are in no tier."""
         fine, raw = self._days.minutes(low, high)
-        refs = [self._state.refs[at] for at in only.tolist()]
-        self._spend(sum(self._tiers.cost(name, refs, low, high) for name in fine))
-        self._spend(sum(self._raw.cost(name, refs, low, high) for name in raw))
+        refs = self._source.refs(only)
+        self._source.spend(sum(self._tiers.cost(name, refs, low, high) for name in fine))
+        self._source.spend(self._source.cost(low, high, only, raw))
         parts = []
         for name in fine:
             rows = tier_rows(self._tiers.read(name, refs, low, high, self._columns))
             parts.append(rows._replace(series=only[rows.series]))
-        series, of = self._gather(low, high, _VALUES, only, raw)
-        if len(series):
-            parts.append(stats.of_samples(series, of["at_ms"], _good(of)))
+        parts.append(self._source.stats(low, high, only, raw))
         return stats.concatenate([part for part in parts if len(part.series)])
 
     def _tier(self, low: int, high: int, step: int) -> Stats:
@@ -204,7 +135,7 @@ class Reader:
         parts = []
         for name, wanted in of.items():
             begin, end = max(low, min(wanted) * DAY_MS), min(high, (max(wanted) + 1) * DAY_MS)
-            self._spend(self._tiers.cost(name, self._state.refs, begin, end, step))
+            self._source.spend(self._tiers.cost(name, self._state.refs, begin, end, step))
             read = self._tiers.read(name, self._state.refs, begin, end, self._columns, step)
             rows = tier_rows(read)
             keep = read.columns["step_ms"] == step
@@ -220,107 +151,14 @@ class Reader:
 
     # Samples
 
-    def _chunks(
-        self, low: int, high: int, only: Integers | None = None, *, reverse: bool = False
-    ) -> Iterator[tuple[int, int, Integers]]:
-        """Yield parts of a stretch, in time and series, that fit into memory; of each series in the order of time.
-
-        Files of a window hold a little of every series, those of a day one series after
-        the other: what is halved is what spares more.
-        """
-        series = self._all if only is None else only
-        cost = self._cost(low, high, series)
-        if cost <= CHUNK_ROWS:
-            self._spend(cost)
-            yield low, high, series
-            return
-        middle = (low + high) // 2
-        if high - low > 2 * DAY_MS:
-            middle -= middle % DAY_MS
-        halves = [(low, middle, series), (middle, high, series)]
-        spent = sum(self._cost(*half) for half in halves) if high - low > _SHORTEST_MS else 2 * cost
-        if len(series) > 1:
-            at = len(series) // 2
-            parts = [(low, high, series[:at]), (low, high, series[at:])]
-            if sum(self._cost(*part) for part in parts) < spent:
-                yield from self._each(parts, reverse=reverse)
-                return
-        if spent * _SPARES > cost * (_SPARES + 1):
-            self._spend(cost)  # Neither spares anything: a stretch of one row group.
-            yield low, high, series
-        else:
-            yield from self._each(halves[::-1] if reverse else halves, reverse=reverse)
-
-    def _each(self, parts: list[tuple[int, int, Integers]], *, reverse: bool) -> Iterator[tuple[int, int, Integers]]:
-        for low, high, series in parts:
-            yield from self._chunks(low, high, series, reverse=reverse)
-
-    def _cost(self, low: int, high: int, series: Integers) -> int:
-        refs = [self._state.refs[at] for at in series.tolist()]
-        return sum(self._raw.cost(name, refs, low, high) for name in self._overlapping(low, high))
-
-    def _overlapping(self, low: int, high: int) -> list[str]:
-        return [file.name for file in self._state.files if overlaps(file, low, high)]
-
-    def _gather(
-        self, low: int, high: int, columns: list[str], only: Integers, names: list[str] | None = None
-    ) -> tuple[Integers, dict[str, Any]]:
-        """Return the samples in low <= instant < high of some series: one an instant, sorted by both.
-
-        names: the files to read, beside the open window; without, all that may have some.
-        """
-        refs = [self._state.refs[at] for at in only.tolist()]
-        names = self._overlapping(low, high) if names is None else names
-        found = [self._raw.read(name, refs, low, high, columns) for name in names]
-        parts = [(only[read.series], [read.columns[name] for name in columns]) for read in found if len(read.series)]
-        keep = (self._state.open.at_ms >= low) & (self._state.open.at_ms < high)
-        if len(only) < len(self._state.refs):
-            keep &= np.isin(self._state.open.series, only)
-        if keep.any():
-            inside = self._state.open.pick(keep)
-            parts.append((inside.series.astype(np.int64), [self._open_column(inside, name) for name in columns]))
-        if not parts:
-            return np.zeros(0, np.int64), {name: np.zeros(0, np.int64) for name in columns}
-        series = parts[0][0] if len(parts) == 1 else np.concatenate([one for one, _ in parts])
-        of = {
-            name: parts[0][1][at] if len(parts) == 1 else np.concatenate([one[at] for _, one in parts])
-            for at, name in enumerate(columns)
-        }
-        at_ms = of["at_ms"]
-        later = (series[1:] > series[:-1]) | ((series[1:] == series[:-1]) & (at_ms[1:] > at_ms[:-1]))
-        if later.all():
-            return series, of
-        order = np.lexsort((of["image"], at_ms, series))
-        order = order[slices.last_of_each(series[order], at_ms[order])]
-        return series[order], {name: column[order] for name, column in of.items()}
-
-    def _open_column(self, inside: Samples, name: str) -> Any:
-        match name:
-            case "at_ms":
-                return inside.at_ms
-            case "value":
-                return inside.value
-            case "quality":
-                return slices.numbers_of(self._state.reasons)[inside.quality]
-            case "reason":
-                return np.array(self._state.reasons, object)[inside.quality]
-            case _:
-                return inside.image
-
-    def _stats(self, low: int, high: int, only: Integers) -> Stats:
-        series, of = self._gather(low, high, _VALUES, only)
-        if not len(series):
-            return stats.empty()
-        return stats.of_samples(series, of["at_ms"], _good(of))
-
     def _samples(self, carry: list[Carry]) -> list[Points]:
         """Return raw points of each series; no more is read than the limit asks for."""
         query, count = self._query, len(self._state.refs)
         found: list[list[Points]] = [[] for _ in range(count)]
         missing = np.full(count, query.limit)
         backward = query.order is Order.DESC
-        for low, high, only in self._chunks(query.start_ms, query.end_ms, reverse=backward):
-            series, of = self._gather(low, high, [*_VALUES, "reason"], only)
+        for low, high, only in self._source.chunks(query.start_ms, query.end_ms, reverse=backward):
+            series, of = self._source.gather(low, high, [*VALUES, "reason"], only)
             bounds = np.searchsorted(series, np.arange(count + 1))
             for number in np.flatnonzero((bounds[1:] > bounds[:-1]) & (missing > 0)).tolist():
                 at = np.arange(bounds[number], bounds[number + 1])
@@ -400,7 +238,7 @@ class Reader:
         minute = low
         if low // DAY_MS in self._days.running:
             minute = high - high % MINUTE_MS
-        for begin, end, only in self._chunks(minute, high, reverse=True) if minute < high else ():
+        for begin, end, only in self._source.chunks(minute, high, reverse=True) if minute < high else ():
             yield partial(self._of_some, begin, end, only)
         if low < minute:
             yield partial(self._of_minutes, low, minute)
@@ -410,21 +248,16 @@ class Reader:
 
     def _of_some(self, low: int, high: int, only: Integers, missing: Integers) -> Stats:
         wanted = np.intersect1d(only, missing)
-        return self._stats(low, high, wanted) if len(wanted) else stats.empty()
+        return self._source.stats(low, high, wanted) if len(wanted) else stats.empty()
 
     def _of_days(self, name: str, days: set[int], missing: Integers) -> Stats:
-        refs = [self._state.refs[at] for at in missing.tolist()]
+        refs = self._source.refs(missing)
         low, high = min(days) * DAY_MS, (max(days) + 1) * DAY_MS
-        self._spend(self._tiers.cost(name, refs, low, high, DAY_MS))
+        self._source.spend(self._tiers.cost(name, refs, low, high, DAY_MS))
         read = self._tiers.read(name, refs, low, high, _ROWS, DAY_MS)
         keep = (read.columns["step_ms"] == DAY_MS) & np.isin(read.columns["start_ms"] // DAY_MS, list(days))
         rows = tier_rows(read).pick(keep)
         return rows._replace(series=missing[rows.series])
-
-
-def _good(of: dict[str, Any]) -> Any:
-    """Return the values of samples, NaN for those that are not good."""
-    return np.where(of["quality"] == GOOD, of["value"], math.nan)
 
 
 def _plain(rows: Stats, counter: Counter | None) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from services.hissrv.store import parquet, read, segments, slices, stats
+from services.hissrv.store import parquet, read, segments, slices, source, stats
 from services.hissrv.store.answer import Carry
 from services.hissrv.store.contract import Aggregate
 from services.hissrv.store.embedded import EmbeddedStore
@@ -56,7 +56,7 @@ MISTAKES: dict[str, tuple[Any, str, Any, Aggregate]] = {
     "what held before the range is forgotten": (
         read.Reader, "_carry", lambda self: [Carry()] * len(self._state.refs), Aggregate.INTEGRAL,
     ),
-    "a sample that is not good counts": (read, "_good", lambda of: of["value"], Aggregate.MIN),
+    "a sample that is not good counts": (source, "_good", lambda of: of["value"], Aggregate.MIN),
     "late samples in the open window do not unseal their day": (
         read, "Days", lambda files, tiers, at_ms: segments.Days(files, tiers, at_ms[:0]), Aggregate.COUNT,
     ),

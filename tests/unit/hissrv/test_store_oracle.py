@@ -233,7 +233,7 @@ async def test_every_aggregate_equals_numpy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, chunk: int, worth: int
 ) -> None:
     """Whatever lies open, closed, merged or in tiers, after late samples at each of these stages; whole or in parts."""
-    monkeypatch.setattr("services.hissrv.store.read.CHUNK_ROWS", chunk)
+    monkeypatch.setattr("services.hissrv.store.source.CHUNK_ROWS", chunk)
     monkeypatch.setattr("services.hissrv.store.compact.WORTH", worth)
     monkeypatch.setattr("services.hissrv.store.catalog.MANY", 2)
     monkeypatch.setattr("services.hissrv.store.parquet.ROW_GROUP", 1000)
