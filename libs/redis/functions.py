@@ -42,16 +42,19 @@ class Functions:
             return [self.prefix] if self.prefix else []
         return [f"{self.prefix}{key}"]
 
+    def words(self, name: str, key: str | int | None, *args: Argument) -> list[str | bytes | int]:
+        """Return the command that calls a function, as it goes over the wire."""
+        full = self._keys(key)
+        return ["FCALL", name, len(full), *full, *[encode(item) for item in args]]
+
     async def call(self, name: str, key: str | int | None, *args: Argument) -> bytes:
         """Call a function that may write. Never sent twice: a lost reply is UnavailableError."""
-        full = self._keys(key)
-        reply: bytes = await execute(self.client, "FCALL", name, len(full), *full, *[encode(item) for item in args])
+        reply: bytes = await execute(self.client, *self.words(name, key, *args))
         return reply
 
     async def batched(self, name: str, key: str | int | None, *args: Argument) -> bytes:
         """Call a function that may write, together with what others call at the same time."""
-        full = self._keys(key)
-        reply: bytes = await self._batches.execute("FCALL", name, len(full), *full, *[encode(item) for item in args])
+        reply: bytes = await self._batches.execute(*self.words(name, key, *args))
         return reply
 
     async def durable(self, name: str, key: str | int | None, *args: Argument) -> bytes:
@@ -60,10 +63,9 @@ class Functions:
         For commands and what operators do: nothing answered is gone after a power cut.
         A server without WAITAOF (before 7.2) or without an append-only file answers at once.
         """
-        full = self._keys(key)
         with translated():
             pipeline = self.client.pipeline(transaction=False)
-            pipeline.execute_command("FCALL", name, len(full), *full, *[encode(item) for item in args])
+            pipeline.execute_command(*self.words(name, key, *args))
             pipeline.execute_command("WAITAOF", 1, 0, FSYNC_TIMEOUT_MS)
             reply, synced = await pipeline.execute(raise_on_error=False)
         if isinstance(reply, Exception):

@@ -284,7 +284,7 @@ local function take(ns, ch, found, answered)
   blocks.check_all(ch, found)
   local epoch = found[1].document.epoch
   local ctx = call.begin(ns, found[1].document.now_ms)
-  local status = redis.call("HMGET", keys.status(ns, ch), "epoch", "leased", "lease_ms", "behind")
+  local status = redis.call("HMGET", keys.status(ns, ch), "epoch", "leased", "lease_ms", "behind", "resend")
   local current = tonumber(status[1] or 0) == epoch
   local sequence = keys.sequence(ns, ch)
   local fresh, flat = unheard(sequence, found)
@@ -326,7 +326,12 @@ local function take(ns, ch, found, answered)
   for i = 1, #fresh do
     count(ctx, ch, fresh[i].document.counters, i == 1 and stored or 0)
   end
-  return call.finish(ctx, '{"seq":' .. ctx.image .. ',"repeat":false}')
+  local resend = ""
+  if status[5] then
+    redis.call("HDEL", keys.status(ns, ch), "resend")
+    resend = ',"resend":true'
+  end
+  return call.finish(ctx, '{"seq":' .. ctx.image .. ',"repeat":false' .. resend .. "}")
 end
 
 local function is_text(argv, i)
@@ -369,7 +374,8 @@ end
 -- ARGV[1]  {epoch, seq, now_ms, origin, channel, block, at_ms, previous_at_ms, sections, events, counters}, msgpack or JSON
 -- ARGV[2+] text of section i for publishing: "points":{...},"quality":{...} (optional; made here otherwise);
 --          then the next document of the same epoch and its texts, and so on
--- Returns  {seq: image number, repeat: true when all of it was had already, by block, epoch and seq}
+-- Returns  {seq: image number, repeat: true when all of it was had already, by block, epoch and seq,
+--           resend: true where every point must be sent again, absent where not}
 -- Errors   CONFLICT  a newer epoch holds the channel
 --          STATE     the lease lapsed, claim again
 --          INVALID   a field is wrong; nothing is stored

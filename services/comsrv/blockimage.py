@@ -52,6 +52,19 @@ class Update(NamedTuple):
         """True when nothing is to be sent."""
         return not self.sections
 
+    def document(self, channel: int, block: Block) -> dict[str, Any]:
+        """Return the update as `comsrv_ingest` takes it."""
+        document: dict[str, Any] = {
+            "origin": "poll",
+            "channel": channel,
+            "block": block.name,
+            "at_ms": self.reading.at_ms,
+            "sections": self.sections,
+        }
+        if self.previous_at_ms is not None:
+            document["previous_at_ms"] = self.previous_at_ms
+        return document
+
 
 class BlockImage:
     """The image of one block."""
@@ -196,9 +209,12 @@ class BlockImage:
         self._quality.fill(UNSENT)
         self._failed = failure.quality
 
-    def failed_sections(self) -> list[dict[str, Any]]:
-        """Return every point of the block, as comsrv_set_quality takes them."""
-        return [{"type": _type(section), "ids": list(section.ids)} for section in self.block.sections]
+    def failed(self, failure: Failure) -> dict[str, Any]:
+        """Return the marking of every point of the block, as `comsrv_set_quality` takes it."""
+        sections = [{"type": _type(section), "ids": list(section.ids)} for section in self.block.sections]
+        return {
+            "block": self.block.name, "at_ms": failure.at_ms, "quality": failure.quality, "sections": sections,
+        }  # fmt: skip
 
     def _moved(self, values: Values) -> Flags:
         """Return which values are further from the ones sent than their deadband."""

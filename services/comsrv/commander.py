@@ -74,10 +74,14 @@ class Commander:
         self.on_lost: Callable[[], None] = lambda: None
         self.on_answer: Callable[[str], None] = lambda _: None
         self._verifying: dict[str, asyncio.Task[None]] = {}
+        self._telling: dict[str, asyncio.Task[None]] = {}
+        # Commands that waited behind the last one that was taken.
+        self._queued = 0
 
     def adopt(self, channel: Channel) -> None:
         """Take over other points of the channel."""
         self._channel = channel
+        self.wake.set()
 
     async def run(self) -> None:
         """Execute what comes, for ever; a pulse that a crash interrupted is switched off first."""
@@ -96,14 +100,20 @@ class Commander:
                     # The uplink claims the channel again, or ends this task.
                     await backoff.pause()
                 try:
-                    async with asyncio.timeout(LOOK_S):
+                    async with asyncio.timeout(LOOK_S if self._commandable else None):
                         await self.wake.wait()
                 except TimeoutError:
                     continue
         finally:
-            for task in self._verifying.values():
+            background = [*self._verifying.values(), *self._telling.values()]
+            for task in background:
                 task.cancel()
-            await asyncio.gather(*self._verifying.values(), return_exceptions=True)
+            await asyncio.gather(*background, return_exceptions=True)
+
+    @property
+    def _commandable(self) -> bool:
+        """True where there is a point to command."""
+        return any(not kind.readable and self._channel.points.of(kind) for kind in PointKind)
 
     async def _next(self) -> bool:
         """Execute the first command of the queue, with those that can leave in its request; False where there is none.
@@ -114,7 +124,7 @@ class Commander:
         if not first:
             return False
         jobs = list(first)
-        neighbors = self._plugin.neighbours(jobs[0].write) if jobs[0].off is None else ()
+        neighbors = self._plugin.neighbours(jobs[0].write) if jobs[0].off is None and self._queued else ()
         if neighbors:
             jobs += await self._claim(neighbors)
         by_write = {id(job.write): job for job in jobs}
@@ -130,7 +140,7 @@ class Commander:
         while True:
             asked_ms = monotonic_ms()
             limit = TOGETHER if points else 1
-            found = await self._functions.claim_commands(self._channel.id, self._epoch(), limit, points)
+            found, self._queued = await self._functions.claim_commands(self._channel.id, self._epoch(), limit, points)
             jobs = []
             for command in found:
                 try:
@@ -145,10 +155,12 @@ class Commander:
 
     async def _execute(self, jobs: list[Job]) -> None:
         """Send what one request carries, and report what became of each command."""
-        for job in jobs:
-            # A value that is still being read back must not change meanwhile.
-            if job.point in self._verifying:
-                await asyncio.wait({self._verifying[job.point]})
+        # A value that is still being read back, or of which Redis is not told yet, must not change meanwhile.
+        behind = {
+            running[job.point] for job in jobs for running in (self._verifying, self._telling) if job.point in running
+        }
+        if behind:
+            await asyncio.wait(behind)
         try:
             await self._sent.add(*(job.id for job in jobs))
         except UnavailableError as error:
@@ -181,16 +193,18 @@ class Commander:
                 return
             self.on_answer(self._plugin.unit_of(jobs[0].write))
             for job in jobs:
-                await self._complete(job.id, "acknowledged", None, value_of(job.command))
                 self._follow(job)
 
     def _follow(self, job: Job) -> None:
-        """Read a value back in the background, so that the next command need not wait."""
+        """Report the acknowledgment and read the value back in the background: the next command need not wait."""
         before = self.confirmed.get(job.point)
         if job.off is None:
             self.confirmed[job.point] = job.write
+        told = asyncio.create_task(self._complete(job.id, "acknowledged", None, value_of(job.command)))
+        self._telling[job.point] = told
+        told.add_done_callback(lambda _: self._telling.pop(job.point, None))
         if job.command["verify"]:
-            task = asyncio.create_task(self._verify(job, before), name=f"read-back {job.id}")
+            task = asyncio.create_task(self._verify(job, before, told), name=f"read-back {job.id}")
             self._verifying[job.point] = task
             task.add_done_callback(lambda _: self._verifying.pop(job.point, None))
 
@@ -254,9 +268,13 @@ class Commander:
                 await asyncio.sleep(OFF_PAUSE_S)
         self._pulses.end(self._channel.id, point)
 
-    async def _verify(self, job: Job, before: Write | None) -> None:
-        """Read the address back, a few times: some devices show a value a moment later."""
-        state, reason = "failed", "no read-back"
+    async def _verify(self, job: Job, before: Write | None, told: asyncio.Task[None]) -> None:
+        """Read the address back, a few times: some devices show a value a moment later.
+
+        What it shows is reported after the acknowledgment, which may still be on its way.
+        """
+        state: str = "failed"
+        reason: str | None = "no read-back"
         value: Value | None = None
         wanted, tolerance = job.write.value, job.options.verify_tolerance or 0.0
         for pause_ms in (job.options.verify_delay_ms or 0, *READ_BACK_PAUSES_MS[1:]):
@@ -269,11 +287,12 @@ class Commander:
                 continue
             value = found.value
             if found.matches or same(value, wanted, tolerance):
-                await self._complete(job.id, "verified", None, value)
-                return
+                state, reason = "verified", None
+                break
             state, reason = "mismatch", f"read back {shown(value)} instead of {shown(wanted)}"
             if before is not None and same(value, before.value, tolerance):
                 reason += ": the device acknowledged and still shows its previous value"
+        await told
         await self._complete(job.id, state, reason, value)
 
     async def write(self, point: str, value: float) -> bool:
@@ -326,13 +345,13 @@ class Commander:
         backoff = Backoff(100, 2000)
         while True:
             try:
-                await self._functions.complete(self._channel.id, document | {"epoch": self._epoch()})
+                command = await self._functions.complete(self._channel.id, document | {"epoch": self._epoch()})
             except UnavailableError:
                 await backoff.pause()
             except (ConflictError, StateError, NotFoundError) as error:
                 log.warning("command %s: %s is not taken: %s", command_id, state, error)
                 return
             else:
-                self._outcomes.tell(command_id)
+                self._outcomes.tell(command)
                 log.info("command %s: %s %s", command_id, state, reason or "")
                 return

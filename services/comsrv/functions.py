@@ -9,7 +9,7 @@ import msgpack
 import orjson
 
 from libs.points import PointKind
-from libs.redis.client import execute, run_id, translated
+from libs.redis.client import execute, run_id, translate, translated
 from libs.redis.functions import Functions
 from libs.redis.keys import key
 from services.comsrv.ledger import Counted
@@ -21,6 +21,13 @@ class Claim(NamedTuple):
 
     epoch: int
     lease_ms: int
+
+
+class Claimed(NamedTuple):
+    """Commands that were taken to be sent, and how many more the channel has."""
+
+    commands: list[dict[str, Any]]
+    queued: int
 
 
 class Image(NamedTuple):
@@ -93,28 +100,33 @@ class ComsrvFunctions:
         return found
 
     async def ingest(self, channel: int, documents: Sequence[dict[str, Any]], texts: Sequence[Sequence[str]]) -> bool:
-        """Send blocks, each a document and the texts of its sections; return True for a repeat without effect."""
+        """Send blocks, each a document and the texts of its sections; return True where all must be sent again."""
         words: list[str | bytes] = []
         for document, own in zip(documents, texts, strict=True):
             words += [_pack(document), *own]
-        return bool(orjson.loads(await self.functions.batched("comsrv_ingest", channel, *words))["repeat"])
+        return "resend" in orjson.loads(await self.functions.batched("comsrv_ingest", channel, *words))
 
     async def set_quality(self, channel: int, document: dict[str, Any]) -> bool:
-        """Change the quality of points alone; return True for a repeat without effect."""
-        reply = await self.functions.batched("comsrv_set_quality", channel, _pack(document))
-        return bool(orjson.loads(reply)["repeat"])
+        """Change the quality of points alone; return True where every point must be sent again."""
+        return "resend" in orjson.loads(await self.functions.batched("comsrv_set_quality", channel, _pack(document)))
 
     async def submit(self, channel: int, document: dict[str, Any]) -> dict[str, Any]:
         """Submit a command."""
         found: dict[str, Any] = await self.functions.json("command_submit", channel, document)
         return found
 
-    async def claim_commands(
-        self, channel: int, epoch: int, limit: int, points: Sequence[str] = ()
-    ) -> list[dict[str, Any]]:
+    async def claim_commands(self, channel: int, epoch: int, limit: int, points: Sequence[str] = ()) -> Claimed:
         """Take queued commands (of some points only, where they are named), highest priority first; they are `sent`."""
         document: dict[str, Any] = {"epoch": epoch, "limit": limit} | ({"points": list(points)} if points else {})
-        return list(orjson.loads(await self.functions.batched("command_claim", channel, document)))
+        # Not with the calls of polls, which would go first.
+        with translated():
+            pipeline = self.functions.client.pipeline(transaction=False)
+            pipeline.execute_command(*self.functions.words("command_claim", channel, document))
+            pipeline.zcard(self.functions.key(key("command_queue", ch=channel)))
+            reply, queued = await pipeline.execute(raise_on_error=False)
+        if isinstance(reply, Exception):
+            raise translate(reply)
+        return Claimed(orjson.loads(reply), int(queued))
 
     async def holds(self, channel: int) -> list[dict[str, Any]]:
         """Return who holds points of a channel."""

@@ -42,8 +42,7 @@ async def submit_command(request: web.Request, body: CommandBody, query: WaitQue
     end = monotonic_ms() + (query.wait_ms or 0)
     with request.app[CHANNELS].outcomes.of(command["id"]) as news:
         while not command["final"] and (left_ms := end - monotonic_ms()) > 0:
-            await news.wait(min(LOOK_S, left_ms / 1000))
-            command = await functions.command(command["id"])
+            command = await news.wait(min(LOOK_S, left_ms / 1000)) or await functions.command(command["id"])
     return command
 
 

@@ -1,29 +1,34 @@
-"""Tells who waits for a command in this process that something became of it."""
+"""Tells who waits for a command in this process what became of it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 
 class News:
-    """What a waiter holds: it forgets what it heard, looks, and waits for more."""
+    """What a waiter holds: the command as it was last reported here, and when that changes."""
 
     def __init__(self) -> None:
         """Start without any."""
         self._event = asyncio.Event()
+        self._command: dict[str, Any] | None = None
 
-    def tell(self) -> None:
-        """Wake the waiter."""
+    def tell(self, command: dict[str, Any]) -> None:
+        """Hand the waiter what the command is now."""
+        self._command = command
         self._event.set()
 
-    async def wait(self, longest_s: float) -> None:
-        """Wait for news since the last time, at most so long: another process may hold the channel."""
+    async def wait(self, longest_s: float) -> dict[str, Any] | None:
+        """Return the command at its next news; None without any for so long: another process may hold the channel."""
         with suppress(TimeoutError):
             async with asyncio.timeout(longest_s):
                 await self._event.wait()
         self._event.clear()
+        command, self._command = self._command, None
+        return command
 
 
 class Outcomes:
@@ -33,10 +38,10 @@ class Outcomes:
         """Start without anybody."""
         self._waiters: dict[str, list[News]] = {}
 
-    def tell(self, command_id: str) -> None:
+    def tell(self, command: dict[str, Any]) -> None:
         """Wake who waits for a command."""
-        for news in self._waiters.get(command_id, ()):
-            news.tell()
+        for news in self._waiters.get(command["id"], ()):
+            news.tell(command)
 
     @contextmanager
     def of(self, command_id: str) -> Iterator[News]:

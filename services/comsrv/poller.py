@@ -158,7 +158,9 @@ class Poller:
                 continue
             if group.pending:
                 await self.uplink.room()
-                await self.poll(group.pending.popleft())
+                task = group.pending.popleft()
+                self.uplink.reading_on = bool(group.pending)
+                await self.poll(task)
             if not group.pending:
                 schedule.done(group)
                 self._done(group.name)

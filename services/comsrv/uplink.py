@@ -14,9 +14,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from enum import Enum
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from libs.clock import monotonic_ms, now_ms
 from libs.errors import (
@@ -29,7 +30,7 @@ from libs.errors import (
     UnavailableError,
 )
 from services.comsrv.backoff import Backoff
-from services.comsrv.blockimage import BlockImage, Failure, Update
+from services.comsrv.blockimage import BlockImage, Failure
 from services.comsrv.contract import Block, Event, Reading
 from services.comsrv.counters import Counters
 from services.comsrv.functions import ComsrvFunctions
@@ -39,6 +40,9 @@ from services.comsrv.reporting import Report
 from services.comsrv.waiting import Waiting
 
 log = logging.getLogger(__name__)
+
+# The first of several blocks waits so long for those behind it.
+GATHER_S: Final = 0.002
 
 
 class LeaseLostError(ConflictError):
@@ -86,6 +90,8 @@ class Uplink:
         self.state = "starting"
         self.units: dict[str, dict[str, Any]] = {}
         self.dropped = 0
+        # True while the poller is about to read more of the same poll.
+        self.reading_on = False
         # When Redis last answered, by the clock that never steps.
         self.heard_ms = monotonic_ms()
         self._owner = owner
@@ -104,7 +110,8 @@ class Uplink:
         self._refused: set[str] = set()
         self._sequence = 0
         self._closing = False
-        self._renewed_at_ms = 0
+        self._renewed_at_ms = self._kept_at_ms = 0
+        self._resend = False
         self._reported = ("", "")
         self._news = asyncio.Event()
         self._idle = asyncio.Event()
@@ -215,17 +222,30 @@ class Uplink:
                 if self._pushed:
                     await self._send_pushed(*self._pushed.popleft())
                 if self._waiting:
+                    await self._gather()
                     await self._send([(self._image(block), item) for block, item in self._waiting.together()])
+                if self._resend:
+                    self._resend = False
+                    self.forget()
                 await self._renew_when_due()
             self._idle.set()
             self._news.clear()
             await self._renew_when_due()
-            wait_ms = self._renewed_at_ms + self._renew_ms - monotonic_ms()
             try:
-                async with asyncio.timeout(max(wait_ms, 1) / 1000):
+                async with asyncio.timeout(max(self._renewal_ms - monotonic_ms(), 1) / 1000):
                     await self._news.wait()
             except TimeoutError:
                 continue
+
+    async def _gather(self) -> None:
+        """Let what is read next leave in the same call, where that is a matter of a moment."""
+        if not self.reading_on or self._waiting.enough:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GATHER_S):
+                while self.reading_on and not self._waiting.enough:
+                    self._news.clear()
+                    await self._news.wait()
 
     def close(self) -> None:
         """Let `run` end when all is sent."""
@@ -303,7 +323,7 @@ class Uplink:
         own = Counters()
         for _, update in updates:
             own.add(update.counters)
-        documents = [self._document(image, update) for image, update in updates]
+        documents = [update.document(self.channel, image.block) for image, update in updates]
         call = partial(self.functions.ingest, self.channel, documents, [update.texts for _, update in updates])
         outcome = await self._deliver(documents, own, call)
         if outcome is _Outcome.SENT:
@@ -319,29 +339,11 @@ class Uplink:
             self._counters.reject("refused", own.polled)
         return outcome
 
-    def _document(self, image: BlockImage, update: Update) -> dict[str, Any]:
-        document: dict[str, Any] = {
-            "origin": "poll",
-            "channel": self.channel,
-            "block": image.block.name,
-            "at_ms": update.reading.at_ms,
-            "sections": update.sections,
-        }
-        if update.previous_at_ms is not None:
-            document["previous_at_ms"] = update.previous_at_ms
-        return document
-
     async def _send_failure(self, image: BlockImage, failure: Failure) -> _Outcome:
         """Mark a block's points, once a change. Each mark is a sample polled and stored."""
         if not image.failure_is_news(failure):
             return _Outcome.SENT
-        document: dict[str, Any] = {
-            "block": image.block.name,
-            "at_ms": failure.at_ms,
-            "quality": failure.quality,
-            "sections": image.failed_sections(),
-        }
-
+        document = image.failed(failure)
         call = partial(self.functions.set_quality, self.channel, document)
         outcome = await self._deliver([document], Counters(polled=image.block.size), call)
         if outcome is _Outcome.SENT:
@@ -349,7 +351,7 @@ class Uplink:
         return outcome
 
     async def _deliver(
-        self, documents: list[dict[str, Any]], own: Counters, call: Callable[[], Awaitable[object]]
+        self, documents: list[dict[str, Any]], own: Counters, call: Callable[[], Awaitable[bool]]
     ) -> _Outcome:
         """Give the documents of a call their epoch, sequence and counters, and make it until it is settled."""
         if await self._restarted():
@@ -364,7 +366,8 @@ class Uplink:
         documents[0]["counters"] = total.document()
         while True:
             try:
-                await call()
+                resend = await call()
+                self._resend = self._resend or resend
             except UnavailableError as error:
                 self._lost(error)
                 await self._backoff.pause()
@@ -385,6 +388,8 @@ class Uplink:
                 self._refused.discard(block)
                 self._counters.subtract(carried)
                 self._reckoning.ingested(sequence, total.polled)
+                # Such a call keeps the lease too.
+                self._kept_at_ms = monotonic_ms()
                 return _Outcome.SENT
 
     async def _restarted(self) -> bool:
@@ -417,9 +422,13 @@ class Uplink:
         self._waiting.wake()
         self.forget()
 
+    @property
+    def _renewal_ms(self) -> int:
+        """When to renew the lease: a while after the last call, of whatever kind, if there is nothing to carry."""
+        return self._renew_ms + (self._renewed_at_ms if self._seen else max(self._renewed_at_ms, self._kept_at_ms))
+
     async def _renew_when_due(self) -> None:
-        due = monotonic_ms() - self._renewed_at_ms >= self._renew_ms
-        if due or (self.state, repr(self.units)) != self._reported:
+        if monotonic_ms() >= self._renewal_ms or (self.state, repr(self.units)) != self._reported:
             await self._renew()
 
     async def _renew(self) -> None:

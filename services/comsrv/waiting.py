@@ -40,6 +40,14 @@ class Waiting:
         """True while it is half full."""
         return 2 * len(self._items) >= self.most
 
+    @property
+    def enough(self) -> bool:
+        """True when no further block goes into the call of those that wait."""
+        if len(self._items) >= MOST_BLOCKS:
+            return True
+        points = sum(block.size for block, _ in self._items)
+        return points + self._items[-1][0].size > MOST_POINTS
+
     def grow(self, blocks: int) -> None:
         """Hold a few readings of so many blocks."""
         self.most = max(LEAST, 4 * blocks)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from libs.points import PointKind
-from services.comsrv.blockimage import BlockImage, Update
+from services.comsrv.blockimage import BlockImage, Failure, Update
 from services.comsrv.channel import Channel
 from services.comsrv.contract import GOOD, Block, Reading, Section
 from services.comsrv.reporting import Report, Reports
@@ -102,4 +102,7 @@ def test_texts_are_compared_and_sent_apart():
     assert first.texts[1] == '"points":{"7":"a","8":"b\\""},"quality":{}'
     assert read("a", 'b"').empty
     assert read("a", "c").sections == [{"type": "X", "ids": ["8"], "values": ["c"], "quality": {}}]
-    assert image.failed_sections() == [{"type": "T", "ids": ["1"]}, {"type": "X", "ids": ["7", "8"]}]
+    assert image.failed(Failure(2, "bad:timeout"))["sections"] == [
+        {"type": "T", "ids": ["1"]},
+        {"type": "X", "ids": ["7", "8"]},
+    ]
