@@ -25,6 +25,7 @@ from services.hissrv.jobs import Jobs
 from services.hissrv.recording import Mapping
 from services.hissrv.references import References
 from services.hissrv.replay.handlers import JOBS, KEEPER, REPLAYS
+from services.hissrv.replay.history import History
 from services.hissrv.replay.keeper import Keeper, Options
 from services.hissrv.replay.replays import Replays
 from services.hissrv.settings import HissrvSettings
@@ -66,8 +67,11 @@ def create_app(settings: HissrvSettings) -> web.Application:
         settings.replay_folder,
         Options(settings.replay_days, settings.replay_mb << 20),
     )
+    references = References(functions)
     replays = Replays(
         functions,
+        settings.redis_url,
+        History(store, references),
         settings.replay_folder,
         settings.namespace,
         memory_bytes=settings.replay_memory_mb << 20,
@@ -108,7 +112,7 @@ def create_app(settings: HissrvSettings) -> web.Application:
     )
     app = startup.app(settings, NAME, ROUTES)
     app[STORE], app[CONSUMER], app[MAINTENANCE] = store, consumer, maintenance
-    app[FUNCTIONS], app[REFERENCES] = history, References(functions)
+    app[FUNCTIONS], app[REFERENCES] = history, references
     app[JOBS], app[TRANSFER], app[REPLAYS], app[KEEPER] = jobs, transfer, replays, keeper
     register_metrics(app)
     app.cleanup_ctx.append(resources)

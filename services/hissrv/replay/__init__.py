@@ -6,6 +6,8 @@ entries    one entry: a call that changed something, and what it wrote to the jo
 snapshot   a checkpoint: the RDB file of the site's Redis, at one instant
 private    a Redis of the replay's own, from a checkpoint
 run        the calls of a span of time, made again
+history    samples of a time that no log reaches
+past       the calls made of those
 compare    what was written then and now
 backtest   one rule or alarm definition over the past
 """

@@ -40,7 +40,7 @@ class Private(Connection):
     def __init__(self, url: str, namespace: str, process: subprocess.Popen[bytes]) -> None:
         """Connect."""
         super().__init__(url, CALL_S)
-        self._prefix = keys.prefix(namespace)
+        self.prefix = keys.prefix(namespace)
         self._process = process
         self.digest = ""
         self.same_library = True
@@ -50,11 +50,11 @@ class Private(Connection):
 
     def key(self, name: str, **parts: str) -> str:
         """Return the full name of a key."""
-        return self._prefix + keys.key(name, **parts)
+        return self.prefix + keys.key(name, **parts)
 
     def function(self, name: str, key: str | None, *arguments: str | bytes) -> Any:
         """Call a function."""
-        full = [self._prefix + (key or "")] if key or self._prefix else []
+        full = [self.prefix + (key or "")] if key or self.prefix else []
         try:
             return self.call("FCALL", name, len(full), *full, *arguments)
         except ReplyError as error:
@@ -62,7 +62,7 @@ class Private(Connection):
 
     def send(self, calls: list[list[bytes]]) -> None:
         """Have recorded calls made again; `receive` follows."""
-        full = [self._prefix] if self._prefix else []
+        full = [self.prefix] if self.prefix else []
         words = ("FCALL", "replay_apply", len(full), *full, msgpack.packb(calls, use_bin_type=False))
         self._socket.settimeout(CALL_S)
         self._socket.sendall(hiredis.pack_command(words))

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,12 +18,16 @@ from typing import Any, Final
 
 import orjson
 
+from libs import clock
 from libs.errors import CODES, InternalError, NotFoundError, UnavailableError, VoltageError
 from libs.redis import keys
 from libs.redis.client import execute
 from libs.redis.functions import Functions
 from libs.redis.reports import information
-from services.hissrv.replay import files
+from services.hissrv.replay import files, snapshot
+from services.hissrv.replay.history import History
+from services.hissrv.replay.past import Recorded
+from services.hissrv.replay.run import WARM_UP_MS, reaches
 from services.hissrv.replay.work import Request
 from services.supervisor import launch, redis_server
 
@@ -38,9 +44,19 @@ class Replays:
     """Runs them, and keeps their reports for a week."""
 
     def __init__(
-        self, functions: Functions, folder: Path, namespace: str, *, memory_bytes: int, server: Path | None
+        self,
+        functions: Functions,
+        redis_url: str,
+        history: History,
+        folder: Path,
+        namespace: str,
+        *,
+        memory_bytes: int,
+        server: Path | None,
     ) -> None:
         """Keep what they need; `server` is the Redis to start, where one is set."""
+        self._redis_url = redis_url
+        self._history = history
         self._namespace = namespace
         self._functions = functions
         self._folder = folder
@@ -48,8 +64,27 @@ class Replays:
         self._server = server
 
     async def perform(self, body: dict[str, Any], progress: Told) -> dict[str, Any]:
-        """Replay a span of time, with a definition changed where there is one; a job of hissrv."""
+        """Replay a span of time, with a definition changed where there is one; a job of hissrv.
+
+        Where the log does not go back that far, it is made from history.
+        """
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._tidy()
+        with tempfile.TemporaryDirectory(prefix=".history-", dir=self._folder) as stage:
+            found = None
+            if not await asyncio.to_thread(reaches, self._folder, body["start"]):
+                body = body | {"end": min(body["end"], clock.now_ms())}
+                found = await self._recorded(body, Path(stage), progress)
+            return await self._run(body, found, progress)
+
+    async def _recorded(self, body: dict[str, Any], stage: Path, progress: Told) -> Recorded:
+        samples, snapshot_file = stage / "samples.parquet", stage / f"now{files.CHECKPOINT}"
+        from_ms = body["start"] - WARM_UP_MS
+        reasons = await self._history.gather(body.get("definition"), from_ms, body["end"] + 1, samples, progress)
+        await asyncio.to_thread(snapshot.take, self._redis_url, snapshot_file)
+        return Recorded(samples=samples, snapshot=snapshot_file, reasons=reasons)
+
+    async def _run(self, body: dict[str, Any], found: Recorded | None, progress: Told) -> dict[str, Any]:
         request = Request(
             folder=self._folder,
             server=await self._binary(),
@@ -60,6 +95,7 @@ class Replays:
             report=self._report(body["job"]),
             of=body.get("of"),
             definition=body.get("definition"),
+            history=found,
         )
         return {**await _run(request, progress), "report": f"/api/replays/{body['job']}"}
 
@@ -78,6 +114,9 @@ class Replays:
         return self._folder / REPORTS / f"{job}.json"
 
     def _tidy(self) -> None:
+        # What a crash left; one job of hissrv runs at a time.
+        for left in self._folder.glob(".history-*"):
+            shutil.rmtree(left, ignore_errors=True)
         old_s = time.time() - 7 * DAY_S
         for path in (self._folder / REPORTS).glob("*.json"):
             with contextlib.suppress(FileNotFoundError):

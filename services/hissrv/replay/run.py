@@ -31,6 +31,17 @@ class Limits(NamedTuple):
     memory_bytes: int = 1 << 30
     seconds: float = 6 * 3600
 
+    def refuse(self, servers: list[Private], end: float) -> None:
+        """Refuse to go on where it took too much memory, or goes on past an instant of the monotonic clock.
+
+        Raises:
+            LimitError: it did.
+        """
+        for one in servers:
+            one.refuse_large(self.memory_bytes)
+        if time.monotonic() > end:
+            raise LimitError(f"the replay took {self.seconds:g} s and is not over; ask for a shorter span")
+
 
 class Change(NamedTuple):
     """A definition that stands in place of what was live, whatever was done about it then."""
@@ -39,6 +50,18 @@ class Change(NamedTuple):
     kind: str
     id: str
     document: bytes
+
+    def put(self, private: Private, at_ms: int) -> None:
+        """Put it there.
+
+        Raises:
+            VoltageError: what the functions say of it.
+        """
+        private.keep(f"{self.kind}:{self.id}")
+        private.send([made(self.function, self.id, self.document, at_ms)])
+        for _, _, problem in private.receive():
+            if problem:
+                raise _error(problem)
 
 
 class Outcome(NamedTuple):
@@ -132,9 +155,7 @@ class Replay:
         if self._lead is not None:
             self._lead.stands(private, changed=False)
         if change is not None:
-            private.keep(f"{change.kind}:{change.id}")
-            private.send([made(change.function, change.id, change.document, private.at_ms)])
-            _refuse(private.receive())
+            change.put(private, private.at_ms)
         if self._lead is not None:
             self._lead.stands(private, changed=True)
 
@@ -157,11 +178,7 @@ class Replay:
             if number % LOOK_EVERY == LOOK_EVERY - 1:
                 yield from self._outcomes(waiting, private.receive())
                 waiting = []
-                private.refuse_large(self._limits.memory_bytes)
-                if time.monotonic() > end:
-                    raise LimitError(
-                        f"the replay took {self._limits.seconds:g} s and is not over; ask for a shorter span"
-                    )
+                self._limits.refuse([private], end)
         if waiting:
             yield from self._outcomes(waiting, private.receive())
 
@@ -240,15 +257,14 @@ def _remembered(found: list[Entry], position: StreamId, forgotten: float) -> Ite
             yield entry
 
 
-def _refuse(differ: list[tuple[int, bytes, str]]) -> None:
-    for _, _, problem in differ:
-        if problem:
-            raise _error(problem)
-
-
 def _error(problem: str) -> VoltageError:
     code, _, text = problem.partition(" ")
     return CODES.get(code, InternalError)(text)
+
+
+def reaches(folder: Path, start_ms: int) -> bool:
+    """Say whether the log goes back to an instant."""
+    return any(one.at_ms <= start_ms for one in files.checkpoints(folder))
 
 
 def _chosen(folder: Path, start_ms: int, end_ms: int) -> list[files.Checkpoint]:

@@ -13,6 +13,7 @@ from libs.errors import NotFoundError
 from libs.validation import Model
 from services.hissrv.replay.backtest import Backtest, change_of
 from services.hissrv.replay.compare import Comparison
+from services.hissrv.replay.past import Past, Recorded
 from services.hissrv.replay.run import Limits, Replay
 from services.supervisor.redis_server import Binary
 
@@ -33,6 +34,7 @@ class Request(Model):
     report: Path
     of: Literal["rule", "alarm"] | None = None
     definition: dict[str, Any] | None = None
+    history: Recorded | None = None
 
 
 def perform(request: Request, told: Callable[[float, str], None]) -> dict[str, Any]:
@@ -44,9 +46,7 @@ def perform(request: Request, told: Callable[[float, str], None]) -> dict[str, A
         VoltageError: what the functions say of a changed definition.
     """
     began = time.monotonic()
-    binary = Binary(request.server, "", "")
-    limits = Limits(request.memory_bytes)
-    replay = Replay(request.folder, binary, request.namespace, request.start, request.end, limits)
+    replay = _replay(request)
     change = backtest = None
     if request.of is not None and request.definition is not None:
         change = change_of(request.of, request.definition)
@@ -62,6 +62,7 @@ def perform(request: Request, told: Callable[[float, str], None]) -> dict[str, A
     report = {
         "start_ms": request.start,
         "end_ms": end_ms,
+        "source": "log" if request.history is None else "history",
         "exact": replay.exact,
         "reasons": replay.reasons,
         "calls": replay.calls,
@@ -75,6 +76,14 @@ def perform(request: Request, told: Callable[[float, str], None]) -> dict[str, A
     request.report.parent.mkdir(parents=True, exist_ok=True)
     request.report.write_bytes(orjson.dumps(short(report, MOST)))
     return short(report, SHOWN)
+
+
+def _replay(request: Request) -> Replay | Past:
+    binary, limits = Binary(request.server, "", ""), Limits(request.memory_bytes)
+    span = request.start, request.end
+    if request.history is None:
+        return Replay(request.folder, binary, request.namespace, *span, limits)
+    return Past(request.history, request.folder, binary, request.namespace, *span, limits)
 
 
 def short(report: dict[str, Any], most: int) -> dict[str, Any]:

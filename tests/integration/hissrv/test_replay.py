@@ -15,10 +15,13 @@ from libs.redis import keys
 from libs.redis.client import execute
 from libs.redis.functions import Functions
 from services.hissrv.jobs import Cancelled
+from services.hissrv.references import References
 from services.hissrv.replay.compare import Comparison, Difference
+from services.hissrv.replay.history import History
 from services.hissrv.replay.keeper import Keeper, Options
 from services.hissrv.replay.replays import Replays
 from services.hissrv.replay.run import Change, Replay
+from services.hissrv.store.embedded import EmbeddedStore
 from services.supervisor.redis_server import Binary
 from tests.support.disks import SmallDisk
 from tests.support.servers import RedisServer
@@ -36,11 +39,17 @@ class Kept:
         self.server = server
         self.folder = folder
         self.disk: SmallDisk | None = None
+        self.store = EmbeddedStore(folder.with_name("history"))
         self.keeper = Keeper(functions, server.url, folder, Options())
         self.binary = Binary(Path(server.command[0]), "7.0.0", "the test's")
 
     def replay(self, start_ms: int = START + 1, end_ms: int = FOREVER) -> Replay:
         return Replay(self.folder, self.binary, "", start_ms, end_ms)
+
+    def replays(self) -> Replays:
+        """Return what performs them."""
+        found = History(self.store, References(self.functions))
+        return Replays(self.functions, self.server.url, found, self.folder, "", memory_bytes=1 << 30, server=None)
 
     async def firings(self, name: str, event: str) -> list[dict[str, int]]:
         """Return what a rule did, as the journal has it."""
@@ -65,8 +74,11 @@ class Kept:
 
 @pytest.fixture
 async def kept(functions: Functions, redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[Kept]:
-    """Give a site with a keeper, its first checkpoint at the beginning of time."""
-    return Kept(functions, redis_server, tmp_path / "replay")
+    """Give a site with a keeper, its first checkpoint at the beginning of time; its history is empty."""
+    made = Kept(functions, redis_server, tmp_path / "replay")
+    await made.store.open()
+    yield made
+    await made.store.close()
 
 
 async def lived(kept: Kept, seed: int, steps: int) -> Story:
@@ -147,7 +159,7 @@ async def test_what_operators_did_to_another_alarm_of_the_same_call_is_done_to_t
 
 
 async def performed(kept: Kept, **body: Any) -> dict[str, Any]:
-    replays = Replays(kept.functions, kept.folder, "", memory_bytes=1 << 30, server=None)
+    replays = kept.replays()
 
     async def progress(done: float, message: str) -> None:
         assert 0 <= done <= 1.1
@@ -202,10 +214,10 @@ async def test_what_stands_when_the_span_begins_is_said(kept: Kept) -> None:
 
 
 async def test_there_is_no_log_of_that_time(kept: Kept) -> None:
-    with pytest.raises(NotFoundError, match="no replay log"):
+    with pytest.raises(NotFoundError, match="neither a replay log nor history"):
         await performed(kept)
     await lived(kept, 6, 8)
-    with pytest.raises(NotFoundError, match="goes back to 1970-01-01T00:16:40"):
+    with pytest.raises(NotFoundError, match="neither a replay log nor history"):
         await performed(kept, start=1)
 
 
@@ -215,7 +227,7 @@ async def test_a_cancelled_replay_leaves_nothing(kept: Kept) -> None:
     async def cancelled(_done: float, _message: str) -> None:
         raise Cancelled
 
-    replays = Replays(kept.functions, kept.folder, "", memory_bytes=1 << 30, server=None)
+    replays = kept.replays()
     with pytest.raises(Cancelled):
         await replays.perform({"job": "j1", "start": START + 1, "end": FOREVER}, cancelled)
     assert (await performed(kept))["different"] == 0

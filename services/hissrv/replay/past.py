@@ -1,0 +1,219 @@
+"""A replay from history, where there is no log: calls in the order (instant, channel), made of samples.
+
+Nothing of what was then is known but the samples. So a definition is compared with the one that is stored now, each in
+a Redis of its own, over the same calls.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from libs.numbers import format_value
+from libs.redis import keys
+from libs.validation import Model
+from services.hissrv import tables
+from services.hissrv.replay.entries import Entry, of_stored, outputs_of
+from services.hissrv.replay.private import Private, alone, opened
+from services.hissrv.replay.run import (
+    BATCH,
+    BATCH_BYTES,
+    LOOK_EVERY,
+    WARM_UP_MS,
+    Change,
+    Lead,
+    Limits,
+    Outcome,
+    Told,
+)
+from services.supervisor.redis_server import Binary
+
+POINTS_A_CALL: Final = 500
+# What waits for its time fires at most this late, at its due instant.
+TICK_MS: Final = 1000
+# A lease that no silence ends: history has no samples where nothing changed.
+FOREVER_MS: Final = 10**14
+# What a site was told to be stays; all that happened there goes.
+_KEPT: Final = (
+    "schema", "versions", "system_settings", "channels", "channel", "points", "writable", "template", "templates",
+    "model", "models", "models_by_template", "model_expansion", "reverse", "definition", "definitions", "rule", "rules",
+    "rule_zones", "rule_zones_wanted", "rule_calendar", "rule_calendars", "replay_private",
+)  # fmt: skip
+_SITE: Final = re.compile(
+    "|".join(re.sub(r"\\{\w+\\}", "[^:]+", re.escape(keys.BY_NAME[name].pattern)) for name in _KEPT)
+)
+# Timers of windows of time and of aggregates; they are set when a rule is stored.
+_TIMERS: Final = ("clock|", "slices|")
+Differ = dict[int, tuple[bytes, str]]
+
+
+class Recorded(Model):
+    """What stands for a log where there is none: samples, the site as it is now, and why that is not exact."""
+
+    samples: Path
+    snapshot: Path
+    reasons: list[str]
+
+
+class Past:
+    """A replay from a file of samples; iterate over it once, then ask what it was."""
+
+    def __init__(
+        self, found: Recorded, folder: Path, binary: Binary, namespace: str, start_ms: int, end_ms: int, limits: Limits
+    ) -> None:
+        """Keep what it needs: the site as it is now, and the samples."""
+        self._snapshot = found.snapshot
+        self._samples = found.samples
+        self._folder = folder
+        self._binary = binary
+        self._namespace = namespace
+        self._limits = limits
+        self.start_ms = start_ms
+        self.end_ms = end_ms
+        self.calls = 0
+        self.reasons = found.reasons
+        self.exact = False
+        self.last_ms = start_ms
+        self._sequence = itertools.count(1)
+
+    def run(
+        self, change: Change | None = None, told: Told | None = None, lead: Lead | None = None
+    ) -> Iterator[Outcome]:
+        """Yield what the calls wrote from the start on, with the stored definitions and with the changed one.
+
+        Raises:
+            LimitError: it took too much.
+            UnavailableError: its Redis does not start.
+        """
+        end = time.monotonic() + self._limits.seconds
+        with alone(self._folder), ExitStack() as stack:
+            sides = [
+                stack.enter_context(opened(self._binary, self._snapshot, self._folder, self._namespace))
+                for _ in range(1 if change is None else 2)
+            ]
+            series, columns = _sorted(self._samples)
+            for one in sides:
+                _empty(one, {ref.split(":")[1] for ref in series}, self.start_ms - WARM_UP_MS)
+            if change is not None:
+                change.put(sides[-1], self.start_ms - WARM_UP_MS)
+            for number, batch in enumerate(self._batches(series, columns)):
+                for outcome in _outcomes(batch, *[_asked(one, batch) for one in sides]):
+                    if outcome.entry.at_ms >= self.start_ms:
+                        yield outcome
+                    elif lead is not None:
+                        lead.lead(outcome.then, outcome.now)
+                self.calls += len(batch)
+                self.last_ms = batch[-1].at_ms
+                if told is not None:
+                    told((self.last_ms - self.start_ms) / (self.end_ms - self.start_ms), f"{self.calls} calls")
+                if number % LOOK_EVERY == LOOK_EVERY - 1:
+                    self._limits.refuse(sides, end)
+
+    def _batches(self, series: list[str], columns: list[Any]) -> Iterator[list[Entry]]:
+        batch: list[Entry] = []
+        size = 0
+        for entry in self._entries(series, columns):
+            batch.append(entry)
+            size += len(entry.one)
+            if len(batch) == BATCH or size > BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
+
+    def _entries(self, series: list[str], columns: list[Any]) -> Iterator[Entry]:
+        """Yield a call for each instant of a channel, and ticks where nothing comes."""
+        at, code, value, reason = columns
+        parts = [ref.split(":") for ref in series]
+        channel = np.array([int(part[1]) for part in parts])[code]
+        edges = np.flatnonzero((np.diff(at) != 0) | (np.diff(channel) != 0)) + 1
+        before = self.start_ms - WARM_UP_MS
+        for first, last in zip([0, *edges.tolist()], [*edges.tolist(), len(at)], strict=True):
+            moment = int(at[first])
+            for tick in range(before + TICK_MS, moment, TICK_MS):
+                yield _entry("voltage_tick", "", tick, b"{}")
+            before = moment
+            for start in range(first, last, POINTS_A_CALL):
+                rows = range(start, min(start + POINTS_A_CALL, last))
+                sections: dict[str, dict[str, Any]] = {}
+                for row in rows:
+                    _add(sections, parts[code[row]], float(value[row]), str(reason[row]))
+                document = {
+                    "epoch": 1, "seq": next(self._sequence), "block": "history", "at_ms": moment, "now_ms": moment,
+                    "sections": list(sections.values()),
+                }  # fmt: skip
+                yield _entry("comsrv_ingest", str(channel[first]), moment, orjson.dumps(document))
+        for tick in [*range(before + TICK_MS, self.end_ms, TICK_MS), self.end_ms]:
+            yield _entry("voltage_tick", "", tick, b"{}")
+
+
+def _add(sections: dict[str, dict[str, Any]], part: list[str], value: float, reason: str) -> None:
+    kind, point = part[2], part[3]
+    section = sections.setdefault(kind, {"type": kind, "ids": [], "values": [], "quality": {}})
+    if value == value:  # noqa: PLR0124 - NaN: the quality alone changed
+        section["ids"].append(point)
+        section["values"].append(format_value(value))
+    if reason:
+        section["quality"][point] = reason
+
+
+def _entry(function: str, key: str, at_ms: int, argument: bytes) -> Entry:
+    head = f"|0|{at_ms}|{function}|{key}|0".encode()
+    return of_stored([b"0-0", head, argument, b"", b"", b""])
+
+
+def _sorted(path: Path) -> tuple[list[str], list[Any]]:
+    """Return the series, and of all samples in order: instant, series, value, reason."""
+    names: dict[str, int] = {}
+    found: list[tuple[Any, Any, Any, Any]] = []
+    for columns, _ in tables.read(path):
+        codes = np.array([names.setdefault(ref, len(names)) for ref in columns.series], np.int32)
+        found.append((columns.at_ms, codes, columns.value, np.array(columns.reason, object)))
+    at, code, value, reason = (np.concatenate(column) for column in zip(*found, strict=True))
+    series = list(names)
+    channel = np.array([int(ref.split(":")[1]) for ref in series])
+    order = np.lexsort((code, channel[code], at))
+    return series, [column[order] for column in (at, code, value, reason)]
+
+
+def _empty(private: Private, channels: set[str], start_ms: int) -> None:
+    """Leave the definitions of a site, and nothing of what happened there; every channel is polled from now on."""
+    timers = private.key("timers")
+    due = [one for one in private.call("ZRANGE", timers, 0, -1) if one.decode().startswith(_TIMERS)]
+    cursor = b"0"
+    gone: list[bytes] = []
+    while True:
+        cursor, found = private.call("SCAN", cursor, "COUNT", 1000)
+        gone += [one for one in found if not _SITE.fullmatch(one.decode().removeprefix(private.prefix))]
+        if cursor == b"0":
+            break
+    for first in range(0, len(gone), 1000):
+        private.call("UNLINK", *gone[first : first + 1000])
+    for one in due:
+        private.call("ZADD", timers, start_ms, one)
+    private.call("HSET", private.key("clock"), "last", start_ms)
+    for channel in channels:
+        status = private.key("status", ch=channel)
+        private.call("HSET", status, "epoch", 1, "leased", 1, "lease_ms", FOREVER_MS, "state", "running")
+
+
+def _asked(private: Private, batch: list[Entry]) -> Differ:
+    private.send([one.packed() for one in batch])
+    return {number: (outputs, problem) for number, outputs, problem in private.receive()}
+
+
+def _outcomes(batch: list[Entry], then: Differ, now: Differ | None = None) -> Iterator[Outcome]:
+    """Yield what calls did with the stored definitions and with the changed one, where there is one."""
+    now = then if now is None else now
+    for number in sorted(then.keys() | now.keys()):
+        before, problem_then = then.get(number, (b"", ""))
+        after, problem = now.get(number, (b"", ""))
+        yield Outcome(batch[number], outputs_of(before), outputs_of(after), problem, bool(problem_then))
