@@ -32,7 +32,7 @@ class Difference(NamedTuple):
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON shows it."""
-        return {"at_ms": self.at_ms, "only": self.only, "journal": self.journal, **self.fields}
+        return {"only": self.only, "journal": self.journal, **self.fields, "at_ms": self.at_ms}
 
     def said(self) -> str:
         """Say it in a line."""

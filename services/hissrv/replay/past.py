@@ -21,7 +21,8 @@ from libs.numbers import format_value
 from libs.redis import keys
 from libs.validation import Model
 from services.hissrv import tables
-from services.hissrv.replay.entries import Entry, of_stored, outputs_of
+from services.hissrv.replay.compare import COMMANDS
+from services.hissrv.replay.entries import Entry, Output, of_stored, outputs_of
 from services.hissrv.replay.private import Private, alone, opened
 from services.hissrv.replay.run import (
     BATCH,
@@ -200,6 +201,8 @@ def _empty(private: Private, channels: set[str], start_ms: int) -> None:
     for one in due:
         private.call("ZADD", timers, start_ms, one)
     private.call("HSET", private.key("clock"), "last", start_ms)
+    # There is nobody to send a command: that it expires says nothing.
+    private.call("HSET", private.key("system_settings"), "command", orjson.dumps({"enabled": False}))
     for channel in channels:
         status = private.key("status", ch=channel)
         private.call("HSET", status, "epoch", 1, "leased", 1, "lease_ms", FOREVER_MS, "state", "running")
@@ -216,4 +219,8 @@ def _outcomes(batch: list[Entry], then: Differ, now: Differ | None = None) -> It
     for number in sorted(then.keys() | now.keys()):
         before, problem_then = then.get(number, (b"", ""))
         after, problem = now.get(number, (b"", ""))
-        yield Outcome(batch[number], outputs_of(before), outputs_of(after), problem, bool(problem_then))
+        yield Outcome(batch[number], _said(before), _said(after), problem, bool(problem_then))
+
+
+def _said(outputs: bytes) -> list[Output]:
+    return [one for one in outputs_of(outputs) if one.journal != COMMANDS or one.fields.get("state") == "queued"]

@@ -27,7 +27,7 @@ from tests.support.site import START, Site
 from tests.support.wait import wait_until
 
 LATER = START + 1000
-RULE = {
+RULE: dict[str, Any] = {
     "name": "hot", "actions": [{"type": "create_alarm", "params": {"title": "hot", "level": "Major"}}],
     "conditions": {
         "any": [
@@ -130,6 +130,11 @@ def told(report: dict[str, Any], side: str) -> list[tuple[str, int]]:
 async def test_a_rule_over_history_fires_when_it_did(past: Past) -> None:
     live = await past.journal("rulesrv:firings", "rule", "hot")
     assert len(live) > 10
+    commands = {"type": "command", "params": {"target": "comsrv:1001:A:1", "value": 5, "ttl_ms": 1000}}
+    report = await past.asked(of="rule", definition={"id": "hot", **RULE, "actions": [*RULE["actions"], commands]})
+    found = {(one["journal"], one.get("state")) for one in report["differences"]}
+    assert found == {("rulesrv:firings", None), ("comsrv:journal", "queued")}
+    assert isinstance(report["differences"][0]["at_ms"], int)
     report = await past.asked(of="rule", definition={"id": "hot", **RULE})
     assert told(report, "now") == told(report, "then") == live
     assert report["different"] == 0
