@@ -51,7 +51,7 @@ class Site:
         kind: str = "T",
         counters: dict[str, Any] | None = None,
         age_ms: int = 0,
-    ) -> None:
+    ) -> dict[str, Any]:
         """Poll a block: values by point id, and the quality of those that are not good; it comes `age_ms` late."""
         self.seq += 1
         section = {
@@ -62,7 +62,8 @@ class Site:
         }
         block = {"epoch": self.epoch, "seq": self.seq, "now_ms": self.now, "at_ms": self.now - age_ms, "block": "b"}
         document = {**block, "sections": [section], "counters": counters or {}}
-        await self.functions.call("comsrv_ingest", self.channel, document)
+        reply: dict[str, Any] = await self.functions.json("comsrv_ingest", self.channel, document)
+        return reply
 
     async def pass_ms(self, duration: int) -> None:
         """Let time pass, and what is due fire."""

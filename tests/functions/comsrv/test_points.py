@@ -92,6 +92,14 @@ async def test_a_substitute_stands_until_it_ends(site: Site) -> None:
     assert await site.hash("comsrv:1001:T:q") == {}
 
 
+async def test_the_next_call_says_once_that_every_point_must_be_sent_again(site: Site) -> None:
+    await site.put({1: 5, 2: 6})
+    await site.functions.json("point_substitute", 1001, substitute(site))
+    assert "resend" not in await site.put({2: 7})
+    await site.pass_ms(5000)
+    assert [(await site.put({2: value})).get("resend") for value in (8, 9)] == [True, None]
+
+
 async def test_what_the_device_said_meanwhile_is_in_the_ledger(site: Site) -> None:
     await site.functions.call("point_substitute", 1001, substitute(site))
     before = int((await site.hash("voltage:ledger")).get("stored", "0"))

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from libs.points import PointKind
 from services.comsrv.channel import PollGroup, Polling, UnitPolling
-from services.comsrv.contract import Block, Cost, Knowledge, Span
+from services.comsrv.contract import Block, Cost, Knowledge, Outline, Span
 from services.comsrv.plugins.modbus.mapping import Wire
-from services.comsrv.plugins.modbus.planner import part, pieces, plan
+from services.comsrv.plugins.modbus.planner import length, outline, part, pieces, plan
 from tests.unit.comsrv.points import wire
 
 
@@ -214,6 +214,8 @@ def test_forbidden_addresses_borders_and_windows_are_respected(
     polling = Polling(groups=GROUPS, mode="aligned" if window else "joined", window=window)
     blocks = plan(wires, polling, knowledge)
     check_cover(blocks, wires, 125)
+    read = [Outline(block.unit, block.group, length(block.plan.code, block.plan.count)) for block in blocks]
+    assert outline(wires, polling, knowledge, None) == read
     for block in blocks:
         request = block.plan
         needed = {address for point in request.wires for address in range(point.start, point.end)}

@@ -54,6 +54,17 @@ def test_a_call_has_a_limit_of_points_and_of_blocks():
     assert [len(call) for call in names(waiting)] == [MOST_BLOCKS, 1]
 
 
+def test_it_says_when_no_further_block_goes_into_the_call():
+    waiting = Waiting()
+    for size, enough in ((MOST_POINTS // 3, False), (MOST_POINTS // 3, False), (MOST_POINTS // 3, True)):
+        waiting.put(block(str(len(waiting)), size), reading(size))
+        assert waiting.enough is enough
+    several = Waiting()
+    for number in range(1, MOST_BLOCKS + 1):
+        several.put(block(str(number)), reading())
+        assert several.enough is (number == MOST_BLOCKS)
+
+
 def test_it_holds_a_few_readings_of_each_block():
     waiting = Waiting()
     assert waiting.most == LEAST
