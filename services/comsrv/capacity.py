@@ -92,7 +92,8 @@ def links(found: Iterable[tuple[Speed, Load]]) -> list[LinkLoad]:
 
 
 def _load(channel: Channel, plugin: ComBase, block: Block, speed: Speed, cost: Cost | None) -> Load:
-    registers = plugin.length(block)
+    span = plugin.span(block)
+    registers = plugin.length(block) or (span.length if span is not None else 0)
     sent = speed.request_bytes + speed.answer_bytes + ceil(2 * registers)
     wire_ms = 1000 * (sent * speed.character_s + 2 * speed.gap_s)
     least_ms = wire_ms + 1000 * speed.pause_s

@@ -235,3 +235,38 @@ async def test_a_heartbeat_of_the_channel_reaches_history_and_is_no_change(site:
     counters = (await site.functions.ledger()).total
     rejected = sum(value for name, value in counters.items() if name.startswith("rejected"))
     assert counters["polled"] == counters["stored"] + counters["unchanged"] + rejected
+
+
+async def test_a_scale_far_from_its_value_is_never_that_of_another_value(site: Site):
+    """The device holds 250 V all the time, as 2500 * 10 ** -1 or as 25 * 10 ** 1, and changes while it is read."""
+    held = [(2500, -1), (25, 1)]
+
+    def hold(value: int, scale: int) -> None:
+        site.device.set_registers(100, value)
+        site.device.set_registers(400, scale)
+
+    def change(frame: bytes) -> bytes:
+        held.reverse()
+        hold(*held[0])
+        return frame
+
+    hold(*held[0])
+    mapping = {"slave_id": 1, "function_code": 3, "register_address": 100, "data_type": "int16", "scale_register": 400}
+    point = {"id": 1, "name": "U", "data_type": "float32", "mapping": mapping}
+    runner = await site.run(meter(site.device.port, points={"T": [point]}, polling={"interval_ms": 10}))
+    await site.becomes("T:1", "250.000000")
+    updates = site.functions.functions.client.pubsub()
+    await updates.subscribe("comsrv:updates:1001")
+    for _ in range(30):
+        site.device.twists.extend([*[lambda frame: frame] * 4, change])
+
+    async def changed() -> bool:
+        return not site.device.twists
+
+    await wait_until(changed, "the device has changed 30 times")
+    assert runner.state == "running"
+    assert {message["type"] for message in [await updates.get_message(timeout=0.2) for _ in range(2)] if message} == {
+        "subscribe"
+    }
+    assert runner.poller is not None
+    assert runner.poller.statistics.malformed == 0

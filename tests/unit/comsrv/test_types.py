@@ -18,6 +18,7 @@ from services.comsrv.plugins.modbus import writing
 from services.comsrv.plugins.modbus.codec import Decoder, encode, from_device
 from services.comsrv.plugins.modbus.encoding import field_range, mask
 from services.comsrv.plugins.modbus.mapping import Wire
+from services.comsrv.plugins.modbus.scaling import far_scales
 from services.comsrv.plugins.modbus.texts import encode_text
 from services.comsrv.plugins.modbus.wiretypes import FIELD_TYPES, RANGES, STRING_ORDERS, TYPES, orders_of
 from tests.unit.comsrv.points import wire
@@ -161,6 +162,16 @@ def scaled(data_type: str = "int16", **options: Any) -> Wire:
 )
 def test_a_power_of_ten_in_another_register_scales(raw: int, exponent: int, expected: tuple[float, str]):
     assert decode(scaled(), struct.pack(">hh", raw, exponent)) == [(pytest.approx(expected[0]), expected[1])]
+
+
+def test_scales_too_far_away_stand_behind_the_bytes_of_the_answer():
+    """Three values of one block: a scale among them, one 300 registers on and one right behind that."""
+    points = [wire(1, 0, "int16", scale_register=1), *(wire(n, n, "int16", scale_register=300 + n) for n in (2, 3))]
+    assert [(one.start, one.end) for one in points] == [(0, 2), (2, 3), (3, 4)]
+    far = far_scales(points)
+    assert far == ((302, 2),)
+    values, _ = Decoder(points, 0, 4, far).decode(struct.pack(">hhhhhh", 5, 1, 25, 2305, 2, -1))
+    assert values == pytest.approx([50, 2500, 230.5])
 
 
 def test_a_factor_in_another_register_scales_beside_the_points_own():

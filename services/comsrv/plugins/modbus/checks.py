@@ -11,6 +11,7 @@ from services.comsrv.plugins.modbus.mapping import (
     BIT_CODES,
     MASK_WRITE,
     MAX_ADDRESS,
+    MAX_READ,
     MODICON,
     READ_CODES,
     READS,
@@ -31,8 +32,7 @@ from services.comsrv.plugins.modbus.wiretypes import (
     orders_of,
 )
 
-# What one request reads and writes at most (Modbus V1.1b3, 6.3 and 6.12).
-MAX_READ: Final = 125
+# What one request writes at most (Modbus V1.1b3, 6.12).
 MAX_WRITTEN: Final = 123
 MAX_WRITTEN_AND_READ: Final = 121
 SINGLE_WRITES: Final = (6, MASK_WRITE)
@@ -47,13 +47,6 @@ def check(kind: PointKind, point: Point, mapping: Mapping, addressing: Addressin
         address = getattr(mapping, name)
         if address is not None:
             found += _check_address(name, address, mapping, addressing)
-    if not found and mapping.scale_register is not None:
-        wire = resolve(kind, point, mapping, addressing)
-        if wire.end - wire.start > MAX_READ:
-            apart = wire.end - wire.start
-            found.append(
-                f"scale_register: {apart} registers from end to end; one request reads both, at most {MAX_READ}"
-            )
     return found
 
 
@@ -63,11 +56,11 @@ def check_length(
     """Return what is wrong with a checked mapping whose value is longer than a request of its unit may be."""
     if not kind.readable or mapping.is_bit:
         return []
-    wire = resolve(kind, point, mapping, addressing)
-    most = polling.of(wire.unit).max_registers
+    most = polling.of(mapping.slave_id).max_registers
+    wire = resolve(kind, point, mapping, addressing, most)
     if wire.end - wire.start <= most:
         return []
-    column = "scale_register" if wire.scale is not None else "register_count" if wire.is_text else "data_type"
+    column = "register_count" if wire.is_text else "data_type"
     limit = f"max_registers of unit {wire.unit} is {most}"
     return [f"{column}: {wire.end - wire.start} registers are read at once, and {limit}"]
 

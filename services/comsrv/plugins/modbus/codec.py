@@ -18,7 +18,7 @@ from libs.numbers import EXACT_LIMIT
 from services.comsrv.contract import GOOD, NAN, OUT_OF_RANGE, SENTINEL, Codes, Values, quality_code
 from services.comsrv.plugins.modbus.encoding import encode, from_device
 from services.comsrv.plugins.modbus.mapping import Wire
-from services.comsrv.plugins.modbus.scaling import Scaling
+from services.comsrv.plugins.modbus.scaling import Scaling, Stretch
 from services.comsrv.plugins.modbus.sentinels import ANY_NAN
 from services.comsrv.plugins.modbus.texts import TextDecoder
 from services.comsrv.plugins.modbus.wiretypes import DOUBLE_POINT, TYPES, byte_places
@@ -110,15 +110,18 @@ class _Found(NamedTuple):
 class Decoder:
     """Decodes the answers to one request."""
 
-    def __init__(self, wires: list[Wire], address: int, count: int) -> None:
-        """Prepare the index arrays for points in the order of the block; texts come last."""
+    def __init__(self, wires: list[Wire], address: int, count: int, far: Sequence[Stretch] = ()) -> None:
+        """Prepare the index arrays for points in the order of the block; texts come last.
+
+        The registers of `far` stand behind those of the answer in what is decoded.
+        """
         numbers = [wire for wire in wires if not wire.is_text]
         self.size = len(wires)
         self.byte_count = (count + 7) // 8 if wires[0].is_bit else 2 * count
         self._numbers = len(numbers)
         self._groups = _groups(numbers, address)
         self._bits = _Bits(numbers, address)
-        self._scaling = Scaling(numbers, address)
+        self._scaling = Scaling(numbers, address, count, far)
         self._any_nan = np.array([ANY_NAN in wire.sentinels for wire in numbers], bool)
         self._limits = _Limits(numbers)
         texts = [wire for wire in wires if wire.is_text]

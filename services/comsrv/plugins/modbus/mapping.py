@@ -39,6 +39,8 @@ READS: Final = {1: 1, 2: 2, 3: 3, 4: 4, 5: 1, 15: 1, 6: 3, 16: 3, 22: 3, 23: 3}
 # Code that reads a table -> first digit of its Modicon addresses.
 MODICON: Final = {1: 0, 2: 1, 3: 4, 4: 3}
 MAX_ADDRESS: Final = 65535
+# What one request reads at most (Modbus V1.1b3, 6.3).
+MAX_READ: Final = 125
 # Types a register may have that holds the scale of another.
 SCALE_TYPES: Final = ("int16", "uint16", "int32", "uint32", "float32")
 
@@ -111,12 +113,16 @@ class Mapping(Model):
 
 
 class ScaleRegister(NamedTuple):
-    """The register that holds the scale of another: its power of ten, or the factor itself."""
+    """The register that holds the scale of another: its power of ten, or the factor itself.
+
+    `far` says that no request reads both: the scale has a request of its own then.
+    """
 
     address: int
     type: str
     order: str
     power: bool
+    far: bool = False
 
     @property
     def end(self) -> int:
@@ -167,22 +173,22 @@ class Wire(NamedTuple):
     @property
     def start(self) -> int:
         """The first address that must be read with the point: its own, or that of its scale."""
-        return self.address if self.scale is None else min(self.address, self.scale.address)
+        return self.address if self.scale is None or self.scale.far else min(self.address, self.scale.address)
 
     @property
     def end(self) -> int:
         """The first address behind what must be read with the point."""
         end = self.address + self.width
-        return end if self.scale is None else max(end, self.scale.end)
+        return end if self.scale is None or self.scale.far else max(end, self.scale.end)
 
 
-def resolve(kind: PointKind, point: Point, mapping: Mapping, addressing: Addressing) -> Wire:
-    """Return the point on the wire; the mapping was checked before."""
+def resolve(kind: PointKind, point: Point, mapping: Mapping, addressing: Addressing, longest: int = MAX_READ) -> Wire:
+    """Return the point on the wire; the mapping was checked before. A request reads at most `longest` registers."""
     order = full_order(mapping.data_type, mapping.byte_order)
     address = wire_address(mapping.register_address, mapping.function_code, addressing)
     verify = mapping.verify_address
     bit, bits = _field(mapping, order)
-    return Wire(
+    wire = Wire(
         kind=kind,
         point=point,
         unit=mapping.slave_id,
@@ -200,6 +206,9 @@ def resolve(kind: PointKind, point: Point, mapping: Mapping, addressing: Address
         read_modify_write=mapping.read_modify_write,
         group=mapping.poll_group,
     )
+    if wire.scale is not None and wire.end - wire.start > longest:
+        return wire._replace(scale=wire.scale._replace(far=True))
+    return wire
 
 
 def _field(mapping: Mapping, order: str) -> tuple[int | None, int]:

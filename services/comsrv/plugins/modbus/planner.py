@@ -26,6 +26,7 @@ from services.comsrv.channel import Polling
 from services.comsrv.contract import Block, Cost, Knowledge, Outline, Span, sections_of
 from services.comsrv.plugins.modbus.codec import Decoder
 from services.comsrv.plugins.modbus.mapping import Wire
+from services.comsrv.plugins.modbus.scaling import far_scales
 
 _KIND_ORDER: Final = {kind: index for index, kind in enumerate(PointKind)}
 TABLES: Final = {1: "coils", 2: "inputs", 3: "holding", 4: "input"}
@@ -52,7 +53,10 @@ class Request:
         self.code = wires[0].read_code
         self.address, self.end = window or _extent(wires)
         self.whole = window is not None
-        self.decoder = Decoder(self.wires, self.address, self.end - self.address)
+        # Scales that need requests of their own, and what they held when they were read last.
+        self.far = far_scales(wires)
+        self.scales: bytes | None = None
+        self.decoder = Decoder(self.wires, self.address, self.end - self.address, self.far)
 
     @property
     def count(self) -> int:
@@ -112,7 +116,8 @@ def outline(wires: Iterable[Wire], polling: Polling, knowledge: Knowledge, prior
     found = []
     for run, window in _requests(wires, polling, knowledge, prior):
         start, end = window or _extent(run)
-        found.append(Outline(str(run[0].unit), run[0].group, length(run[0].read_code, end - start)))
+        read = 0.0 if far_scales(run) else length(run[0].read_code, end - start)
+        found.append(Outline(str(run[0].unit), run[0].group, read))
     return found
 
 

@@ -18,6 +18,7 @@ from services.comsrv.contract import (
     ComBase,
     Cost,
     Knowledge,
+    MalformedError,
     Outline,
     ReadBack,
     Reading,
@@ -29,7 +30,7 @@ from services.comsrv.plugins.modbus import joining, planner, trying, writing
 from services.comsrv.plugins.modbus.checks import check, check_length
 from services.comsrv.plugins.modbus.client import Client
 from services.comsrv.plugins.modbus.links import place_of
-from services.comsrv.plugins.modbus.mapping import READS, Mapping, Wire, resolve
+from services.comsrv.plugins.modbus.mapping import MAX_READ, READS, Mapping, Wire, resolve
 from services.comsrv.plugins.modbus.parameters import TcpParameters, Timing
 
 
@@ -91,13 +92,15 @@ class ModbusTcp(ComBase):
 
     def _lay_out(self, channel: Channel, parameters: Timing) -> None:
         """Resolve where each point stands."""
-        wires: dict[PointKind, dict[int, Wire]] = {
-            kind: {
-                point.id: resolve(kind, point, Mapping.model_validate(point.mapping), parameters.addressing)
-                for point in channel.points.of(kind)
-            }
-            for kind in PointKind
-        }
+
+        def place(kind: PointKind, point: Point) -> Wire:
+            mapping = Mapping.model_validate(point.mapping)
+            # Asked for where it counts alone: there may be 100,000 points.
+            scaled = mapping.scale_register is not None
+            longest = channel.polling.of(mapping.slave_id).max_registers if scaled else MAX_READ
+            return resolve(kind, point, mapping, parameters.addressing, longest)
+
+        wires = {kind: {point.id: place(kind, point) for point in channel.points.of(kind)} for kind in PointKind}
         self._wires = wires
         self._readable = [wire for kind in PointKind if kind.readable for wire in wires[kind].values()]
         self._runs = joining.runs(wire for kind in PointKind if not kind.readable for wire in wires[kind].values())
@@ -122,10 +125,34 @@ class ModbusTcp(ComBase):
     async def _read(self, block: Block, timeout_ms: int | None) -> Reading:
         request: planner.Request = block.plan
         decoder = request.decoder
-        data = await self._client.read(request.unit, request.code, request.address, request.count, timeout_ms)
-        at_ms = now_ms()
+        data, at_ms = await (self._read_scaled if request.far else self._read_plain)(request, timeout_ms)
         values, quality = decoder.decode(data)
         return Reading(at_ms, values, quality, decoder.texts)
+
+    async def _read_plain(self, request: planner.Request, timeout_ms: int | None) -> tuple[bytes, int]:
+        data = await self._client.read(request.unit, request.code, request.address, request.count, timeout_ms)
+        return data, now_ms()
+
+    async def _read_scaled(self, request: planner.Request, timeout_ms: int | None) -> tuple[bytes, int]:
+        """Read a block whose scales need requests of their own, which follow.
+
+        Values count when their scales are after them what they were before, in the poll before as a rule.
+        """
+        scales = request.scales or await self._scales(request, timeout_ms)
+        for _ in range(2):
+            data, at_ms = await self._read_plain(request, timeout_ms)
+            before, scales = scales, await self._scales(request, timeout_ms)
+            request.scales = scales
+            if scales == before:
+                return data + scales, at_ms
+        raise MalformedError("the scale of its values changes while they are read")
+
+    async def _scales(self, request: planner.Request, timeout_ms: int | None) -> bytes:
+        found = [
+            await self._client.read(request.unit, request.code, stretch.address, stretch.registers, timeout_ms)
+            for stretch in request.far
+        ]
+        return b"".join(found)
 
     def prepare_write(self, kind: PointKind, point: Point, value: float) -> Write:
         """Un-scale, round and range-check; raise InvalidError."""
@@ -172,9 +199,9 @@ class ModbusTcp(ComBase):
         return planner.span(block)
 
     def length(self, block: Block) -> float:
-        """Return how many registers, or sixteen bits each, a block's request reads."""
+        """Return how many registers, or sixteen bits each, a block's request reads; 0 where others follow it."""
         request: planner.Request = block.plan
-        return planner.length(request.code, request.count)
+        return 0.0 if request.far else planner.length(request.code, request.count)
 
     def replan(self, knowledge: Knowledge) -> tuple[Block, ...]:
         """Plan the blocks with what was learned."""

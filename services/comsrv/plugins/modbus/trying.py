@@ -9,6 +9,7 @@ from libs.errors import InvalidError
 from services.comsrv.contract import QUALITY, Trial
 from services.comsrv.plugins.modbus.codec import Decoder
 from services.comsrv.plugins.modbus.mapping import BIT_CODES, Wire
+from services.comsrv.plugins.modbus.scaling import far_scales
 from services.comsrv.plugins.modbus.writing import Registers
 
 READS: Final = (1, 2, 3, 4)
@@ -29,8 +30,10 @@ async def try_wire(client: Reads, wire: Wire) -> Trial:
     count = place.end - place.start
     data = await client.read(place.unit, place.read_code, place.start, count)
     at_ms = now_ms()
-    decoder = Decoder([place], place.start, count)
-    values, codes = decoder.decode(data)
+    far = far_scales([place])
+    scales = [await client.read(place.unit, place.read_code, stretch.address, stretch.registers) for stretch in far]
+    decoder = Decoder([place], place.start, count, far)
+    values, codes = decoder.decode(b"".join((data, *scales)))
     quality = QUALITY[int(codes[0])]
     value: float | str | None = decoder.texts[0] if place.is_text else float(values[0])
     if quality.startswith("bad:"):
