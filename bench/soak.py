@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 
+from bench.comsrv_process import ledger
 from bench.report import Row, table, write
 from services.comsrv.ledger import balance
 from services.supervisor.resp import Connection
@@ -50,12 +51,6 @@ def slope(samples: list[tuple[float, float]]) -> float:
     return float(np.polyfit(kept[:, 0], kept[:, 1], 1)[0] * 1024 * 60) if len(kept) > 1 else 0.0
 
 
-def counters(redis: Connection) -> dict[str, int]:
-    """Return the ledger's counters."""
-    found = redis.call("HGETALL", "voltage:ledger")
-    return {k.decode(): int(v) for k, v in zip(found[::2], found[1::2], strict=True) if v.lstrip(b"-").isdigit()}
-
-
 def main() -> int:
     """Run it and print what grew."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -76,7 +71,7 @@ def main() -> int:
             with site.redis() as redis:
                 rows += [Row(stream, "length", redis.call("XLEN", stream), "entries") for stream in STREAMS]
                 pending = int(redis.call("HGET", "hissrv:queue:size", "samples") or 0)
-                ledger = balance(counters(redis), pending)
+                ledger = balance(ledger(redis), pending)
         finally:
             site.stop()
     for part in ("samples", "history"):

@@ -135,10 +135,13 @@ def show(items: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, as_j
         table.add_column(title, overflow="fold", no_wrap=max(map(len, texts)) <= UNWRAPPED)
     for row in rows:
         table.add_row(*row)
-    # A cell is what it says: "1003:A:1" is no emoji, and "[x]" no markup.
-    plain: dict[str, Any] = {"emoji": False, "markup": False}
-    console = Console(**plain)
-    (console if console.is_terminal else Console(width=PIPED_WIDTH, **plain)).print(table)
+    console().print(table)
+
+
+def console(**options: Any) -> Console:
+    """Return a console for tables: what it prints is what it says ("1003:A:1" is no emoji, "[x]" no markup)."""
+    found = Console(emoji=False, markup=False, **options)
+    return found if found.is_terminal else Console(emoji=False, markup=False, width=PIPED_WIDTH, **options)
 
 
 def field(item: Any, path: str) -> Any:

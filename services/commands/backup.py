@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
 from libs.clock import now_ms
 from services.backup import run
 from services.backup.archive import Advance, Manifest
+from services.commands.api import console
 from services.supervisor.site import load_site
 
 
@@ -77,9 +77,9 @@ def _bytes(size: int) -> str:
 @contextmanager
 def _bars() -> Iterator[run.Bar]:
     """Show a bar for each step on a terminal; elsewhere nothing."""
-    console = Console(stderr=True, emoji=False)
+    view = console(stderr=True)
     columns = (TextColumn("{task.description:<18}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=view, disable=not view.is_terminal) as progress:
 
         def bar(name: str, total: int) -> Advance:
             task = progress.add_task(name, total=total)

@@ -6,7 +6,6 @@ import importlib
 import json
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from libs.config import load
@@ -15,6 +14,7 @@ from libs.errors import ConfigurationError, Problem
 from libs.services import SERVICES
 from libs.validation import examined
 from services.commands import config_files
+from services.commands.api import console
 from services.commands.settings_models import settings_model
 from services.supervisor.site import load_site
 
@@ -40,7 +40,7 @@ def show(service: str, as_json: bool) -> None:
     table = Table("setting", "value", "source")
     for row in rows:
         table.add_row(*row)
-    Console(emoji=False).print(table)
+    console().print(table)
 
 
 @config.command()

@@ -7,12 +7,12 @@ import sys
 from typing import Final
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from libs.errors import ConfigurationError
 from services.commands import doctor_redis, doctor_site
+from services.commands.api import console
 from services.commands.findings import Check, Finding, run_check
 from services.supervisor.site import Site, load_site
 
@@ -91,6 +91,6 @@ def show(found: list[Finding], *, everything: bool) -> None:
         state = Text(finding.state, COLORS[finding.state])
         table.add_row(finding.check, state, Text(finding.detail), Text(finding.remedy))
     if shown:
-        Console().print(table)
+        console().print(table)
     counts = {state: sum(finding.state == state for finding in found) for state in COLORS}
     click.echo(f"{counts['ok']} well, {counts['warning']} warnings, {counts['error']} errors")

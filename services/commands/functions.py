@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from libs.errors import InternalError, StateError, UnavailableError, VoltageError
@@ -18,6 +17,7 @@ from libs.redis import library
 from libs.redis.client import Client, connect
 from libs.redis.functions import Functions
 from services.commands import reference
+from services.commands.api import console
 from services.supervisor.resp import Connection
 from services.supervisor.site import load_site
 
@@ -84,7 +84,7 @@ def list_functions(as_json: bool) -> None:
     table = Table("function", "flags", "what it does")
     for row in rows:
         table.add_row(row["name"], " ".join(row["flags"]), row["description"])
-    Console(emoji=False).print(table)
+    console().print(table)
 
 
 def _fields(reply: list[Any]) -> dict[str, Any]:

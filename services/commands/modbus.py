@@ -10,13 +10,12 @@ from functools import wraps
 from typing import Any, Final
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from libs.errors import InvalidError, VoltageError
 from libs.points import PointKind
 from libs.services import PORT_BASE
-from services.commands.api import PIPED_WIDTH
+from services.commands.api import console
 from services.commands.modbus_access import Access, access
 from services.comsrv.channel import Point
 from services.comsrv.contract import DeviceError, RefusedError
@@ -232,8 +231,7 @@ def _shown(value: float | str) -> str:
 
 
 def _print(table: Table) -> None:
-    console = Console()
-    (console if console.is_terminal else Console(width=PIPED_WIDTH)).print(table)
+    console().print(table)
 
 
 @modbus.command(context_settings={"ignore_unknown_options": True})  # so that -1.5 is a value

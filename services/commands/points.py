@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from libs.config import load
 from libs.config.load import Loaded
 from libs.errors import ConfigurationError, Problem
-from services.commands.api import PIPED_WIDTH
+from services.commands.api import console
 from services.commands.points_import import import_points
 from services.commands.sheet import sheet
 from services.comsrv import capacity
@@ -96,11 +94,11 @@ def plan(channel: int | None) -> None:
     for one in planned:
         if channel in {None, one.channel.id}:
             _show_blocks(table, one)
-    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
-    console.print(table)
+    view = console()
+    view.print(table)
     found = [link for link in _links(planned) if channel is None or channel in link.channels]
     if found:
-        console.print(_links_table(found))
+        view.print(_links_table(found))
     for link in found:
         if link.share > capacity.TIGHT and link.least <= 1:
             click.echo(f"warning: {link.text}", err=True)

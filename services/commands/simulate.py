@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 import click
-from rich.console import Console
 from rich.table import Table as View
 
 from libs.errors import ConfigurationError, Problem, UnavailableError
 from libs.services import PORT_BASE
+from services.commands.api import console
 from services.simulator import cli as site
 from services.simulator.settings import load_settings
 from services.simulator.twins.endpoint import Endpoint
@@ -136,7 +136,7 @@ def show(endpoints: Sequence[Endpoint]) -> None:
         view.add_row(unit.name, endpoint.address, str(unit.unit_id), str(len(unit.cells)))
     if len(rows) > SHOWN:
         view.add_row(f"and {len(rows) - SHOWN} more", "", "", "")
-    Console(emoji=False).print(view)
+    console().print(view)
 
 
 async def until_signal(fleet: Fleet) -> None:

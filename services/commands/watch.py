@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from libs.errors import NotFoundError, UnavailableError
-from services.commands.api import PIPED_WIDTH, pages, request
+from services.commands.api import PIPED_WIDTH, console, pages, request
 
 EVERY_S: Final = 1.0
 SHOWN_UNITS: Final = 32
@@ -24,14 +24,14 @@ _STYLES: Final = {"running": "green", "degraded": "yellow", "down": "red", "star
 def watch(channel: str | None) -> None:
     """Show all channels, or one with its groups, units, quarantine and errors, until Ctrl-C; into a pipe, once."""
     before: dict[str, tuple[float, int]] = {}
-    console = Console(emoji=False)
-    if not console.is_terminal:
-        Console(width=PIPED_WIDTH, emoji=False).print(_all(before) if channel is None else _one(channel, before))
+    view = console()
+    if not view.is_terminal:
+        view.print(_all(before) if channel is None else _one(channel, before))
         return
-    with Live(console=console, auto_refresh=False, screen=True) as live:
+    with Live(console=view, auto_refresh=False, screen=True) as live:
         while True:
             try:
-                width = console.width
+                width = view.width
                 shown = _all(before, width) if channel is None else _one(channel, before, width)
             except UnavailableError as error:
                 shown = Text(str(error), style="red")

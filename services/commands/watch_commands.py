@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from libs.errors import UnavailableError
-from services.commands.api import pages, request
+from services.commands.api import console, pages, request
 
 EVERY_S: Final = 0.5
 SHOWN: Final = 20
@@ -23,7 +23,7 @@ _STYLES: Final = {
 
 def watch(channel: str | None, state: str | None) -> None:
     """Show the newest commands until Ctrl-C."""
-    with Live(console=Console(emoji=False), auto_refresh=False, screen=False) as live:
+    with Live(console=console(), auto_refresh=False, screen=False) as live:
         while True:
             try:
                 shown: RenderableType = Group(_commands(channel, state), _holds(channel))

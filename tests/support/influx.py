@@ -22,6 +22,15 @@ INSTALL = "apt-get install influxdb (Debian; stop the service it starts)"
 TOKEN = "a-token-of-the-tests"  # noqa: S105 - the bridge's own
 
 
+def pings(url: str) -> bool:
+    """Say whether a server of one of the dialects answers."""
+    try:
+        with urllib.request.urlopen(f"{url}/ping", timeout=1) as answer:  # noqa: S310 - our own
+            return bool(answer.status == 204)
+    except OSError:
+        return False
+
+
 class InfluxServer:
     """Debian's influxd 1.6.7 in a folder of its own."""
 
@@ -47,17 +56,10 @@ class InfluxServer:
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
         end = time.monotonic() + 60
-        while not self._answers():
+        while not pings(self.url):
             assert self.process.poll() is None, self._log.read_text()[-2000:]
             assert time.monotonic() < end, "influxd does not answer"
             time.sleep(0.05)
-
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.url}/ping", timeout=1) as answer:  # noqa: S310 - our own
-                return bool(answer.status == 204)
-        except OSError:
-            return False
 
     def stop(self) -> None:
         """Stop it."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
-import urllib.request
 from pathlib import Path
 
+from tests.support.influx import pings
 from tests.support.servers import free_port
 
 INSTALL = "apt-get install victoria-metrics (Debian; stop the service it starts)"
@@ -31,17 +31,10 @@ class VictoriaServer:
                 stderr=log,
             )
         end = time.monotonic() + 20
-        while not self._answers():
+        while not pings(self.url):
             assert self.process.poll() is None, self._log.read_text()[-2000:]
             assert time.monotonic() < end, "victoria-metrics does not answer"
             time.sleep(0.05)
-
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.url}/ping", timeout=1) as answer:  # noqa: S310 - our own
-                return bool(answer.status == 204)
-        except OSError:
-            return False
 
     def stop(self) -> None:
         """Stop it."""

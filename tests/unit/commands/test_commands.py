@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from services.cli import COMMANDS, voltage
 from services.commands import reference
+from services.commands.api import console
 from services.commands.read import points_of
 from services.supervisor.loglines import readable
 from tests.support.processes import ROOT
@@ -134,3 +135,8 @@ def test_points_come_as_a_list_whatever_the_answers_form():
         {"name": "power", "value": 2},
         {"name": "soc", "value": 50},
     ]
+
+
+def test_a_reference_in_a_table_is_no_emoji_and_no_markup(capsys: pytest.CaptureFixture[str]):
+    console().print("comsrv:1003:A:1 [x] [red]")
+    assert capsys.readouterr().out == "comsrv:1003:A:1 [x] [red]\n"
