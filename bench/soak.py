@@ -17,7 +17,6 @@ import numpy as np
 from bench.comsrv_process import ledger
 from bench.report import Row, table, write
 from services.comsrv.ledger import balance
-from services.supervisor.resp import Connection
 from tests.support.processes import Site
 
 EVERY_S: Final = 5.0
@@ -71,7 +70,7 @@ def main() -> int:
             with site.redis() as redis:
                 rows += [Row(stream, "length", redis.call("XLEN", stream), "entries") for stream in STREAMS]
                 pending = int(redis.call("HGET", "hissrv:queue:size", "samples") or 0)
-                ledger = balance(ledger(redis), pending)
+                found = balance(ledger(redis), pending)
         finally:
             site.stop()
     for part in ("samples", "history"):
@@ -80,9 +79,9 @@ def main() -> int:
         f"Soak, {seconds:.0f} s", ["what", "figure", "value", "unit"],
         [[row.case, row.metric, f"{row.value:,.1f}", row.unit] for row in rows],
     )  # fmt: skip
-    print("ledger balances" if ledger["balanced"] else f"ledger does not balance: {ledger}")
+    print("ledger balances" if found["balanced"] else f"ledger does not balance: {ledger}")
     write("soak", rows, seconds=seconds)
-    return 0 if ledger["balanced"] else 1
+    return 0 if found["balanced"] else 1
 
 
 if __name__ == "__main__":
