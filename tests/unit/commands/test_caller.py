@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from libs.http.tokens import Role, User, verify
 from services.cli import voltage
+from services.commands.caller import as_user, caller
 
 KEY = "a key of this test that is long enough"
 
@@ -45,3 +48,14 @@ def test_a_name_that_could_be_taken_for_something_else_is_refused(name: str) -> 
     refused = token("token", "--user", name)
     assert refused.exit_code == 2
     assert "must be one word" in refused.output
+
+
+@click.command
+@as_user
+def threaded() -> None:
+    click.echo(asyncio.run(asyncio.to_thread(caller)))
+
+
+def test_a_thread_that_asks_the_api_knows_the_name_too_and_the_next_command_does_not() -> None:
+    assert CliRunner().invoke(threaded, ["--user", "anna"]).output == "anna\n"
+    assert CliRunner().invoke(threaded).output not in ("", "anna\n")
