@@ -74,12 +74,12 @@ def main() -> int:
         finally:
             site.stop()
     for part in ("samples", "history"):
-        rows += [Row("ledger", name, n, "samples") for name, n in ledger[part].items() if isinstance(n, int)]
+        rows += [Row("ledger", name, n, "samples") for name, n in found[part].items() if isinstance(n, int)]
     table(
         f"Soak, {seconds:.0f} s", ["what", "figure", "value", "unit"],
         [[row.case, row.metric, f"{row.value:,.1f}", row.unit] for row in rows],
     )  # fmt: skip
-    print("ledger balances" if found["balanced"] else f"ledger does not balance: {ledger}")
+    print("ledger balances" if found["balanced"] else f"ledger does not balance: {found}")
     write("soak", rows, seconds=seconds)
     return 0 if found["balanced"] else 1
 
