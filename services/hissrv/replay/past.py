@@ -21,6 +21,7 @@ from libs.numbers import format_value
 from libs.redis import keys
 from libs.validation import Model
 from services.hissrv import tables
+from services.hissrv.replay import files
 from services.hissrv.replay.compare import COMMANDS
 from services.hissrv.replay.entries import Entry, Output, of_stored, outputs_of
 from services.hissrv.replay.private import Private, alone, opened
@@ -38,6 +39,7 @@ from services.hissrv.replay.run import (
 from services.supervisor.redis_server import Binary
 
 POINTS_A_CALL: Final = 500
+MOST_REASONS: Final = 20
 # What waits for its time fires at most this late, at its due instant.
 TICK_MS: Final = 1000
 # A lease that no silence ends: history has no samples where nothing changed.
@@ -107,6 +109,7 @@ class Past:
                 change.put(sides[-1], self.start_ms - WARM_UP_MS)
             for number, batch in enumerate(self._batches(series, columns)):
                 for outcome in _outcomes(batch, *[_asked(one, batch) for one in sides]):
+                    self._note(outcome)
                     if outcome.entry.at_ms >= self.start_ms:
                         yield outcome
                     elif lead is not None:
@@ -117,6 +120,11 @@ class Past:
                     told((self.last_ms - self.start_ms) / (self.end_ms - self.start_ms), f"{self.calls} calls")
                 if number % LOOK_EVERY == LOOK_EVERY - 1:
                     self._limits.refuse(sides, end)
+
+    def _note(self, outcome: Outcome) -> None:
+        text = f"samples of {files.said(outcome.entry.at_ms)} were refused: {outcome.problem}"
+        if outcome.problem and len(self.reasons) < MOST_REASONS and text not in self.reasons:
+            self.reasons.append(text)
 
     def _batches(self, series: list[str], columns: list[Any]) -> Iterator[list[Entry]]:
         batch: list[Entry] = []
@@ -163,7 +171,8 @@ def _add(sections: dict[str, dict[str, Any]], part: list[str], value: float, rea
         section["ids"].append(point)
         section["values"].append(format_value(value))
     if reason:
-        section["quality"][point] = reason
+        # A store that keeps numbers says no more than "bad".
+        section["quality"][point] = reason if ":" in reason else f"{reason}:unknown"
 
 
 def _entry(function: str, key: str, at_ms: int, argument: bytes) -> Entry:

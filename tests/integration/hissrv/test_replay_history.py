@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import orjson
 import pytest
 
 from libs.errors import LimitError, NotFoundError
+from libs.influx.client import Server
 from libs.redis import client
 from libs.redis.client import execute
 from libs.redis.functions import Functions
@@ -21,7 +23,10 @@ from services.hissrv.references import References
 from services.hissrv.replay import history
 from services.hissrv.replay.replays import Replays
 from services.hissrv.settings import ConsumerSettings
+from services.hissrv.store.contract import Store
 from services.hissrv.store.embedded import EmbeddedStore
+from services.hissrv.store.influx import InfluxStore
+from tests.support.influx import InfluxServer
 from tests.support.servers import RedisServer
 from tests.support.site import START, Site
 from tests.support.wait import wait_until
@@ -60,7 +65,7 @@ MODEL = {"name": "m", "template": "x", "mapping": {"channel": 1001, "data": {"po
 class Past:
     """A site that lived for some minutes, of which only history is left."""
 
-    def __init__(self, functions: Functions, url: str, folder: Path, store: EmbeddedStore) -> None:
+    def __init__(self, functions: Functions, url: str, folder: Path, store: Store) -> None:
         self.functions = functions
         self.site = Site(functions)
         found = history.History(store, References(functions))
@@ -100,14 +105,13 @@ class Past:
         return report
 
 
-@pytest.fixture
-async def past(functions: Functions, redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[Past]:
+@asynccontextmanager
+async def lived(functions: Functions, server: RedisServer, folder: Path, store: Store) -> AsyncIterator[Past]:
     """Give a site whose samples are in a store, and no log."""
-    store = EmbeddedStore(tmp_path / "history")
     await store.open()
-    blocking = client.connect(redis_server.url, blocking=True)
+    blocking = client.connect(server.url, blocking=True)
     one = Consumer(HistoryFunctions(functions), blocking, store, ConsumerSettings(linger_ms=0), "one")
-    made = Past(functions, redis_server.url, tmp_path, store)
+    made = Past(functions, server.url, folder, store)
     await made.live(120)
 
     async def written() -> bool:
@@ -121,6 +125,13 @@ async def past(functions: Functions, redis_server: RedisServer, tmp_path: Path) 
     yield made
     await blocking.aclose()
     await store.close()
+
+
+@pytest.fixture
+async def past(functions: Functions, redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[Past]:
+    """Give one whose samples are in the embedded store."""
+    async with lived(functions, redis_server, tmp_path, EmbeddedStore(tmp_path / "history")) as made:
+        yield made
 
 
 def told(report: dict[str, Any], side: str) -> list[tuple[str, int]]:
@@ -141,6 +152,16 @@ async def test_a_rule_over_history_fires_when_it_did(past: Past) -> None:
     words = " ".join(report["reasons"])
     assert "the replay log does not go back that far" in words
     assert "3 series were read" in words
+
+
+async def test_it_does_from_an_influxdb_too(
+    functions: Functions, redis_server: RedisServer, influx_server: InfluxServer, tmp_path: Path
+) -> None:
+    """Which says that a value was bad, and not why."""
+    store = InfluxStore(Server(influx_server.url, "v1", database=f"past{tmp_path.name}"))
+    async with lived(functions, redis_server, tmp_path, store) as past:
+        report = await past.asked(of="rule", definition={"id": "hot", **RULE})
+        assert told(report, "now") == await past.journal("rulesrv:firings", "rule", "hot")
 
 
 async def test_a_changed_definition_is_compared_with_the_stored_one(past: Past) -> None:
