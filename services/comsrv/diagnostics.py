@@ -20,7 +20,7 @@ def diagnostics(status: dict[str, Any], runner: Runner | None) -> dict[str, Any]
         found |= _polling(runner.poller, status["seen"])
     if runner.uplink is not None:
         found["uplink"] = {
-            "epoch": runner.uplink.epoch, "dropped": runner.uplink.dropped, "events": runner.uplink.events,
+            "epoch": runner.uplink.lease.epoch, "dropped": runner.uplink.dropped, "events": runner.uplink.events,
         }  # fmt: skip
     if runner.commander is not None:
         found["commands"] = {"executed": runner.commander.executed}

@@ -116,7 +116,7 @@ class Learning:
         if after < (1 - WORTH) * before:
             log.info(
                 "channel %s: planned with learned costs: %.1f ms of requests a second instead of %.1f",
-                poller.uplink.channel, after, before,
+                poller.uplink.lease.channel, after, before,
             )  # fmt: skip
             self._adopt(poller.plugin.replan(knowledge))
         return True

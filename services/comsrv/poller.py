@@ -69,7 +69,7 @@ class Poller:
         self.polling = polling
         self.statistics = Statistics()
         self.attempted = asyncio.Event()
-        self.schedule = Schedule(polling, uplink.channel)
+        self.schedule = Schedule(polling, uplink.lease.channel)
         self.quarantine = quarantine or Quarantine()
         self.units: dict[str, Unit] = {}
         self.tasks: list[Task] = []
@@ -261,8 +261,8 @@ class Poller:
         for task in self.tasks:
             self.fail(task, error.quality)
         self.attempted.set()
-        self.uplink.state = "down"
-        self.uplink.units = {}
+        self.uplink.lease.state = "down"
+        self.uplink.lease.units = {}
 
     # Reading.
 
@@ -442,21 +442,21 @@ class Poller:
         text = str(error)
         if text != self._logged:
             self._logged = text
-            log.warning("channel %s: %s", self.uplink.channel, text)
+            log.warning("channel %s: %s", self.uplink.lease.channel, text)
         self.statistics.note(error, unit)
 
     def report(self) -> None:
         """Say how the channel is."""
         down = [name for name, unit in self.units.items() if unit.trouble]
-        before = self.uplink.state
+        before = self.uplink.lease.state
         if len(down) == len(self.units) and down:
-            self.uplink.state = "down"
+            self.uplink.lease.state = "down"
         else:
-            self.uplink.state = "degraded" if down else "running"
-        if self.uplink.state == "running" and before in {"down", "degraded"}:
-            log.info("channel %s: answers again", self.uplink.channel)
+            self.uplink.lease.state = "degraded" if down else "running"
+        if self.uplink.lease.state == "running" and before in {"down", "degraded"}:
+            log.info("channel %s: answers again", self.uplink.lease.channel)
             self._logged = ""
-        self.uplink.units = {name: unit.document() for name, unit in self.units.items() if name}
+        self.uplink.lease.units = {name: unit.document() for name, unit in self.units.items() if name}
 
 
 def _among(block: Block, changed: frozenset[tuple[PointKind, str]]) -> bool:

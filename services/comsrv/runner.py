@@ -16,6 +16,7 @@ from services.comsrv.channel import Channel
 from services.comsrv.commander import Commander
 from services.comsrv.contract import ComBase
 from services.comsrv.functions import ComsrvFunctions
+from services.comsrv.lease import Lease, LeaseLostError
 from services.comsrv.line import Line
 from services.comsrv.options import FOR_REDIS
 from services.comsrv.outcomes import Outcomes
@@ -26,7 +27,7 @@ from services.comsrv.quarantine import Quarantine
 from services.comsrv.reporting import Reports
 from services.comsrv.sentfile import SentFile
 from services.comsrv.settings import ComsrvSettings
-from services.comsrv.uplink import LeaseLostError, Uplink
+from services.comsrv.uplink import Uplink
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +140,7 @@ class Runner:
             return "stopped"
         if self._standby:
             return "standby"
-        return self.uplink.state if self.uplink else "starting"
+        return self.uplink.lease.state if self.uplink else "starting"
 
     def start(self) -> None:
         """Run the channel in the background."""
@@ -253,16 +254,16 @@ class Runner:
     async def _talk(self, plugin: ComBase) -> None:
         """Claim the channel and run its loops until it is stopped."""
         channel = self.channel
-        uplink = Uplink(
+        lease = Lease(
             self._functions,
             channel.id,
             owner=self._owner,
             interval_ms=channel.polling.shortest_ms,
             renew_ms=self._settings.renew_ms,
             define=lambda: definition(self.channel),
-            report=Reports(channel).of,
         )
-        if not await self._claimed(uplink):
+        uplink = Uplink(lease, Reports(channel).of)
+        if not await self._claimed(lease):
             return
         self._standby = False
         await self._restore(plugin)
@@ -277,18 +278,18 @@ class Runner:
         )
         poller.attempted = self.attempted
         commander = Commander(
-            self._functions, channel, plugin, line, self._sent, self._pulses, self._outcomes, lambda: uplink.epoch
+            self._functions, channel, plugin, line, self._sent, self._pulses, self._outcomes, lambda: lease.epoch
         )
         commander.on_lost, commander.on_answer = poller.lost, poller.heard
-        caretaker = Caretaker(self._functions, channel, commander, lambda: uplink.epoch, lambda: uplink.heard_ms)
+        caretaker = Caretaker(self._functions, channel, commander, lambda: lease.epoch, lambda: lease.heard_ms)
         self._plugin, self.uplink, self.poller = plugin, uplink, poller
         self.commander, self.caretaker = commander, caretaker
         self.problem = ""
         await self._supervise(uplink, poller, commander, caretaker)
 
-    async def _claimed(self, uplink: Uplink) -> bool:
+    async def _claimed(self, lease: Lease) -> bool:
         """Claim the channel; False when it is stopped before."""
-        claim = asyncio.create_task(uplink.claim())
+        claim = asyncio.create_task(lease.claim())
         stop = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait({claim, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -331,7 +332,7 @@ class Runner:
         with suppress(TimeoutError, UnavailableError, StateError):
             async with asyncio.timeout(STOP_S):
                 await sending
-                await uplink.release()
+                await uplink.lease.release()
                 return
         log.warning("channel %s: stopped without Redis; what was read last is not in it", self.channel.id)
 

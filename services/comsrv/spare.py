@@ -306,7 +306,7 @@ class Spare:
                 poller.quarantine.add(span, task.code, now)
                 log.warning(
                     "channel %s: unit %s refuses %s %s (exception %s); it is asked alone from now on",
-                    poller.uplink.channel, span.unit, span.table, span.address, task.code,
+                    poller.uplink.lease.channel, span.unit, span.table, span.address, task.code,
                 )  # fmt: skip
         for piece in finding.borders:
             span = poller.plugin.span(poller.part(task, piece, piece + 1))
@@ -399,5 +399,5 @@ class Spare:
         poller.good(task, reading)
         poller.quarantine.release(entry.span, now)
         task.entry = None
-        log.info("channel %s: %s answers again", poller.uplink.channel, task.name)
+        log.info("channel %s: %s answers again", poller.uplink.lease.channel, task.name)
         self.learning.plan_again(now + TOGETHER_MS)

@@ -407,13 +407,13 @@ async def test_while_redis_is_slow_the_gateway_is_held_back_and_nothing_is_lost(
     runner = await quiet(site, peer)
     assert runner.uplink is not None
     taking = asyncio.Event()
-    through = runner.uplink.functions.ingest
+    through = runner.uplink.lease.functions.ingest
 
     async def slow(*args: Any) -> bool:
         await taking.wait()
         return await through(*args)
 
-    runner.uplink.functions.ingest = slow  # type: ignore[method-assign]
+    runner.uplink.lease.functions.ingest = slow  # type: ignore[method-assign]
     began, events = int(time.time() * 1000), 20_000
     for number in range(events):
         await peer.gateway.change("genset", "power", number, at_ms=began)

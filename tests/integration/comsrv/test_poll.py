@@ -163,7 +163,7 @@ async def test_a_lapsed_lease_is_claimed_again_with_the_whole_image(site: Site):
     runner = await site.run(renew_ms=1000)
     await site.becomes("T:1", "12.300000")
     assert runner.uplink is not None
-    await site.functions.release(1001, runner.uplink.epoch, {})
+    await site.functions.release(1001, runner.uplink.lease.epoch, {})
     assert await site.value("T:1") == "bad:stale"
     await site.becomes("T:1", "12.300000")
     await site.becomes("S:1", "1.000000")
