@@ -10,6 +10,7 @@ Everything sent carries `now_ms`, the gateway's clock.
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Final
@@ -17,13 +18,15 @@ from typing import Final
 import orjson
 
 from libs.clock import monotonic_ms, now_ms
-from libs.errors import LimitError, UnauthorizedError, UnavailableError
+from libs.errors import LimitError, UnauthorizedError, UnavailableError, VoltageError
 from libs.http import User, tokens
 from services.gateway.functions import Image
 from services.gateway.hub import Hub, Subscriber
 from services.gateway.outbox import Document
 from services.gateway.selection import Selection
 from services.gateway.settings import StreamSettings
+
+logger = logging.getLogger(__name__)
 
 TICK_S: Final = 1.0
 PAUSE_S: Final = 0.5
@@ -58,6 +61,10 @@ class Live(ABC):
     @abstractmethod
     async def end(self, reason: str) -> None:
         """End the stream: the token's time is over, or the user's rights changed."""
+
+    @abstractmethod
+    async def break_off(self) -> None:
+        """End the stream without a reason that concerns the client: it may come again."""
 
     def log_in(self, token: str) -> None:
         """Take a first or a newer token.
@@ -111,6 +118,10 @@ class Live(ABC):
         except ConnectionError:
             # The client is gone; whoever serves it ends by itself.
             pass
+        except VoltageError as error:
+            # A client that stays would wait for words that never come.
+            logger.error("a live stream ended: %s", error)  # noqa: TRY400 - the text is Redis', our stack says nothing
+            await self.break_off()
 
     async def _flush(self) -> None:
         subscriber = self.subscriber

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from aiohttp import WSMsgType, hdrs, web
+from aiohttp import WSCloseCode, WSMsgType, hdrs, web
 from pydantic import Field, TypeAdapter, ValidationError
 
 from libs.errors import InvalidError, UnauthorizedError, VoltageError
@@ -117,6 +117,10 @@ class Stream(Live):
     async def end(self, reason: str) -> None:
         """End the connection: the user's rights changed."""
         await self._socket.close(code=EXPIRED, message=reason.encode()[:120])
+
+    async def break_off(self) -> None:
+        """End the connection: what is asked for can't be read."""
+        await self._socket.close(code=WSCloseCode.INTERNAL_ERROR, message=b"what is asked for can't be read")
 
     # ------------------------------------------------------------ in
 

@@ -76,6 +76,10 @@ class Events(Live):
         """Send a document as an event."""
         await self._response.write(f"event: {op}\ndata: {text}\n\n".encode())
 
+    async def break_off(self) -> None:
+        """End it."""
+        self._ended.set()
+
     async def end(self, reason: str) -> None:
         """Say why, and end."""
         if not self.closed and self._response.prepared:

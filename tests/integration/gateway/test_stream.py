@@ -18,7 +18,7 @@ from libs.redis.client import Client, execute
 from libs.redis.functions import Functions
 from services.gateway.app import create_app
 from services.gateway.settings import GatewaySettings
-from tests.integration.gateway.support import Channel, Gateway
+from tests.integration.gateway.support import PATIENCE_S, Channel, Gateway
 from tests.support.servers import RedisServer
 
 
@@ -38,6 +38,15 @@ async def test_a_snapshot_then_deltas(gateway: Gateway, channel: Channel) -> Non
         "comsrv:1001:S:1": (1, "good"),
     }
     await watcher.close()
+
+
+async def test_who_asks_for_what_can_not_be_read_is_not_left_without_a_word(gateway: Gateway, channel: Channel) -> None:
+    await execute(channel.functions.client, "SET", "comsrv:1001:T", "no hash")
+    watcher = await gateway.stream("comsrv:1001:*")
+    async with asyncio.timeout(PATIENCE_S):
+        while (message := await watcher.socket.receive()).type != aiohttp.WSMsgType.CLOSE:
+            pass
+    assert message.data == aiohttp.WSCloseCode.INTERNAL_ERROR
 
 
 async def test_single_points_only(gateway: Gateway, channel: Channel) -> None:
