@@ -193,8 +193,12 @@ async def test_a_device_slow_by_the_register_is_read_without_its_holes(site: Sit
     site.device.register_s = 0.001
     channel = table(site.device.port, interval_ms=200)
     points = [point for point in channel.points.T if not 10 <= point.id - 1 < 50]
-    channel = channel.model_copy(update={"points": channel.points.model_copy(update={"T": tuple(points)})})
-    runner = await site.run(channel)
+    update = {
+        "points": channel.points.model_copy(update={"T": tuple(points)}),
+        # A request of 0.12 s.
+        "parameters": channel.parameters | {"timeout_ms": 1000},
+    }
+    runner = await site.run(channel.model_copy(update=update))
 
     async def two() -> bool:
         return blocks(runner) == ["1-holding-0-10", "1-holding-50-70"]
