@@ -193,21 +193,26 @@ function M.renew(ns, id, argv)
   args.only(document, RENEWAL)
   local state = document.state ~= nil and args.choice(document.state, "state", STATES) or nil
   blocks.check_counters(document.counters)
-  local seen = {}
+  local seen, newest = {}, 0
   args.object(document.units, "units")
   for block, at in pairs(args.object(document.seen, "seen")) do
     seen[#seen + 1] = args.text(block, "seen", 64)
     seen[#seen + 1] = string.format("%.0f", args.integer(at, "seen." .. block, 0, 9007199254740991))
+    newest = math.max(newest, at)
   end
   local ctx = call.begin(ns, document.now_ms)
   leases.check_lease(ctx, ch, document.epoch)
   call.accept(ctx)
   local status = keys.status(ns, ch)
-  leases.extend(ctx, ch, tonumber(redis.call("HGET", status, "lease_ms")))
+  local before = redis.call("HMGET", status, "state", "units", "lease_ms", "behind")
+  local lease_ms = tonumber(before[3])
+  leases.extend(ctx, ch, lease_ms)
   if #seen > 0 then
     redis.call("HSET", keys.seen(ns, ch), unpack(seen))
   end
-  local before = redis.call("HMGET", status, "state", "units")
+  if before[4] and ctx.now - newest <= lease_ms then
+    leases.fall_behind(ctx, ch, false)
+  end
   follow(ctx, ch, state, { state = before[1], units = before[2] or nil }, document.units)
   ingest.count(ctx, ch, document.counters, 0)
   local resend = redis.call("HDEL", status, "resend") == 1

@@ -299,9 +299,11 @@ local function take(ns, ch, found, answered)
   redis.call("HSET", sequence, unpack(flat))
   local lease_ms = tonumber(status[3])
   leases.extend(ctx, ch, lease_ms)
-  local behind = ctx.now - fresh[1].document.at_ms > lease_ms
-  if behind ~= (status[4] == "1") then
-    leases.fall_behind(ctx, ch, behind)
+  if (fresh[1].document.origin or "poll") == "poll" then
+    local behind = ctx.now - fresh[1].document.at_ms > lease_ms
+    if behind ~= (status[4] == "1") then
+      leases.fall_behind(ctx, ch, behind)
+    end
   end
   local stored, seen, queue = 0, {}, {}
   for i = 1, #fresh do

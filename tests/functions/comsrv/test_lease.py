@@ -230,3 +230,12 @@ async def test_a_block_that_is_older_than_a_lease_commands_nothing(polled: Site)
     assert "withheld: what comes of channel 1002 is older than its lease" in said[0]
     assert "result" in said[1]
     assert "behind" not in await polled.hash("comsrv:1002:status")
+
+
+async def test_a_block_that_is_seen_unchanged_in_time_ends_what_an_old_one_began(polled: Site) -> None:
+    await polled.put({1: 7}, age_ms=3001)
+    for age_ms, behind in ((3001, True), (3000, False)):
+        assert ("behind" in await polled.hash("comsrv:1002:status")) is True
+        renewal = {"epoch": polled.epoch, "now_ms": polled.now, "seen": {"b": polled.now - age_ms}}
+        await polled.functions.call("channel_renew", 1002, renewal)
+        assert ("behind" in await polled.hash("comsrv:1002:status")) is behind
