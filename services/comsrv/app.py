@@ -21,7 +21,7 @@ from services.comsrv.channels import Channels
 from services.comsrv.functions import ComsrvFunctions
 from services.comsrv.handlers import routes
 from services.comsrv.identity import Identity
-from services.comsrv.memory import settle
+from services.comsrv.memory import settle, unsearched
 from services.comsrv.metrics import ChannelCollector
 from services.comsrv.planning import Files
 from services.comsrv.serving.check import load_served
@@ -57,7 +57,8 @@ def create_app(settings: ComsrvSettings) -> web.Application:
     checks = {"redis": redis, "functions": functions, "channels": channels}
     app = service_app(settings, NAME, routes, checks=checks, configuration=Files(lambda: app, settings))
     app[SETTINGS] = settings
-    declared = load_site(settings.config_dir, settings)
+    with unsearched():
+        declared = load_site(settings.config_dir, settings)
     served = load_served(settings, declared)
 
     async def resources(app: web.Application) -> AsyncIterator[None]:
