@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import logging
 from collections.abc import AsyncIterator, Mapping
@@ -70,21 +71,24 @@ class Proxy:
 
         Raises:
             TooLargeError: the file is over the limit.
+            UnavailableError: the service is away, or stopped taking it.
         """
         upload = Upload(request, self._settings)
         headers = _kept(request.headers, NOT_FORWARDED)
         if request.content_length is not None:
             headers[hdrs.CONTENT_LENGTH] = str(request.content_length)
+        # The answer comes after the whole file, however long that takes; each part has its time.
+        timeout = aiohttp.ClientTimeout(total=None, connect=self._settings.connect_timeout_s, sock_read=None)
         try:
-            upstream = await self._session.request(
-                request.method,
-                URL(address + request.raw_path, encoded=True),
-                headers=headers,
-                data=upload.parts(),
-                allow_redirects=False,
-                # The answer comes after the whole file, however long that takes.
-                timeout=aiohttp.ClientTimeout(total=None, connect=self._settings.connect_timeout_s, sock_read=None),
-            )
+            async with upload.patience:
+                upstream = await self._session.request(
+                    request.method,
+                    URL(address + request.raw_path, encoded=True),
+                    headers=headers,
+                    data=upload.parts(),
+                    allow_redirects=False,
+                    timeout=timeout,
+                )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if upload.problem is not None:
                 raise upload.problem from None
@@ -101,6 +105,8 @@ class Upload:
         self._request = request
         self._settings = settings
         self.problem: VoltageError | None = None
+        # Over when nobody took a part, or answered the last one.
+        self.patience = asyncio.timeout(None)
         self._check(request.content_length or 0)
 
     def _check(self, size: int) -> None:
@@ -111,8 +117,11 @@ class Upload:
 
     async def parts(self) -> AsyncIterator[bytes]:
         """Yield it."""
-        size = 0
+        size, loop = 0, asyncio.get_running_loop()
         while True:
+            # A service may answer before it has the whole file: then nobody waits any more.
+            with contextlib.suppress(RuntimeError):
+                self.patience.reschedule(loop.time() + self._settings.upload_timeout_s + self._settings.read_timeout_s)
             try:
                 async with asyncio.timeout(self._settings.upload_timeout_s):
                     part = await self._request.content.readany()

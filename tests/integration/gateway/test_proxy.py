@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -136,3 +137,17 @@ async def test_a_file_has_a_limit_and_is_whole_or_nothing(settings: GatewaySetti
         assert told["seen"] == 0
         async with http.post("/api/channels/1/file", data=b"x", headers={"Content-Type": "text/csv"}) as answer:
             assert answer.status == 401
+
+
+async def test_a_service_that_takes_a_file_and_never_answers_is_not_waited_for(settings: GatewaySettings) -> None:
+    proxy = settings.proxy.model_copy(update={"upload_timeout_s": 0.1, "read_timeout_s": 0.1})
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        comsrv = settings.services["comsrv"].model_copy(update={"url": f"http://127.0.0.1:{deaf.getsockname()[1]}"})
+        changed = {"proxy": proxy, "services": {**settings.services, "comsrv": comsrv}}
+        async with TestClient(TestServer(create_app(settings.model_copy(update=changed)))) as http:
+            token = Gateway(http, signing_key(settings)).token()
+            headers = {"Authorization": f"Bearer {token}", "Content-Type": "text/csv"}
+            for parts in (1, 200):
+                async with http.post("/api/channels/1/file", data=file(parts), headers=headers) as answer:
+                    problem = await answer.json(content_type=None)
+                assert (answer.status, problem["code"]) == (503, "UNAVAILABLE")
