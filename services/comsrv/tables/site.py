@@ -231,7 +231,7 @@ def _check_point(kind: PointKind, point: Point, plugin: type[ComBase]) -> Sequen
     found = []
     if point.family not in _FAMILIES[kind]:
         wanted = " or ".join(_FAMILIES[kind])
-        found.append(f"data_type: a {kind.table} point is {wanted}, not {point.data_type}")
+        found.append(f"data_type: {kind.table} points are {wanted}, not {point.data_type}")
     if point.expression and plugin.computed(point):
         try:
             expression.parse(point.expression)

@@ -52,7 +52,7 @@ async def test_what_is_wrong_with_a_point_is_said_all_at_once(api: Api):  # noqa
     assert found["problems"] == ["mapping: bit_count: how many bits of the int16 from bit 9 on"]
     found = await tried(api, "float32", mapping(900, "float32"))
     assert (found["quality"], found["value"]) == ("bad:exception_2", None)
-    assert "illegal data address" in found["problems"][0]
+    assert found["problems"][0].endswith("exception 2, illegal data address (read 2 holding registers from 900)")
 
 
 async def test_registers_are_read_and_those_of_a_point_not_written(api: Api, site: Site):  # noqa: F811

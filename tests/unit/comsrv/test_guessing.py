@@ -57,3 +57,9 @@ def test_the_filling_of_a_text_belongs_to_it():
     found = layout(guesses(0, [registers]))
     assert [(guess.type, guess.width) for guess in found][1] == ("string", 16)
     assert found[1].values == ["SN-0042"]
+
+
+@pytest.mark.parametrize(("order", "read", "place"), [("ABCD", [0, 0, 18, 13_398], 2), ("CDAB", [13_398, 18, 0, 0], 0)])
+def test_zeros_beside_a_counter_make_no_64_bits_of_it(order: str, read: list[int], place: int):
+    found = {guess.address: guess for guess in layout(guesses(0, [read]))}
+    assert (found[place].type, found[place].order, found[place].values) == ("uint32", order, [1_193_046])

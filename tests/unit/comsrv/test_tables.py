@@ -103,12 +103,12 @@ def test_mark_semicolon_decimal_comma_and_any_column_order(tmp_path: Path):
             "telemetry.csv:2: data_type: unknown type 'flaot32'; did you mean float32?",
         ]),
         ({"telemetry.csv": POINTS + "7,a,bool\n"}, [
-            "telemetry.csv:2: data_type: a telemetry point is number or text, not bool",
+            "telemetry.csv:2: data_type: telemetry points are number or text, not bool",
             "mapping/telemetry_mapping.csv:2: data_type: float32 on the wire does not agree with bool in the point table",
         ]),
         (
             {"mapping/telemetry_mapping.csv": MAPPINGS + "7,1,6,40,float32,ABDC,\n"},
-            ["mapping/telemetry_mapping.csv:2: function_code: a telemetry point is read with 1, 2, 3, 4, not 6",
+            ["mapping/telemetry_mapping.csv:2: function_code: telemetry points are read with 1, 2, 3, 4, not 6",
              "mapping/telemetry_mapping.csv:2: function_code: 6 writes one register, float32 needs 2; use 16"],
         ),
         (

@@ -70,7 +70,7 @@ def _check_code(kind: PointKind, mapping: Mapping) -> list[str]:
     code = mapping.function_code
     if code not in allowed:
         verb = "read" if kind.readable else "written"
-        return [f"function_code: a {kind.table} point is {verb} with {', '.join(map(str, allowed))}, not {code}"]
+        return [f"function_code: {kind.table} points are {verb} with {', '.join(map(str, allowed))}, not {code}"]
     return []
 
 

@@ -24,11 +24,13 @@ MIN_TEXT: Final = 4
 MAX_FILLING: Final = 16
 # How much the order that the registers agree on counts. No number is as sure as a long text.
 AGREED, OTHER, SUREST = 1.15, 0.7, 0.97
+# No counter of a device came so far.
+LARGEST_COUNT: Final = 1e13
 # Of integers: (up to this size, how plausible), by bits.
 _INTEGERS: Final = {
     16: ((10_000, 0.5), (33_000, 0.35), (math.inf, 0.2)),
     32: ((10_000, 0.2), (1e9, 0.55), (math.inf, 0.1)),
-    64: ((10_000, 0.05), (2**32, 0.15), (1e13, 0.5), (math.inf, 0.01)),
+    64: ((10_000, 0.05), (2**32, 0.15), (LARGEST_COUNT, 0.5), (math.inf, 0.01)),
 }
 # Of floats: random bits seldom are a number of such a size.
 _FLOATS: Final = ((1e-6, 0.05), (1e-3, 0.4), (1e6, 0.9), (1e9, 0.4), (math.inf, 0.02))
@@ -126,12 +128,20 @@ def _plausible(name: str, values: list[float]) -> tuple[float, str]:
         return (score / 5 if kind.size == 2 else score), ""
     if kind.digits:
         score = {4: 0.1, 8: 0.3, 16: 0.4}[kind.digits]
-        return (score if size >= 10 ** (kind.digits // 2) else score / 10), ""
+        fits = 10 ** (kind.digits // 2) <= size <= LARGEST_COUNT and not _is_reversed(kind.size, 10_000, values)
+        return (score if fits else score / 10), ""
     score = next(score for limit, score in _INTEGERS[8 * kind.size] if size <= limit)
+    if _is_reversed(kind.size, 0x10000, values):
+        score *= 0.2
     if kind.size == 4 and all(_is_small(int(value) & 0xFFFF) for value in values):
         score *= 0.6
     # A value that needs no sign is taken for one that has none.
     return (score * 0.95 if kind.numpy[1] == "i" and min(values) >= 0 else score), ""
+
+
+def _is_reversed(size: int, word: int, values: list[float]) -> bool:
+    """Say whether the lowest register of 64 bits is always 0: a smaller number in a wrong order has that."""
+    return size == 8 and all(int(value) % word == 0 for value in values)
 
 
 def _is_small(word: int) -> bool:

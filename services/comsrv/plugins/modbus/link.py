@@ -121,7 +121,7 @@ class Link(Dialer):
             traffic = self.traffic
             traffic.exceptions[code] += 1
             traffic.unit(unit).exceptions[code] += 1
-            text = f"{traffic.endpoint} unit {unit}: {meaning.exception_text(code)}"
+            text = f"{traffic.endpoint} unit {unit}: {meaning.refusal(code, query.pdu)}"
             traffic.error(text, unit)
             raise UnreachableError(code, text) if code in UNREACHABLE else RefusedError(code, text)
         return pdu

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from textwrap import shorten
 from typing import Final
 
 from services.comsrv.plugins.modbus.frames import EXCEPTION, MASK_WRITE, READS, WRITE_AND_READ, WRITES, crc
@@ -16,11 +17,18 @@ _TABLES: Final = {1: "coils", 2: "inputs", 3: "holding registers", 4: "input reg
 _WRITTEN: Final = {5: "coil", 6: "holding register", 15: "coils", 16: "holding registers"}
 # Words shown of an answer; the hex column has them all.
 SHOWN_WORDS: Final = 8
+# Characters shown of a request that was refused.
+SHOWN_TEXT: Final = 80
 
 
 def exception_text(code: int) -> str:
     """Return an exception code with its name."""
     return f"exception {code}, {EXCEPTIONS.get(code, 'unknown exception')}"
+
+
+def refusal(code: int, pdu: bytes) -> str:
+    """Return an exception code with its name and what was asked for; of much that was written its start."""
+    return f"{exception_text(code)} ({shorten(of_pdu(True, pdu), SHOWN_TEXT, placeholder=' ...')})"
 
 
 def of_tcp(sent: bool, data: bytes) -> str:
