@@ -78,10 +78,7 @@ def channels(
         return
     items = pages(f"/api/channels/{channel}/points", {"type": kind}, limit)
     if not as_json:
-        items = timed(items, age, "changed_at_ms", "seen_at_ms")
-        items = [
-            item | {"value": f"{item['value']:g} {item['label']}"} if item.get("label") else item for item in items
-        ]
+        items = [_with_label(item) for item in timed(items, age, "changed_at_ms", "seen_at_ms")]
     columns = {
         "type": "type", "id": "id", "name": "name", "value": "value", "unit": "unit",
         "quality": "quality", "changed": "changed_at_ms", "seen": "seen_at_ms",

@@ -20,7 +20,6 @@ from libs.validation import Model
 from services.simulator.devices import Device
 
 MAX_ADDRESS: Final = 65535
-REGISTER_BITS: Final = 16
 
 
 class Table(StrEnum):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -135,11 +135,6 @@ def read_file(file: Path) -> list[Entry]:
     """Return a file's entries; a half line at its end is left out."""
     lines = file.read_bytes().split(b"\n")
     return [decode(line, f"{file.name}:{number}") for number, line in enumerate(lines[:-1], 1) if line]
-
-
-def matching(entries: Iterable[Entry], wanted: dict[str, str]) -> Iterator[Entry]:
-    """Return the entries whose fields have the wanted texts."""
-    return (entry for entry in entries if all(entry.fields.get(name) == text for name, text in wanted.items()))
 
 
 def _cut_half_line(file: Path) -> None:

@@ -69,8 +69,6 @@ LONG_ORDERS: Final = dict(zip(ORDERS[4], ORDERS[8][:4], strict=True))
 # Two characters a register, the first in the high or the low byte; one in the low or the high byte.
 STRING_ORDERS: Final = ("AB", "BA", "0A", "A0")
 DOUBLE_POINT: Final = "double_point"
-# The states of a double point (IEC 60870-5-101, 7.2.6.2); the last can't be trusted.
-DOUBLE_POINT_STATES: Final = {"0": "moving", "1": "open", "2": "closed", "3": "invalid"}
 
 
 def orders_of(name: str) -> tuple[str, ...]:
