@@ -70,10 +70,10 @@ def parse_json(data: bytes) -> Any:
     return value
 
 
-def check_nesting(value: object, limit: int = MAX_NESTING) -> None:
+def check_nesting(value: object) -> None:
     """Refuse data nested deeper than the limit, naming the field; without recursion."""
     layer: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
-    for _ in range(limit + 1):
+    for _ in range(MAX_NESTING + 1):
         layer = [
             ((*path, key)[:SHOWN_STEPS], inner)
             for path, outer in layer

@@ -57,7 +57,7 @@ def root() -> Path:
     return Path(str(resources.files("redis_functions")))
 
 
-def bundle(folder: Path | None = None, entry: str = ENTRY) -> Bundle:
+def bundle(folder: Path | None = None) -> Bundle:
     """Follow `require` from the entry module and return the library.
 
     Raises:
@@ -67,7 +67,7 @@ def bundle(folder: Path | None = None, entry: str = ENTRY) -> Bundle:
     folder = folder or root()
     problems: list[Problem] = []
     ordered: list[Module] = []
-    _visit(folder, entry, (), ordered, problems, None)
+    _visit(folder, ENTRY, (), ordered, problems, None)
     if problems:
         raise ConfigurationError(problems)
     digest = hashlib.sha256("\0".join(f"{m.path}\0{m.text}" for m in ordered).encode()).hexdigest()[:16]

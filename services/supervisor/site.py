@@ -49,9 +49,9 @@ class Site:
             return f"redis://127.0.0.1:{self.redis_port}"
         return f"redis://default:{quote(password, safe='')}@127.0.0.1:{self.redis_port}"
 
-    def environment(self, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """Return the environment of a service of this site."""
-        kept = {name: value for name, value in environ.items() if name not in OWN}
+        kept = {name: value for name, value in os.environ.items() if name not in OWN}
         return kept | {
             "VOLTAGE_REDIS_URL": self.redis_url(),
             "VOLTAGE_PORT_BASE": str(self.settings.port_base),

@@ -146,15 +146,14 @@ def _overlap(where: str, served: Served, mirrors: Mirrors, taken: dict[tuple[int
     return None
 
 
-def suggest(points: Iterable[tuple[str, str, bool, str]], first: int = 0) -> list[dict[str, Any]]:
+def suggest(points: Iterable[tuple[str, str, bool, str]]) -> list[dict[str, Any]]:
     """Return rows that show points one after the other, for `voltage modbus-server generate`.
 
     Args:
         points: (reference, type family, writable, description) of each point.
-        first: the first address of each table.
     """
     rows: list[dict[str, Any]] = []
-    following = {"discrete": first, "coil": first, "input": first, "holding": first}
+    following = {"discrete": 0, "coil": 0, "input": 0, "holding": 0}
     for reference, family, writable, description in points:
         if family == "bool":
             table, data_type = ("coil" if writable else "discrete"), "bool"
