@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from libs.errors import StateError
 from libs.http import USER, Role, Routes
 from libs.points import PointKind
-from libs.validation import Model, problems_of
+from libs.validation import Model, dotted, problems_of
 from services.comsrv.appkeys import CHANNELS
 from services.comsrv.channel import Channel, ChannelReporting, Point, Points
 from services.comsrv.channels import Channels
@@ -69,7 +69,7 @@ async def try_point(request: web.Request, body: TryBody) -> dict[str, Any]:
     try:
         point = Point.model_validate({"id": 1, "name": "tried", **body.point})
     except ValidationError as error:
-        return shown | {"problems": [str(problem) for problem in problems_of(error, Point)]}
+        return shown | {"problems": [str(problem) for problem in problems_of(error, Point, _field)]}
     points = Points(**{body.type.value: (point,)})
     alone = channel.model_copy(update={"points": points, "reporting": ChannelReporting()})
     place = f"{body.type}:{point.id}"
@@ -123,6 +123,10 @@ async def write_registers(request: web.Request, body: RegistersWrite) -> dict[st
         code = error.exception_code if isinstance(error, RefusedError) else None
         return shown | {"exception_code": code, "problem": str(error)}
     return shown
+
+
+def _field(path: tuple[str | int, ...]) -> str:
+    return dotted(path) or "point"
 
 
 def _needs_registers(channel: Channel) -> None:

@@ -47,7 +47,7 @@ async def test_a_point_is_tried_on_the_channels_own_link(api: Api, site: Site): 
 async def test_what_is_wrong_with_a_point_is_said_all_at_once(api: Api):  # noqa: F811
     """Of its declaration and of its mapping; a device that refuses is a problem too."""
     found = await tried(api, "bool", mapping(0, "flaot32", byte_order="ABDC"), scale=0)
-    assert found["problems"] == ["(document): scale must not be 0; a bool has no scale or offset"]
+    assert found["problems"] == ["point: scale must not be 0; a bool has no scale or offset"]
     found = await tried(api, "float32", mapping(0, "int16", bit_position=9))
     assert found["problems"] == ["mapping: bit_count: how many bits of the int16 from bit 9 on"]
     found = await tried(api, "float32", mapping(900, "float32"))
