@@ -209,9 +209,30 @@ local EFFECTS = {
   publish = publish_topic, notify = notify, enable_rule = switch("true"), disable_rule = switch("false"),
 }
 
+local function would(text)
+  return { "would", json.text(text) }
+end
+
+local function switched(word)
+  return function(ctx, _, _, params)
+    if params.rule and not ctx.graph.watchers["rule:" .. params.rule] then
+      return {}, "NOTFOUND rule " .. params.rule
+    end
+    return would("switch " .. word .. (params.rule and " rule " .. params.rule or " the rules of group " .. params.group))
+  end
+end
+
 -- What an action would do now, or why it would not: { members }, problem.
 local REHEARSALS = {
-  command = function(ctx, watcher, params, item)
+  create_alarm = function(ctx, watcher, index, params, item)
+    local title = words(ctx, watcher, index, params, "title", item, 256)
+    return would("raise " .. (params.level or "Warning") .. ": " .. title)
+  end,
+  publish = function(ctx, watcher, index, params, item)
+    local message = words(ctx, watcher, index, params, "message", item, 1024)
+    return would("publish on " .. params.topic .. (message and ": " .. message or ""))
+  end,
+  command = function(ctx, watcher, _, params, item)
     local ch, spec, problem, over = prepare(ctx, watcher, params, item, target_of(params))
     local members = over or {}
     if spec then
@@ -222,31 +243,30 @@ local REHEARSALS = {
     end
     return members, problem
   end,
-  resolve_alarm = function(ctx, _, params)
+  resolve_alarm = function(ctx, _, _, params)
     local alarm = records.open(ctx, params.alarm)
     if not alarm then
       return {}, "no alarm is open"
     end
     local row, problem = alarms.asked(ctx, alarm, "resolve")
-    return row and { "would", json.text("resolve alarm " .. alarm.id) } or {}, problem
+    return row and would("resolve alarm " .. alarm.id) or {}, problem
   end,
-  notify = function(ctx, _, params)
-    return {}, nobody(ctx, params.level or "Warning")
+  notify = function(ctx, watcher, index, params, item)
+    local level = params.level or "Warning"
+    local problem = nobody(ctx, level)
+    if problem then
+      return {}, problem
+    end
+    return would("notify " .. level .. ": " .. words(ctx, watcher, index, params, "message", item, 1024))
   end,
-  switch = function(ctx, _, params)
-    return {}, params.rule and not ctx.graph.watchers["rule:" .. params.rule] and "NOTFOUND rule " .. params.rule or nil
-  end,
+  enable_rule = switched("on"), disable_rule = switched("off"),
 }
-REHEARSALS.model_action, REHEARSALS.enable_rule, REHEARSALS.disable_rule =
-  REHEARSALS.command, REHEARSALS.switch, REHEARSALS.switch
+REHEARSALS.model_action = REHEARSALS.command
 
 --- What one action would come to if the rule fired now, as JSON; nothing is written.
 function M.rehearse(ctx, watcher, index, item)
   local action = watcher.document.actions[index]
-  local members, problem = {}, nil
-  if REHEARSALS[action.type] then
-    members, problem = REHEARSALS[action.type](ctx, watcher, action.params, item)
-  end
+  local members, problem = REHEARSALS[action.type](ctx, watcher, index, action.params, item)
   local all = { "type", json.text(action.type), "problem", problem and json.text(problem) or false }
   for i = 1, #members do
     all[#all + 1] = members[i]

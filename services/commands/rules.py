@@ -57,7 +57,7 @@ def explain(rule: str, as_json: bool) -> None:
     if found["actions"]:
         click.echo("\nif it fired now:")
     for action in found["actions"]:
-        click.echo(f"  {action['type']:<14} {outcome(action)}".rstrip())
+        click.echo("  " + (outcome(action) if "would" in action else f"{action['type']}: {outcome(action)}"))
 
 
 @rules.command()

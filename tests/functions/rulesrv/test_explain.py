@@ -88,6 +88,8 @@ async def test_what_the_actions_would_come_to(site: Site) -> None:
         {"type": "notify", "params": {"message": "x", "level": "Minor"}},
         {"type": "publish", "params": {"topic": "x"}},
         {"type": "disable_rule", "params": {"rule": "nobody"}},
+        {"type": "create_alarm", "params": {"title": "{value:1} of {limit}", "level": "Major"}},
+        {"type": "enable_rule", "params": {"group": "night"}},
     ]
     await put(site, [leaf(">", 10)], *actions)
     assert (await explain(site))["actions"][0]["problem"] == "withheld: an input is not good"
@@ -96,7 +98,10 @@ async def test_what_the_actions_would_come_to(site: Site) -> None:
     assert said[0] == {"type": "command", "would": "command comsrv:1001:A:1 to 5.000000"}
     assert "INVALID" in said[1]["problem"]
     assert [one.get("problem", "") for one in said[2:]] == [
-        "no alarm is open", "no route of notification takes the level Minor", "", "NOTFOUND rule nobody",
+        "no alarm is open", "no route of notification takes the level Minor", "", "NOTFOUND rule nobody", "", "",
+    ]  # fmt: skip
+    assert [one["would"] for one in said[4:] if "would" in one] == [
+        "publish on x", "raise Major: 5.0 of 10", "switch on the rules of group night",
     ]  # fmt: skip
     high = {"type": "command", "params": {"target": A1, "value": 1}}
     await put(site, [leaf(">", 10, T2)], high, rule="high", priority=9)
