@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Locator, Page, expect
 
-from tests.browser.operator import STATE_OF_CHARGE, set_to
+from tests.browser.operator import STATE_OF_CHARGE, no_finding, set_to
 from tests.support.processes import Api, Site
 
 CAREFUL = {
@@ -123,10 +122,3 @@ async def test_axe_finds_nothing_at_the_door(page: Page) -> None:
     await page.click("text=Log out")
     await page.wait_for_selector("input[name=password]")
     await no_finding(page)
-
-
-async def no_finding(page: Page) -> None:
-    """Run axe-core over what is shown, by the rules of WCAG 2.2 AA and its own advice."""
-    rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-    found = await Axe().run(page, options={"runOnly": rules, "resultTypes": ["violations"]})
-    assert found.violations_count == 0, found.generate_report()

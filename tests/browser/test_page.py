@@ -11,7 +11,7 @@ from playwright.async_api import BrowserContext, Page, expect
 from pyModbusTCP.server import DataBank, ModbusServer
 
 from services.gateway import links
-from tests.browser.operator import DONE_MS, STATE_OF_CHARGE, set_to
+from tests.browser.operator import DONE_MS, STATE_OF_CHARGE, no_finding, set_to
 from tests.support.processes import Api, Site
 from tests.support.servers import free_port
 from tests.support.wait import wait_until
@@ -127,6 +127,7 @@ async def test_what_is_not_live_never_looks_live(page: Page, site: Site) -> None
         await expect(page.locator("#stale-banner")).to_contain_text("Data as of")
         await expect(page.locator(f"{GRID_POWER} .quality")).to_have_text("not live")
         assert await page.locator(f"{SET_POINT} button", has_text="Set…").is_disabled()
+        await no_finding(page)
     finally:
         os.kill(gateway, signal.SIGCONT)
     await page.wait_for_selector(".stream.live >> visible=true", timeout=30_000)
@@ -140,6 +141,7 @@ async def test_a_device_that_is_silent_is_bad_in_word_and_color(page: Page, site
         await page.wait_for_selector(f"{GRID_POWER}.bad", timeout=20_000)
         assert "bad" in await page.locator(f"{GRID_POWER} .quality").inner_text()
         assert await page.evaluate(AGES_OUTSIDE_OF_THEIR_CARD) == 0
+        await no_finding(page)
     finally:
         os.kill(simulator, signal.SIGCONT)
     await page.wait_for_selector(f"{GRID_POWER}.good", timeout=30_000)

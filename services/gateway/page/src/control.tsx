@@ -106,7 +106,7 @@ export function Control({ point, device }: { point: Point; device: string }) {
           {problem}
         </p>
       )}
-      {commandId.value && <Progress id={commandId.value} />}
+      {commandId.value && <Progress id={commandId.value} point={point} />}
     </div>
   );
 }
@@ -141,7 +141,7 @@ function Confirm({ question, busy, onConfirm, onCancel }: Question) {
 }
 
 /** The command's states as they come; once it is final, the reason if it failed. */
-function Progress({ id }: { id: string }) {
+function Progress({ id, point }: { id: string; point: Point }) {
   const command = store.commands.value.get(id);
   useSignalEffect(() => {
     // While the stream is down nobody pushes the ledger's state, so ask for it.
@@ -177,7 +177,8 @@ function Progress({ id }: { id: string }) {
         </ol>
       )}
       <small>
-        {typeof command.value === "string" ? command.value : formatValue(command.value)} · {formatInstant(command.created_at_ms ?? store.now.peek(), store.now.peek())}
+        {`${showValue(point, command.value)} ${point.unit}`.trim()} ·{" "}
+        {formatInstant(command.created_at_ms ?? store.now.peek(), store.now.peek())}
       </small>
     </div>
   );

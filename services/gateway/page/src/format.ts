@@ -77,9 +77,9 @@ export function formatQuality(quality: string): string {
   return quality.replace(":", ": ").replaceAll("_", " ");
 }
 
-/** Reads a number a person typed; a decimal comma counts where it is the only separator. */
+/** Reads a number a person typed, also as the page writes it; a decimal comma counts where it is the only separator. */
 export function parseNumber(text: string): number | null {
-  const plain = text.trim().replace("\u2212", "-");
+  const plain = text.trim().replace("\u2212", "-").replace(/(?<=\d)[ \u00a0\u202f](?=\d{3}(?!\d))/g, "");
   const dotted = /^[-+]?\d+,\d+$/.test(plain) ? plain.replace(",", ".") : plain;
   return /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(dotted) ? Number(dotted) : null;
 }

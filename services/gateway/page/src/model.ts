@@ -193,6 +193,8 @@ export interface Comparison {
   shadow: Side;
   same_percent: number;
   differences: { only: "active" | "shadow"; from_ms: number; to_ms: number | null }[];
+  /** Firings that differ: what the actions of both came to, `null` where one did not fire. */
+  apart: { at_ms: number; active: RuleAction[] | null; shadow: RuleAction[] | null }[];
   actions: Record<string, { done?: number; withheld?: number }>;
 }
 

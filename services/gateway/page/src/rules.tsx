@@ -3,9 +3,10 @@ import { useSignal } from "@preact/signals";
 import { AskReason } from "./ask";
 import { api, atLeast } from "./auth";
 import { type Beside, besideOf, Marks, Proposals, readBeside, ShadowAndVersions, waitingText } from "./beside";
-import { formatAge, formatInstant, formatQuality, formatValue, showValue } from "./format";
-import type { Condition, Explanation, Firing, Page, Rule, RuleAction } from "./model";
+import { formatAge, formatInstant, formatQuality } from "./format";
+import type { Condition, Explanation, Firing, Page, Rule } from "./model";
 import { usePolled } from "./polled";
+import { actionText, textOf } from "./says";
 import * as store from "./store";
 
 const FIRINGS_MS = 5000;
@@ -203,14 +204,6 @@ function Branch({ condition, decided, now }: { condition: Condition; decided: st
   );
 }
 
-function textOf(ref: string | undefined, value: unknown): string {
-  if (Array.isArray(value)) return value.map((one) => textOf(ref, one)).join(", ");
-  if (value !== null && typeof value === "object" && "source" in value) return store.nameOf(String(value.source));
-  if (typeof value !== "number") return String(value);
-  const point = ref ? store.pointOf(ref) : undefined;
-  return point ? `${showValue(point, value)} ${point.unit}`.trim() : formatValue(value);
-}
-
 function Leaf({ condition, now }: { condition: Condition; now: number }) {
   const { source, actual, quality, hold } = condition;
   const known = actual !== null && actual !== undefined;
@@ -238,16 +231,4 @@ function holdText(condition: Condition, hold: Condition["hold"], now: number): s
   if (hold.paused) return `its hold is paused with ${formatAge(hold.left_ms ?? 0)} to go`;
   if (!hold.until_ms) return "";
   return condition.for_ms ? `holds in ${formatAge(hold.until_ms - now)}` : `until ${formatInstant(hold.until_ms, now)}`;
-}
-
-function actionText(action: RuleAction): string {
-  const what = action.would ? wouldText(action.would) : action.type.replaceAll("_", " ");
-  const came = action.problem ?? action.result;
-  return `${what}${came ? `: ${came}` : ""}${action.over ? `, over ${action.over}` : ""}`;
-}
-
-/** `command comsrv:1004:C:1 to 1.000000` becomes `command Genset · Start to on`. */
-function wouldText(would: string): string {
-  const [, ref, value] = /^command (\S+) to (\S+)$/.exec(would) ?? [];
-  return ref && value ? `command ${store.nameOf(ref)} to ${textOf(ref, Number(value))}` : would;
 }

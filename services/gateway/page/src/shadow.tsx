@@ -2,9 +2,10 @@
 import { api, atLeast } from "./auth";
 import { AskReason } from "./ask";
 import { formatAge, formatInstant } from "./format";
-import type { Comparison, Kept, Shadow } from "./model";
+import type { Comparison, Kept, RuleAction, Shadow } from "./model";
 import { usePolled } from "./polled";
 import { Changes } from "./proposals";
+import { actionText } from "./says";
 import * as store from "./store";
 
 const COMPARE_MS = 5000;
@@ -58,6 +59,7 @@ function Compared({ found, now }: { found: Comparison; now: number }) {
   const span = found.end_ms - found.start_ms;
   const over = span > DAY - 60_000 ? "Over the last day" : `In the ${formatAge(span)} since then`;
   const last = found.differences.slice(-SHOWN).reverse();
+  const apart = found.apart.slice(-SHOWN).reverse();
   return (
     <>
       <Changes changes={found.changes} />
@@ -84,7 +86,7 @@ function Compared({ found, now }: { found: Comparison; now: number }) {
         </tbody>
       </table>
       {last.length > 0 && (
-        <table class="history">
+        <table class="history sides">
           <caption>{`When they differed, the last ${last.length} of ${found.differences.length}`}</caption>
           <tbody>
             {last.map((one) => (
@@ -97,6 +99,23 @@ function Compared({ found, now }: { found: Comparison; now: number }) {
           </tbody>
         </table>
       )}
+      {apart.length > 0 && (
+        <table class="history">
+          <caption>{`Firings that differ, the last ${apart.length} of ${found.apart.length}`}</caption>
+          <tbody>
+            {apart.map((one) => (
+              <tr key={one.at_ms}>
+                <td class="age">{formatInstant(one.at_ms, now)}</td>
+                <td>
+                  {(["active", "shadow"] as const).map((who) => (
+                    <p key={who}>{`${who}: ${cameTo(one[who])}`}</p>
+                  ))}
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      )}
       {Object.entries(found.actions).map(([type, { done = 0, withheld = 0 }]) => (
         <p key={type} class="hint">
           {`Its ${type.replaceAll("_", " ")} would have been done ${done} ×${withheld ? `, withheld ${withheld} ×` : ""}.`}
@@ -104,6 +123,11 @@ function Compared({ found, now }: { found: Comparison; now: number }) {
       ))}
     </>
   );
+}
+
+function cameTo(actions: RuleAction[] | null): string {
+  if (!actions) return "did not fire";
+  return actions.map(actionText).join("; ") || "fired, and has no action";
 }
 
 /** Nothing but all of the time is 100 %. */
