@@ -23,7 +23,7 @@ from libs.validation import Model
 from services.hissrv import tables
 from services.hissrv.replay import files
 from services.hissrv.replay.compare import COMMANDS
-from services.hissrv.replay.entries import Entry, Output, of_stored, outputs_of
+from services.hissrv.replay.entries import Entry, Output, StreamId, outputs_of
 from services.hissrv.replay.private import Private, alone, opened
 from services.hissrv.replay.run import (
     BATCH,
@@ -40,8 +40,10 @@ from services.supervisor.redis_server import Binary
 
 POINTS_A_CALL: Final = 500
 MOST_REASONS: Final = 20
-# What waits for its time fires at most this late, at its due instant.
-TICK_MS: Final = 1000
+# Timers fire at their due instants when the next call comes, 20 a call; where none comes for longer, ticks do. A window
+# that is aggregated over moves with a timer a slice.
+TICK_MS: Final = 10_000
+SLICES_A_TICK: Final = 10
 # A lease that no silence ends: history has no samples where nothing changed.
 FOREVER_MS: Final = 10**14
 # What a site was told to be stays; all that happened there goes.
@@ -55,6 +57,7 @@ _SITE: Final = re.compile(
 )
 # Timers of windows of time and of aggregates; they are set when a rule is stored.
 _TIMERS: Final = ("clock|", "slices|")
+_NOWHERE: Final = StreamId(0, 0)
 Differ = dict[int, tuple[bytes, str]]
 
 
@@ -86,6 +89,7 @@ class Past:
         self.exact = False
         self.last_ms = start_ms
         self._sequence = itertools.count(1)
+        self._tick_ms = TICK_MS
 
     def run(
         self, change: Change | None = None, told: Told | None = None, lead: Lead | None = None
@@ -107,8 +111,11 @@ class Past:
                 _empty(one, {ref.split(":")[1] for ref in series}, self.start_ms - WARM_UP_MS)
             if change is not None:
                 change.put(sides[-1], self.start_ms - WARM_UP_MS)
+            self._tick_ms = min(_tick_ms(one) for one in sides)
             for number, batch in enumerate(self._batches(series, columns)):
-                for outcome in _outcomes(batch, *[_asked(one, batch) for one in sides]):
+                for one in sides:
+                    one.send([entry.packed() for entry in batch])
+                for outcome in _outcomes(batch, *[_received(one) for one in sides]):
                     self._note(outcome)
                     if outcome.entry.at_ms >= self.start_ms:
                         yield outcome
@@ -147,8 +154,7 @@ class Past:
         before = self.start_ms - WARM_UP_MS
         for first, last in zip([0, *edges.tolist()], [*edges.tolist(), len(at)], strict=True):
             moment = int(at[first])
-            for tick in range(before + TICK_MS, moment, TICK_MS):
-                yield _entry("voltage_tick", "", tick, b"{}")
+            yield from self._ticks(before, moment)
             before = moment
             for start in range(first, last, POINTS_A_CALL):
                 rows = range(start, min(start + POINTS_A_CALL, last))
@@ -160,8 +166,12 @@ class Past:
                     "sections": list(sections.values()),
                 }  # fmt: skip
                 yield _entry("comsrv_ingest", str(channel[first]), moment, orjson.dumps(document))
-        for tick in [*range(before + TICK_MS, self.end_ms, TICK_MS), self.end_ms]:
-            yield _entry("voltage_tick", "", tick, b"{}")
+        yield from self._ticks(before, self.end_ms)
+        yield _entry("voltage_tick", "", self.end_ms, b"{}")
+
+    def _ticks(self, from_ms: int, until_ms: int) -> Iterator[Entry]:
+        for at_ms in range(from_ms + self._tick_ms, until_ms, self._tick_ms):
+            yield _entry("voltage_tick", "", at_ms, b"{}")
 
 
 def _add(sections: dict[str, dict[str, Any]], part: list[str], value: float, reason: str) -> None:
@@ -177,7 +187,7 @@ def _add(sections: dict[str, dict[str, Any]], part: list[str], value: float, rea
 
 def _entry(function: str, key: str, at_ms: int, argument: bytes) -> Entry:
     head = f"|0|{at_ms}|{function}|{key}|0".encode()
-    return of_stored([b"0-0", head, argument, b"", b"", b""])
+    return Entry(_NOWHERE, head, argument, b"", b"", b"", None, None, at_ms, function, key, "")
 
 
 def _sorted(path: Path) -> tuple[list[str], list[Any]]:
@@ -217,8 +227,13 @@ def _empty(private: Private, channels: set[str], start_ms: int) -> None:
         private.call("HSET", status, "epoch", 1, "leased", 1, "lease_ms", FOREVER_MS, "state", "running")
 
 
-def _asked(private: Private, batch: list[Entry]) -> Differ:
-    private.send([one.packed() for one in batch])
+def _tick_ms(private: Private) -> int:
+    timers = [one.decode() for one in private.call("ZRANGE", private.key("timers"), 0, -1)]
+    slices = [int(one.split("|")[1]) for one in timers if one.startswith("slices|")]
+    return min([TICK_MS, *(SLICES_A_TICK * one for one in slices)])
+
+
+def _received(private: Private) -> Differ:
     return {number: (outputs, problem) for number, outputs, problem in private.receive()}
 
 

@@ -112,7 +112,7 @@ async def lived(functions: Functions, server: RedisServer, folder: Path, store: 
     blocking = client.connect(server.url, blocking=True)
     one = Consumer(HistoryFunctions(functions), blocking, store, ConsumerSettings(linger_ms=0), "one")
     made = Past(functions, server.url, folder, store)
-    await made.live(120)
+    await made.live(80)
 
     async def written() -> bool:
         queued, done = await execute(functions.client, "HMGET", "voltage:ledger", "queued", "written")
@@ -140,7 +140,7 @@ def told(report: dict[str, Any], side: str) -> list[tuple[str, int]]:
 
 async def test_a_rule_over_history_fires_when_it_did(past: Past) -> None:
     live = await past.journal("rulesrv:firings", "rule", "hot")
-    assert len(live) > 10
+    assert len(live) > 5
     commands = {"type": "command", "params": {"target": "comsrv:1001:A:1", "value": 5, "ttl_ms": 1000}}
     report = await past.asked(of="rule", definition={"id": "hot", **RULE, "actions": [*RULE["actions"], commands]})
     found = {(one["journal"], one.get("state")) for one in report["differences"]}
