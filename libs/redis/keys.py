@@ -93,7 +93,9 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     KeySpec("seen", "comsrv:{ch}:seen", "hash", "comsrv", "block -> instant of its last good response"),
     KeySpec("command_states", "comsrv:{ch}:command_states", "hash", "comsrv", "A:1 -> state of its newest command"),
     KeySpec("sequence", "comsrv:{ch}:seq", "hash", "comsrv", "block -> last sequence of this epoch"),
-    KeySpec("status", "comsrv:{ch}:status", "hash", "comsrv", "state, epoch, lease, units"),
+    KeySpec(
+        "status", "comsrv:{ch}:status", "hash", "comsrv", "state, epoch, lease, units; behind where blocks come late"
+    ),
     KeySpec("channel_ledger", "comsrv:{ch}:ledger", "hash", "comsrv", "counters of the channel's samples"),
     KeySpec("command_stream", "comsrv:{ch}:commands", "stream", "comsrv", "commands as they come"),
     KeySpec("command_queue", "comsrv:{ch}:queued", "zset", "comsrv", "queued command ids by priority and age"),

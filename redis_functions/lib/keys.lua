@@ -223,7 +223,7 @@ function M.sequence(ns, ch)
   return ns .. "comsrv:" .. ch .. ":seq"
 end
 
--- hash: state, epoch, lease, units.
+-- hash: state, epoch, lease, units; behind where blocks come late.
 function M.status(ns, ch)
   return ns .. "comsrv:" .. ch .. ":status"
 end
