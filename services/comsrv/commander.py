@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from libs.clock import monotonic_ms
@@ -39,6 +40,8 @@ TOGETHER: Final = 32
 # Without a wake-up the queue is looked at this often, so that a lost wake-up costs no more.
 LOOK_S: Final = 1.0
 OFF_PAUSE_S: Final = 0.2
+# At the end what the device acknowledged is told for so long.
+TELL_S: Final = 1.0
 
 
 class Commander:
@@ -75,6 +78,7 @@ class Commander:
         self.on_answer: Callable[[str], None] = lambda _: None
         self._verifying: dict[str, asyncio.Task[None]] = {}
         self._telling: dict[str, asyncio.Task[None]] = {}
+        self._failure: BaseException | None = None
         # Commands that waited behind the last one that was taken.
         self._queued = 0
 
@@ -104,11 +108,13 @@ class Commander:
                         await self.wake.wait()
                 except TimeoutError:
                     continue
+                if self._failure is not None:
+                    raise self._failure
         finally:
-            background = [*self._verifying.values(), *self._telling.values()]
-            for task in background:
+            await _ended(self._telling.values(), TELL_S)
+            for task in self._verifying.values():
                 task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
+            await asyncio.gather(*self._verifying.values(), return_exceptions=True)
 
     @property
     def _commandable(self) -> bool:
@@ -200,13 +206,24 @@ class Commander:
         before = self.confirmed.get(job.point)
         if job.off is None:
             self.confirmed[job.point] = job.write
-        told = asyncio.create_task(self._complete(job.id, "acknowledged", None, value_of(job.command)))
-        self._telling[job.point] = told
-        told.add_done_callback(lambda _: self._telling.pop(job.point, None))
+        told = self._beside(self._telling, job, self._complete(job.id, "acknowledged", None, value_of(job.command)))
         if job.command["verify"]:
-            task = asyncio.create_task(self._verify(job, before, told), name=f"read-back {job.id}")
-            self._verifying[job.point] = task
-            task.add_done_callback(lambda _: self._verifying.pop(job.point, None))
+            self._beside(self._verifying, job, self._verify(job, before, told))
+
+    def _beside(
+        self, running: dict[str, asyncio.Task[None]], job: Job, work: Coroutine[Any, Any, None]
+    ) -> asyncio.Task[None]:
+        """Do what a command still needs beside the next ones; a defect in it ends `run`."""
+        task = running[job.point] = asyncio.create_task(work, name=f"after {job.id}")
+
+        def ended(_: asyncio.Task[None]) -> None:
+            running.pop(job.point, None)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self._failure = error
+                self.wake.set()
+
+        task.add_done_callback(ended)
+        return task
 
     async def _write(self, jobs: list[Job]) -> bool:
         """Send the writes of one request once; False where the time of one ran out before.
@@ -355,3 +372,14 @@ class Commander:
                 self._outcomes.tell(command)
                 log.info("command %s: %s %s", command_id, state, reason or "")
                 return
+
+
+async def _ended(tasks: Collection[asyncio.Task[None]], longest_s: float) -> None:
+    """Wait until tasks have ended, also while being cancelled again and again; what lasts too long is cancelled."""
+    left, end = set(tasks), monotonic_ms() + int(1000 * longest_s)
+    while left and (left_ms := end - monotonic_ms()) > 0:
+        with suppress(asyncio.CancelledError):
+            _, left = await asyncio.wait(left, timeout=left_ms / 1000)
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)

@@ -5,6 +5,7 @@ The device is the simulator's, and its log says what it was asked to write.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import orjson
 import pytest
 
 from libs.clock import monotonic_ms
+from libs.errors import InternalError
 from services.comsrv.channel import Channel
 from services.comsrv.runner import from_definition
 from services.simulator.registers import Table
@@ -154,3 +156,46 @@ async def test_of_those_that_wait_the_newest_alone_is_sent_where_the_point_says_
         return twin.writes() == [True]
 
     await wait_until(once, "one write")
+
+
+async def test_an_acknowledgment_on_its_way_is_told_before_the_channel_is_given_back(site: Site, twin: Twin):
+    runner = await site.run(twin.channel())
+    await site.becomes("T:1", "0.000000")
+    stopping, complete = asyncio.Event(), site.functions.complete
+
+    async def late(*words: Any) -> dict[str, Any]:
+        await stopping.wait()
+        return await complete(*words)
+
+    site.functions.complete = late  # type: ignore[method-assign]
+    source = {"kind": "user", "name": "ann"}
+    command = await site.functions.submit(
+        1001, {"type": "A", "point": 1, "value": 5, "verify": False, "source": source}
+    )
+    runner.wake()
+
+    async def written() -> list[bool]:
+        return twin.writes()
+
+    await wait_until(written, "the device has it")
+    stop = asyncio.create_task(runner.stop())
+    asyncio.get_running_loop().call_later(0.3, stopping.set)
+    await stop
+    assert [step["state"] for step in (await site.final(command))["transitions"]] == TAKEN
+
+
+async def test_an_outcome_that_redis_refuses_starts_the_channel_anew(site: Site, twin: Twin):
+    """It is a defect; the command does not stay `sent`, nor is it sent again."""
+    runner = await site.run(twin.channel())
+    await site.becomes("T:1", "0.000000")
+    complete = site.functions.complete
+
+    async def refused(*words: Any) -> dict[str, Any]:
+        site.functions.complete = complete  # type: ignore[method-assign]
+        raise InternalError("refused")
+
+    site.functions.complete = refused  # type: ignore[method-assign]
+    found = await site.command("A", 5, verify=False)
+    assert (found["state"], found["reason"][:15]) == ("failed", "unknown outcome")
+    assert runner.running
+    assert twin.writes() == [True]
