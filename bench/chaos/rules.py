@@ -160,6 +160,9 @@ def drive(stage: Stage, simulator: Simulator, listener: Listener, minutes: float
             done.append(name)
         simulator.check()
         time.sleep(0.5)
+    # Nothing is commanded any more, so that journal and messages end together.
+    stage.site.stop()
+    time.sleep(1.0)
     listener.stop()
     with Connection(stage.redis.url) as connection:
         commands = list(check.journal(connection.call("XRANGE", "comsrv:journal", "-", "+")))
