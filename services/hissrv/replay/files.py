@@ -6,7 +6,6 @@ keeper starts. A frame holds entries, or one mark: a gap, or that Redis came bac
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import struct
@@ -95,6 +94,19 @@ def checkpoints(folder: Path) -> list[Checkpoint]:
             moment = datetime.strptime(match[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
             found.append(Checkpoint(path, int(moment.timestamp()) * 1000 + int(match[2])))
     return sorted(found, key=lambda one: one.at_ms)
+
+
+def put(part: Path, path: Path) -> None:
+    """Give a file that is whole its name."""
+    part.rename(path)
+    sync_folder(path.parent)
+
+
+def forget_from(folder: Path, at_ms: int) -> None:
+    """Delete the checkpoints from an instant on."""
+    for one in checkpoints(folder):
+        if one.at_ms >= at_ms:
+            one.path.unlink()
 
 
 def logs(folder: Path) -> list[Path]:
@@ -225,24 +237,23 @@ def retain(folder: Path, days: float, most_bytes: int) -> list[Path]:
 
     A checkpoint goes when every call that follows it, until the next one, is gone.
     """
-    files = logs(folder)
-    if not files:
-        return []
-    newest = datetime.strptime(files[-1].stem, _HOUR).replace(tzinfo=UTC).timestamp()
-    total = sum(path.stat().st_size for path in [*files, *(one.path for one in checkpoints(folder))])
+    files, known = logs(folder), checkpoints(folder)
+    sizes = {path: path.stat().st_size for path in [*files, *(one.path for one in known)]}
     gone: list[Path] = []
-    for path in files[:-1]:
-        moment = datetime.strptime(path.stem, _HOUR).replace(tzinfo=UTC).timestamp()
-        if newest - moment <= days * 86_400 and total <= most_bytes:
+    while files:
+        first_ms = _begins_ms(files[0])
+        while len(known) > 1 and known[1].at_ms <= first_ms:
+            gone.append(known.pop(0).path)
+        total = sum(sizes.values()) - sum(sizes[path] for path in gone)
+        young = _begins_ms(files[-1]) - first_ms <= days * 86_400_000
+        if len(files) == 1 or (young and total <= most_bytes):
             break
-        total -= path.stat().st_size
+        gone.append(files.pop(0))
+    for path in gone:
         path.unlink()
-        gone.append(path)
-    kept = logs(folder)[0]
-    first = datetime.strptime(kept.stem, _HOUR).replace(tzinfo=UTC).timestamp() * 1000
-    known = checkpoints(folder)
-    for one, following in itertools.pairwise(known):
-        if following.at_ms <= first:
-            one.path.unlink()
-            gone.append(one.path)
     return gone
+
+
+def _begins_ms(log: Path) -> float:
+    """Return when the hour of a file begins."""
+    return datetime.strptime(log.stem, _HOUR).replace(tzinfo=UTC).timestamp() * 1000

@@ -191,9 +191,7 @@ class Keeper:
         mark = files.Mark("back", last, since, entry.at_ms, entry.before, "Redis came back without its last calls")
         await asyncio.to_thread(self._writer.mark, mark)
         # A checkpoint from in between holds what Redis forgot.
-        for one in files.checkpoints(self._folder):
-            if one.at_ms >= since:
-                one.path.unlink()
+        await asyncio.to_thread(files.forget_from, self._folder, since)
         self._checkpoint_ms = None
         while self._recent and self._recent[-1][0] > entry.before:
             self._recent.pop()
@@ -223,8 +221,7 @@ class Keeper:
             raise UnavailableError("nothing was called yet")
         at_ms = int(last)
         path = files.checkpoint_file(self._folder, at_ms)
-        part.rename(path)
-        files.sync_folder(self._folder)
+        await asyncio.to_thread(files.put, part, path)
         self._checkpoint_ms = at_ms
         gone = await asyncio.to_thread(files.retain, self._folder, self._options.days, self._options.most_bytes)
         _LOG.info("checkpoint %s: %d bytes; %d old files went", path.name, path.stat().st_size, len(gone))
