@@ -13,7 +13,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -157,6 +157,15 @@ class Live(ABC):
             await self._tell_stale(str(error))
             await asyncio.sleep(PAUSE_S)
             subscriber.outbox.ready.set()
+
+
+async def over(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel what serves a client that is gone; a defect in it is logged."""
+    for task in tasks:
+        task.cancel()
+    for found in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(found, Exception):
+            logger.error("a live stream failed", exc_info=found)
 
 
 def _document(image: Image) -> Document:

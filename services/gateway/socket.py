@@ -22,7 +22,7 @@ from libs.http import tokens
 from libs.http.bodies import parse_json
 from libs.validation import Model, problems_of
 from services.gateway.hub import Hub
-from services.gateway.live import Live
+from services.gateway.live import Live, over
 from services.gateway.selection import Selection
 from services.gateway.settings import StreamSettings
 
@@ -110,8 +110,7 @@ class Stream(Live):
             await self._read()
         finally:
             self.hub.leave(self.subscriber)
-            writer.cancel()
-            await asyncio.gather(writer, return_exceptions=True)
+            await over(writer)
         return self._socket
 
     async def end(self, reason: str) -> None:

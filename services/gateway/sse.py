@@ -16,7 +16,7 @@ from pydantic import Field
 from libs.errors import LimitError
 from libs.validation import Model
 from services.gateway.hub import Hub
-from services.gateway.live import Live
+from services.gateway.live import Live, over
 from services.gateway.settings import StreamSettings
 
 HEADERS: Final = {
@@ -62,9 +62,7 @@ class Events(Live):
             await asyncio.wait({writer, ended}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.hub.leave(self.subscriber)
-            writer.cancel()
-            ended.cancel()
-            await asyncio.gather(writer, ended, return_exceptions=True)
+            await over(writer, ended)
         return self._response
 
     @property
