@@ -135,7 +135,8 @@ end
 function M.open(ns)
   local stored = redis.call("MGET", keys.generation(ns), keys.image(ns), keys.replay_kept(ns))
   local graph = cache[ns]
-  if not graph or graph.generation ~= stored[1] then
+  -- Neither token nor number: nothing is defined here yet, or all of it was flushed.
+  if not graph or graph.generation ~= stored[1] or not (stored[1] or stored[2]) then
     if not graph then
       bound()
     end

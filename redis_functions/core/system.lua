@@ -6,6 +6,7 @@ local keys = require("lib.keys")
 local ledger = require("core.ledger")
 local replay = require("core.replay")
 local system_alarms = require("core.system_alarms")
+local timers = require("core.timers")
 local transitions = require("core.transitions")
 
 local M = {}
@@ -81,12 +82,12 @@ local function look_around(ctx)
   end
 end
 
---- Let time pass: due timers fire (20 at most a call), and what waited from a storm drains in order.
+--- Let time pass: due timers fire (20 at most a call), and what waited from a storm drains in order, 10 at most.
 --
 -- Any number of callers is harmless; rulesrv calls it every 100 ms.
 --
 -- ARGV[1]  {now_ms?}
--- Returns  {now_ms, fired, drained}
+-- Returns  {now_ms, fired, drained, more: there is more to do at once}
 -- Errors   INVALID  now_ms is more than 2 s ahead of Redis' clock
 -- Writes   whatever is due
 -- Example  FCALL voltage_tick 0
@@ -100,7 +101,9 @@ function M.tick(ns, _, argv)
     drained = transitions.drain(ctx)
     call.finish(ctx)
   end
-  return '{"now_ms":' .. string.format("%.0f", ctx.now) .. ',"fired":' .. (ctx.fired or 0) .. ',"drained":' .. drained .. "}"
+  local fired, more = ctx.fired or 0, redis.call("EXISTS", keys.deferred(ns)) == 1
+  return '{"now_ms":' .. string.format("%.0f", ctx.now) .. ',"fired":' .. fired .. ',"drained":' .. drained
+    .. ',"more":' .. tostring(more or fired >= timers.PER_CALL) .. "}"
 end
 
 return M

@@ -402,12 +402,12 @@ local function carry_out(ctx, item)
   act(ctx, watcher, item)
 end
 
---- Carry out what waits, in order, at most a call's budget. Returns how many.
+--- Carry out what waits, in order: what the timers of this call left of its budget. Returns how many.
 function M.drain(ctx)
   local done, deepest = 0, 0
   -- What follows from what is carried out waits behind the rest.
   ctx.behind = true
-  while done < deferred.TRANSITIONS do
+  while done < deferred.TRANSITIONS - ctx.transitions do
     local text = redis.call("LPOP", keys.deferred(ctx.ns))
     if not text then
       break

@@ -74,7 +74,6 @@ class RuleFunctions:
             documents={"inputs", "branch", "actions"},
         )
 
-    async def tick(self) -> int:
-        """Let time pass; return how much was carried out: timers that were due, or of a storm."""
-        done = await self._functions.json("voltage_tick", None)
-        return max(int(done["drained"]), int(done["fired"]))
+    async def tick(self) -> bool:
+        """Let time pass; return whether there is more to do at once: timers that are due, or a storm that waits."""
+        return bool((await self._functions.json("voltage_tick", None))["more"])

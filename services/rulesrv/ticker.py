@@ -14,9 +14,9 @@ logger = logging.getLogger(__name__)
 
 # While Redis is away there is nothing to tick; asking more often would only add load.
 AWAY_MS: Final = 1000
-# A tick carries out 20 of what is due or a storm left waiting, in under a millisecond. While there is more the
-# next tick comes soon: 2,000 alarms are in the journal within a second, and Redis is free for the rest.
-STORM, STORM_MS = 20, 5
+# A tick carries out 10 of what a storm left waiting, in under a millisecond. While there is more the next tick comes
+# soon: 2,000 alarms are in the journal within a second, and Redis is free for the rest.
+STORM_MS: Final = 2
 
 
 class Ticker:
@@ -39,7 +39,7 @@ class Ticker:
 
     async def _tick(self) -> int:
         try:
-            done = await self._rules.tick()
+            more = await self._rules.tick()
         except VoltageError as error:
             if str(error) != self._problem:
                 logger.warning("tick: %s", error)
@@ -48,4 +48,4 @@ class Ticker:
         if self._problem:
             logger.info("tick: goes on")
             self._problem = ""
-        return STORM_MS if done >= STORM else self._interval_ms
+        return STORM_MS if more else self._interval_ms
