@@ -138,6 +138,22 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     KeySpec("alarm_group", "alarmsrv:alarms:by_group:{group}", "set", "alarmsrv", "open alarms of a group"),
     KeySpec("alarm_marks", "alarmsrv:marks", "hash", "alarmsrv", "kind, name, holder -> who marked what, JSON"),
     KeySpec("alarms_by_source", "alarmsrv:alarms:by_source:{source}", "set", "alarmsrv", "alarm ids of a source"),
+    KeySpec("alarms_by_area", "alarmsrv:alarms:by_area:{area}", "set", "alarmsrv", "alarm ids of an area"),
+    KeySpec(
+        "alarms_by_equipment",
+        "alarmsrv:alarms:by_equipment:{equipment}",
+        "set",
+        "alarmsrv",
+        "alarm ids of an equipment",
+    ),
+    KeySpec(
+        "alarms_quiet",
+        "alarmsrv:alarms:quiet:{why}",
+        "set",
+        "alarmsrv",
+        "alarm ids that are shelved, suppressed or out_of_service",
+    ),
+    KeySpec("alarms_counts", "alarmsrv:alarms:counts", "hash", "alarmsrv", "level -> how many are not Resolved"),
     KeySpec(
         "alarms_resolved", "alarmsrv:alarms:resolved", "zset", "alarmsrv", "Resolved alarms by instant, for retention"
     ),
@@ -198,7 +214,7 @@ CHANNELS: Final[tuple[KeySpec, ...]] = (
 )
 
 BY_NAME: Final[dict[str, KeySpec]] = {spec.name: spec for spec in KEYS + CHANNELS}
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 LUA_PATH: Final = Path(__file__).parents[2] / "redis_functions" / "lib" / "keys.lua"
 _FIELD: Final = re.compile(r"\{(\w+)\}")
 

@@ -22,7 +22,7 @@ import orjson
 from libs.clock import now_ms
 from libs.errors import StateError
 from libs.redis import keys
-from libs.redis.client import Client, translated
+from libs.redis.client import Client, execute, translated
 
 FIRST: Final = 1
 
@@ -63,9 +63,40 @@ async def _order_alarms(client: Client, prefix: str) -> None:
     await client.delete(everything, *sets)
 
 
+# Counting and writing in one step: an alarm that turns meanwhile is in the count or comes on top of it.
+_COUNT: Final = """
+for i = 3, #KEYS do
+  redis.call('HSET', KEYS[2], ARGV[i - 2], redis.call('SINTERCARD', 2, KEYS[1], KEYS[i]))
+end
+"""
+
+
+async def _index_alarms(client: Client, prefix: str) -> None:
+    """Index alarms by area, equipment and what keeps them quiet, and count the open ones of each level."""
+    fields = ("area", "equipment", "shelved_by", "suppressed_by", "out_of_service_by")
+    for status in ("New", "Acknowledged", "Returned", "Resolved"):
+        members: Any = client.zscan_iter(prefix + keys.key("alarms_in", status=status), count=1000)
+        async for member, _ in members:
+            said: Any = await client.hmget(prefix + keys.key("alarm", id=member.decode()), *fields)
+            for name, value in zip(fields, said, strict=True):
+                if not value:
+                    continue
+                if name in {"area", "equipment"}:
+                    index = keys.key(f"alarms_by_{name}", **{name: value.decode()})
+                else:
+                    index = keys.key("alarms_quiet", why=name.removesuffix("_by"))
+                await client.sadd(prefix + index, member)
+    levels = ("Critical", "Major", "Minor", "Warning", "Info")
+    names = ["alarms_active", "alarms_counts"]
+    touched = [prefix + keys.key(name) for name in names]
+    touched += [prefix + keys.key("alarms_by_level", level=level) for level in levels]
+    await execute(client, "EVAL", _COUNT, len(touched), *touched, *levels)
+
+
 MIGRATIONS: Final = (
     Migration(2, "migrations are recorded", _begin_record),
     Migration(3, "the alarms of a status are ordered", _order_alarms),
+    Migration(4, "alarms are indexed by area, equipment and quiet ones, open ones are counted", _index_alarms),
 )
 
 

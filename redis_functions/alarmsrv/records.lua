@@ -161,6 +161,33 @@ local function write(ns, alarm, changes)
   end
 end
 
+-- What keeps an alarm quiet: the field that says who, and the name of the index.
+local QUIET = { shelved_by = "shelved", suppressed_by = "suppressed", out_of_service_by = "out_of_service" }
+
+-- The sets an alarm is in for what few have. `changes` names the fields that are new; `area` and
+-- `equipment` are what they were.
+local function index_more(ns, alarm, changes, area, equipment)
+  if changes.area ~= nil or changes.equipment ~= nil then
+    if area and area ~= alarm.area then
+      writes.member(keys.alarms_by_area(ns, area), alarm.id, false)
+    end
+    if equipment and equipment ~= alarm.equipment then
+      writes.member(keys.alarms_by_equipment(ns, equipment), alarm.id, false)
+    end
+    if alarm.area then
+      writes.member(keys.alarms_by_area(ns, alarm.area), alarm.id, true)
+    end
+    if alarm.equipment then
+      writes.member(keys.alarms_by_equipment(ns, alarm.equipment), alarm.id, true)
+    end
+  end
+  for field, why in pairs(QUIET) do
+    if changes[field] ~= nil then
+      writes.member(keys.alarms_quiet(ns, why), alarm.id, alarm[field] ~= nil)
+    end
+  end
+end
+
 local function index_open(ctx, alarm)
   local ns = ctx.ns
   writes.member(keys.alarms_active(ns), alarm.id, true)
@@ -190,7 +217,9 @@ function M.create(ctx, alarm, at)
   write(ns, alarm, alarm)
   writes.score(keys.alarms_in(ns, alarm.status), alarm.id, alarm.created_at_ms)
   writes.member(keys.alarms_by_level(ns, alarm.level), alarm.id, true)
+  writes.count(keys.alarms_counts(ns), alarm.level, 1)
   redis.call("SADD", keys.alarms_by_source(ns, alarm.source), alarm.id)
+  index_more(ns, alarm, alarm)
   index_open(ctx, alarm)
   if alarm.origin then
     specials.changed(ctx, alarm.origin, at)
@@ -202,6 +231,7 @@ end
 -- a storm of alarms is the most expensive thing a call does.
 function M.change(ctx, alarm, changes, at)
   local ns, status, level, source = ctx.ns, alarm.status, alarm.level, alarm.source
+  local area, equipment = alarm.area, alarm.equipment
   for name, value in pairs(changes) do
     if (alarm[name] or false) == value then
       changes[name] = nil
@@ -217,9 +247,13 @@ function M.change(ctx, alarm, changes, at)
     writes.score(keys.alarms_in(ns, alarm.status), alarm.id, alarm.created_at_ms)
     if alarm.status == "Resolved" then
       index_resolved(ctx, alarm)
+      writes.count(keys.alarms_counts(ns), alarm.level, -1)
     end
   end
+  index_more(ns, alarm, changes, area, equipment)
   if changes.level then
+    writes.count(keys.alarms_counts(ns), level, -1)
+    writes.count(keys.alarms_counts(ns), alarm.level, 1)
     writes.member(keys.alarms_by_level(ns, level), alarm.id, false)
     writes.member(keys.alarms_by_level(ns, alarm.level), alarm.id, true)
   end
@@ -240,6 +274,17 @@ function M.remove(ns, alarm)
   writes.score(keys.alarms_resolved(ns), alarm.id, false)
   writes.member(keys.alarms_by_level(ns, alarm.level), alarm.id, false)
   redis.call("SREM", keys.alarms_by_source(ns, alarm.source), alarm.id)
+  if alarm.area then
+    writes.member(keys.alarms_by_area(ns, alarm.area), alarm.id, false)
+  end
+  if alarm.equipment then
+    writes.member(keys.alarms_by_equipment(ns, alarm.equipment), alarm.id, false)
+  end
+  for field, why in pairs(QUIET) do
+    if alarm[field] then
+      writes.member(keys.alarms_quiet(ns, why), alarm.id, false)
+    end
+  end
 end
 
 return M

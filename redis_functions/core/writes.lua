@@ -10,14 +10,18 @@ local CHUNK = 2000
 
 local gathered = {}
 
-local function note(kind, key, member, value)
+local function found_of(kind, key)
   local found = gathered[key]
   if not found then
     found = { kind = kind, values = {} }
     gathered[key] = found
     gathered[#gathered + 1] = key
   end
-  found.values[member] = value
+  return found.values
+end
+
+local function note(kind, key, member, value)
+  found_of(kind, key)[member] = value
 end
 
 --- Put a member into a set, or take it out.
@@ -33,6 +37,12 @@ end
 --- Give a field of a hash its value; false takes it away. A list is joined when it is written.
 function M.field(key, field, value)
   note("hash", key, field, value)
+end
+
+--- Count a field of a hash up, or down.
+function M.count(key, field, step)
+  local values = found_of("count", key)
+  values[field] = (values[field] or 0) + step
 end
 
 local function put_set(put, member)
@@ -57,6 +67,27 @@ local function send(command, key, arguments)
   end
 end
 
+local function send_counts(key, values)
+  for field, step in pairs(values) do
+    if step ~= 0 then
+      redis.call("HINCRBY", key, field, step)
+    end
+  end
+end
+
+local function send_members(found, key)
+  local kind, put, gone = KINDS[found.kind], {}, {}
+  for member, value in pairs(found.values) do
+    if value then
+      kind[3](put, member, value)
+    else
+      gone[#gone + 1] = member
+    end
+  end
+  send(kind[1], key, put)
+  send(kind[2], key, gone)
+end
+
 --- Write what was gathered, key by key in the order of their first touch.
 function M.flush()
   if #gathered == 0 then
@@ -66,16 +97,11 @@ function M.flush()
   gathered = {}
   for i = 1, #all do
     local found = all[all[i]]
-    local kind, put, gone = KINDS[found.kind], {}, {}
-    for member, value in pairs(found.values) do
-      if value then
-        kind[3](put, member, value)
-      else
-        gone[#gone + 1] = member
-      end
+    if found.kind == "count" then
+      send_counts(all[i], found.values)
+    else
+      send_members(found, all[i])
     end
-    send(kind[1], all[i], put)
-    send(kind[2], all[i], gone)
   end
 end
 

@@ -1,7 +1,7 @@
 -- Generated from libs/redis/keys.py by `python -m libs.redis.keys`; do not edit.
 local M = {}
 
-M.SCHEMA = 3
+M.SCHEMA = 4
 
 -- string: schema number of all keys.
 function M.schema(ns)
@@ -386,6 +386,26 @@ end
 -- set: alarm ids of a source.
 function M.alarms_by_source(ns, source)
   return ns .. "alarmsrv:alarms:by_source:" .. source
+end
+
+-- set: alarm ids of an area.
+function M.alarms_by_area(ns, area)
+  return ns .. "alarmsrv:alarms:by_area:" .. area
+end
+
+-- set: alarm ids of an equipment.
+function M.alarms_by_equipment(ns, equipment)
+  return ns .. "alarmsrv:alarms:by_equipment:" .. equipment
+end
+
+-- set: alarm ids that are shelved, suppressed or out_of_service.
+function M.alarms_quiet(ns, why)
+  return ns .. "alarmsrv:alarms:quiet:" .. why
+end
+
+-- hash: level -> how many are not Resolved.
+function M.alarms_counts(ns)
+  return ns .. "alarmsrv:alarms:counts"
 end
 
 -- zset: Resolved alarms by instant, for retention.

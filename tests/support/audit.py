@@ -8,8 +8,8 @@ from typing import Final
 from libs.redis.client import Client, execute
 from libs.redis.keys import KEYS
 
-# Names that a pattern's placeholder may stand for; a source is a reference or free text.
-_WIDE: Final = {"source"}
+# Names that a pattern's placeholder may stand for; a source is a reference or free text, an area free text.
+_WIDE: Final = {"source", "area"}
 
 
 def _expression(pattern: str) -> re.Pattern[str]:

@@ -96,7 +96,7 @@ class Site:
 
     async def system_alarms(self) -> list[dict[str, Any]]:
         """Return the system alarms, newest first."""
-        page = await self.functions.read_json("query_alarms", None, {})
+        page = await self.functions.read_json("query_alarms", None, {"limit": 100})
         return [alarm for alarm in page["items"] if "system" in alarm.get("tags", [])]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import orjson
@@ -61,6 +62,22 @@ async def check_indexes(site: Site) -> None:
     open_ones = {name for name, record in records.items() if record["status"] != "Resolved"}
     assert await site.members("alarmsrv:alarms:active") == open_ones
     assert set((await site.hash("alarmsrv:alarms:open")).values()) <= open_ones
+    counts = {level: int(count) for level, count in (await site.hash("alarmsrv:alarms:counts")).items() if count != "0"}
+    assert counts == Counter(records[name]["level"] for name in open_ones)
+    few = {
+        f"by_{field}:{record[field]}": {one["id"] for one in records.values() if one.get(field) == record[field]}
+        for record in records.values()
+        for field in ("area", "equipment")
+        if field in record
+    } | {
+        f"quiet:{why}": {name for name, record in records.items() if f"{why}_by" in record}
+        for why in ("shelved", "suppressed", "out_of_service")
+    }
+    prefixes = tuple(f"alarmsrv:alarms:{kind}:" for kind in ("by_area", "by_equipment", "quiet"))
+    found = {
+        name.removeprefix("alarmsrv:alarms:"): await site.members(name) for name in names if name.startswith(prefixes)
+    }
+    assert found == {name: members for name, members in few.items() if members}
 
 
 async def events(functions: Functions) -> list[tuple[str, str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import hypothesis.strategies as st
@@ -214,6 +215,8 @@ class Pair:
         """Return of a hash what the oracle knows."""
         if key == "alarmsrv:marks":
             return {name: orjson.loads(value) | {"at_ms": 0} for name, value in content.items()}
+        if key == "alarmsrv:alarms:counts":
+            return {level: count for level, count in content.items() if count != "0"}
         if key == "alarmsrv:journal:head":
             return content["number"], content.get("newest", "")
         if key.startswith("alarmsrv:alarm:"):
@@ -222,10 +225,19 @@ class Pair:
             return content.get("truth", "?"), content.get("active", "0")
         return content
 
+    def expected_counts(self) -> dict[str, Any]:
+        """Return which alarms are quiet, and how many of each level are open."""
+        alarms, keys = self.oracle.alarms, {}
+        for why in ("shelved", "suppressed", "out_of_service"):
+            if quiet := {alarm["id"] for alarm in alarms if f"{why}_by" in alarm}:
+                keys[f"alarmsrv:alarms:quiet:{why}"] = quiet
+        still = Counter(alarm["level"] for alarm in alarms if alarm["status"] != "Resolved")
+        return keys | ({"alarmsrv:alarms:counts": {name: str(n) for name, n in still.items()}} if alarms else {})
+
     def expected(self) -> dict[str, Any]:
         """Return what the oracle says stands in Redis, key by key."""
         oracle = self.oracle
-        keys: dict[str, Any] = {}
+        keys = self.expected_counts()
         for alarm in oracle.alarms:
             keys[f"alarmsrv:alarm:{alarm['id']}"] = alarm
             created = int(alarm["created_at_ms"])
@@ -326,6 +338,8 @@ async def test_a_flood_and_every_deed(functions: Functions) -> None:
 MISTAKES = {
     "an index keeps a member": ("writes.member(keys.alarms_active(ns), alarm.id, false)", ""),
     "an index lacks a member": ("writes.score(keys.alarms_resolved(ns), alarm.id, alarm.resolved_at_ms)", ""),
+    "a count is not taken back": ("writes.count(keys.alarms_counts(ns), alarm.level, -1)", ""),
+    "what is quiet is in no index": ("alarm[field] ~= nil)", "nil)"),
     "the instant is another": ("returned_at_ms = numbers.whole(at)", "returned_at_ms = numbers.whole(at + 1)"),
     "the chain's number": ("(tonumber(head.number) or 0) + 1", "(tonumber(head.number) or 0) + 2"),
     "the group has no first-out": ('alarm.first_out = "1"', ""),

@@ -32,7 +32,7 @@ async def test_keys_of_version_1_are_migrated_and_the_record_says_so(redis: Clie
     for command, key, *rest in VERSION_1:
         await execute(redis, command, prefix + key, *rest)
     namespace = prefix.strip("{}:")
-    with pytest.raises(StateError, match="schema 1, this is schema 3; run: voltage functions load"):
+    with pytest.raises(StateError, match="schema 1, this is schema 4; run: voltage functions load"):
         await library.check(redis, namespace)
     await library.load(redis, namespace)
     await library.check(redis, namespace)
@@ -66,6 +66,27 @@ async def test_alarms_of_version_2_are_listed_by_status(redis: Client):
     assert await library.load(redis)
     page = orjson.loads(await execute(redis, "FCALL_RO", "query_alarms", 0, '{"status":"New"}'))
     assert [alarm["id"] for alarm in page["items"]] == ["c", "a"]
+    assert await strangers(redis) == []
+
+
+async def test_alarms_of_version_3_are_found_by_area_and_counted(redis: Client):
+    await execute(redis, "SET", "voltage:schema", "3")
+    more = {"a": {"area": "Hall 1", "shelved_by": "anna"}, "b": {"equipment": "pump", "area": "Hall 1"}, "c": {}}
+    for created, (alarm, fields) in enumerate(more.items()):
+        status = "Resolved" if alarm == "b" else "New"
+        record = {"id": alarm, "status": status, "level": "Major", "source": "manual", "created_at_ms": created}
+        await redis.hset(f"alarmsrv:alarm:{alarm}", mapping=record | fields)
+        await redis.zadd(f"alarmsrv:alarms:in:{status}", {alarm: created})
+        await redis.sadd("alarmsrv:alarms:by_level:Major", alarm)
+        if status == "New":
+            await redis.sadd("alarmsrv:alarms:active", alarm)
+    assert await library.load(redis)
+    for query, found in (
+        ({"area": "Hall 1"}, ["b", "a"]), ({"equipment": "pump"}, ["b"]), ({"shelved": True}, ["a"]),
+    ):  # fmt: skip
+        page = orjson.loads(await execute(redis, "FCALL_RO", "query_alarms", 0, orjson.dumps(query)))
+        assert [alarm["id"] for alarm in page["items"]] == found
+    assert await execute(redis, "HGET", "alarmsrv:alarms:counts", "Major") == b"2"
     assert await strangers(redis) == []
 
 
