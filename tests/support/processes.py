@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import random
 import re
@@ -11,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -32,11 +34,17 @@ class Reply(NamedTuple):
     body: Any
 
 
+# Under 20000, where single servers of tests take their ports (servers.py).
+BASES: Final = range(10_000, 19_600, 400)
+MOST_HELD: Final = 6
+# The bases of this process and the locks that keep others from them, the one used longest ago first.
+_HELD: dict[int, int] = {}
+
+
 def free_port_base() -> int:
-    """Return a port base of which every port a site uses is free now."""
+    """Return a port base of which every port a site uses is free now, and that no other process of tests has."""
     while True:
-        # Under 20000, where single servers of tests take theirs (servers.py).
-        base = random.randrange(10_000, 19_600, 400)
+        base = _held_base()
         try:
             for offset in (*range(30), REDIS_OFFSET):
                 with socket.socket() as probe:
@@ -44,6 +52,32 @@ def free_port_base() -> int:
         except OSError:
             continue
         return base
+
+
+def _held_base() -> int:
+    """Return another base until there are several, then the one that was used longest ago."""
+    if len(_HELD) < MOST_HELD:
+        for base in random.sample(BASES, len(BASES)):
+            if base not in _HELD and (handle := _locked(Path(tempfile.gettempdir(), f"voltage-ports-{base}"))):
+                _HELD[base] = handle
+                return base
+    base = next(iter(_HELD))
+    _HELD[base] = _HELD.pop(base)
+    return base
+
+
+def _locked(path: Path) -> int | None:
+    """Return a handle that locks a file for as long as this process lives; None where another has it."""
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
 
 
 class Site:

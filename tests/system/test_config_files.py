@@ -54,7 +54,7 @@ async def test_plan_apply_and_roll_back(own_site: Maker):
     async with aiohttp.ClientSession() as session:
         api = Api(site, session, site.token())
         before = (await api("GET", "/api/channels/1001/diagnostics")).body["link"]["connections"]
-        applied = site.voltage("config", "apply", "--reason", "a test")
+        applied = site.voltage("--user", "anna", "config", "apply", "--reason", "a test")
         assert applied.returncode == 0, applied.stderr
         assert "kept as version 2" in applied.stdout
 
@@ -65,7 +65,7 @@ async def test_plan_apply_and_roll_back(own_site: Maker):
         assert (await api("GET", "/api/channels/1001/diagnostics")).body["link"]["connections"] == before, (
             "no reconnect"
         )
-        assert (await api("GET", "/api/rules/extra")).body["author"] == "file:voltage"
+        assert (await api("GET", "/api/rules/extra")).body["author"] == "file:anna"
 
         back = site.voltage("config", "rollback")
         assert back.returncode == 0, back.stderr
