@@ -131,7 +131,7 @@ def with_comsrv(
     """Run comsrv with the channels and measure."""
     with Comsrv(place, redis_url, channels) as comsrv:
         token = comsrv.voltage("token", "--role", "operator", "--ttl", "3600").split()[-1]
-        time.sleep(poll.WARM_UP_S if len(channels) > 1 else 0.2)
+        time.sleep(poll.SETTLED_S if len(channels) > 1 else 0.2)
         before, began = ledger(connection).get("polled", 0), time.monotonic()
         latencies, writes_s = asyncio.run(measured(comsrv.url, token, seconds))
         points_s = (ledger(connection).get("polled", 0) - before) / (time.monotonic() - began)
