@@ -82,7 +82,7 @@ class Polling(Model):
     window: int | None = Field(None, ge=1, le=2000, description="addresses a window, for aligned and windows")
     units: dict[int, UnitPolling] = Field(default_factory=dict, description="what differs, by unit")
     reprobe_max_ms: int = Field(
-        2000, ge=100, le=3_600_000, description="longest pause before a silent unit is asked again"
+        1500, ge=100, le=3_600_000, description="longest pause before a silent unit is asked again"
     )
 
     @field_validator("groups")

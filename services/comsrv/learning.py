@@ -104,10 +104,11 @@ class Learning:
         return missing
 
     def _learn_costs(self) -> bool:
-        """Plan with the costs learned so far and take the plan if it saves time. Returns whether costs changed."""
+        """Plan with the costs learned so far and take the plan if it saves time. Returns whether to save them."""
         poller = self._poller
         costs = {name: cost for name, unit in poller.units.items() if (cost := unit.cost.fit()) is not None}
-        if costs == poller.quarantine.costs:
+        known = poller.quarantine.costs
+        if costs == known:
             return False
         poller.quarantine.costs = costs
         knowledge = poller.quarantine.knowledge
@@ -119,7 +120,9 @@ class Learning:
                 poller.uplink.lease.channel, after, before,
             )  # fmt: skip
             self._adopt(poller.plugin.replan(knowledge))
-        return True
+            return True
+        # Costs that move a little make no other plan, and 100 files written through to the disk hold commands up.
+        return costs.keys() != known.keys()
 
     def _load(self, requests: Sequence[Outline], costs: dict[str, Cost]) -> float:
         """Return the milliseconds a second that requests take."""
