@@ -27,9 +27,10 @@ def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
 async def redis(redis_server: RedisServer) -> AsyncIterator[Client]:
     """Give a client of an empty server with the library loaded."""
     connection = client.connect(redis_server.url)
-    await client.execute(connection, "FLUSHALL")
+    # Loading leaves the schema's number behind: the server is emptied after it.
     if await library.version(connection) is None:
         await library.load(connection)
+    await client.execute(connection, "FLUSHALL")
     yield connection
     await connection.aclose()
 
