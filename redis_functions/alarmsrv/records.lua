@@ -164,22 +164,21 @@ end
 -- What keeps an alarm quiet: the field that says who, and the name of the index.
 local QUIET = { shelved_by = "shelved", suppressed_by = "suppressed", out_of_service_by = "out_of_service" }
 
+local function index_place(ns, id, area, equipment, present)
+  if area then
+    writes.member(keys.alarms_by_area(ns, area), id, present)
+  end
+  if equipment then
+    writes.member(keys.alarms_by_equipment(ns, equipment), id, present)
+  end
+end
+
 -- The sets an alarm is in for what few have. `changes` names the fields that are new; `area` and
 -- `equipment` are what they were.
 local function index_more(ns, alarm, changes, area, equipment)
   if changes.area ~= nil or changes.equipment ~= nil then
-    if area and area ~= alarm.area then
-      writes.member(keys.alarms_by_area(ns, area), alarm.id, false)
-    end
-    if equipment and equipment ~= alarm.equipment then
-      writes.member(keys.alarms_by_equipment(ns, equipment), alarm.id, false)
-    end
-    if alarm.area then
-      writes.member(keys.alarms_by_area(ns, alarm.area), alarm.id, true)
-    end
-    if alarm.equipment then
-      writes.member(keys.alarms_by_equipment(ns, alarm.equipment), alarm.id, true)
-    end
+    index_place(ns, alarm.id, area ~= alarm.area and area, equipment ~= alarm.equipment and equipment, false)
+    index_place(ns, alarm.id, alarm.area, alarm.equipment, true)
   end
   for field, why in pairs(QUIET) do
     if changes[field] ~= nil then
@@ -274,12 +273,7 @@ function M.remove(ns, alarm)
   writes.score(keys.alarms_resolved(ns), alarm.id, false)
   writes.member(keys.alarms_by_level(ns, alarm.level), alarm.id, false)
   redis.call("SREM", keys.alarms_by_source(ns, alarm.source), alarm.id)
-  if alarm.area then
-    writes.member(keys.alarms_by_area(ns, alarm.area), alarm.id, false)
-  end
-  if alarm.equipment then
-    writes.member(keys.alarms_by_equipment(ns, alarm.equipment), alarm.id, false)
-  end
+  index_place(ns, alarm.id, alarm.area, alarm.equipment, false)
   for field, why in pairs(QUIET) do
     if alarm[field] then
       writes.member(keys.alarms_quiet(ns, why), alarm.id, false)
