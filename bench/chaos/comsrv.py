@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -106,15 +107,19 @@ class Simulator:
         self._output.close()
 
 
-class Listener(threading.Thread):
-    """Writes down every update that Redis publishes."""
+CHANNELS: Final = ("comsrv:updates:*", "comsrv:command:changed")
 
-    def __init__(self, url: str, path: Path) -> None:
+
+class Listener(threading.Thread):
+    """Writes down what Redis publishes, in its order."""
+
+    def __init__(self, url: str, path: Path, patterns: Iterable[str]) -> None:
         """Subscribe; from here on nothing is missed."""
         super().__init__(name="listener", daemon=True)
         self._connection = Connection(url, 5.0)
-        self._connection.call("PSUBSCRIBE", "comsrv:updates:*")
-        self._connection.call("SUBSCRIBE", "comsrv:command:changed")
+        for pattern in patterns:
+            self._connection.call("PSUBSCRIBE", pattern)
+        self.path = path
         self._file = path.open("wb")
         self._ended = threading.Event()
 
@@ -325,7 +330,7 @@ def main(faults: int, minutes: float | None, seed: int, kind: str, *, rtu: bool,
             protocol = "modbus_rtu_over_tcp" if rtu else "modbus_tcp"
             comsrv.configure(write_site(place, free_ports(LINKS), authority, protocol))
             write_faults(place / "faults.yaml", faults, BASELINE_S + 15, seed)
-            listener = Listener(redis.url, place / "updates.jsonl")
+            listener = Listener(redis.url, place / "updates.jsonl", CHANNELS)
             listener.start()
             with Simulator(place, comsrv, make_certificate(authority, "device")) as simulator:
                 run = drive(comsrv, simulator, listener, redis, faults, minutes or MAX_MINUTES, seed)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -29,11 +28,10 @@ import orjson
 from bench import report
 from bench.chaos import rules_check as check
 from bench.chaos import rules_site
-from bench.chaos.comsrv import Simulator
+from bench.chaos.comsrv import Listener, Simulator
 from bench.chaos.comsrv_site import LINKS, STEP_MS, write_site
 from bench.comsrv_process import folder, free_ports, redis_server
 from bench.report import Row
-from libs.errors import UnavailableError
 from services.simulator.twins.settings import RANDOM_KINDS
 from services.supervisor.resp import Connection
 from tests.support.brokers import make_authority, make_certificate
@@ -44,35 +42,6 @@ WARM_S: Final = 5.0
 HELD_S: Final = 6.0
 FAULTS_EVERY_S: Final = (0.3, 1.2)
 CHANNELS: Final = ("comsrv:updates:*", "rulesrv:triggered")
-
-
-class Listener(threading.Thread):
-    """Writes down what Redis publishes of points and rules, in its order."""
-
-    def __init__(self, url: str, path: Path) -> None:
-        """Subscribe; from here on nothing is missed."""
-        super().__init__(name="listener", daemon=True)
-        self._connection = Connection(url, 5.0)
-        for name in CHANNELS:
-            self._connection.call("PSUBSCRIBE", name)
-        self.path = path
-        self._file = path.open("wb")
-        self._ended = threading.Event()
-
-    def run(self) -> None:
-        """Write until stopped."""
-        while not self._ended.is_set():
-            with suppress(UnavailableError):
-                message = self._connection.next(0.5)
-                if isinstance(message, list) and isinstance(message[-1], bytes):
-                    self._file.write(message[-1] + b"\n")
-
-    def stop(self) -> None:
-        """Stop and close the file."""
-        self._ended.set()
-        self.join()
-        self._file.close()
-        self._connection.close()
 
 
 class Stage(NamedTuple):
@@ -181,7 +150,7 @@ def live(place: Path, redis: RedisServer, minutes: float, seed: int, made: list[
     rules_site.write_rules(config, made)
     write_faults(place / "faults.yaml", seed)
     site = Site(place / "site", config, VOLTAGE_REDIS_URL=redis.url)
-    listener = Listener(redis.url, place / "messages.jsonl")
+    listener = Listener(redis.url, place / "messages.jsonl", CHANNELS)
     listener.start()
     with Simulator(place, site, make_certificate(authority, "device")) as simulator:
         try:
