@@ -51,8 +51,13 @@ class Stage(NamedTuple):
     redis: RedisServer
 
     def pid(self, name: str) -> int:
-        """Return the process of a service, or of Redis."""
-        return self.redis.process.pid if name == "redis" else self.site.pid(name)
+        """Return the process of a service, or of Redis; one that was killed is started again in a moment."""
+        if name == "redis":
+            return self.redis.process.pid
+        until = time.monotonic() + HELD_S
+        while name not in self.site.children() and time.monotonic() < until:
+            time.sleep(0.1)
+        return self.site.pid(name)
 
 
 @contextmanager

@@ -1,12 +1,14 @@
 """Compare what rules commanded with what was published of their inputs: the promise of the chaos run of rules.
 
-Redis publishes a block before the rules that follow from it, and a firing as it happens; so what came before a firing
-is what its rule saw. That is put together here from the messages alone, not from what the firing says of itself.
+Redis publishes a block before the rules that follow from it, and a firing as its actions are carried out; so what came
+before a firing is what its actions saw. That is put together here from the messages alone, not from what the firing
+says of itself. Where many rules turn at once, a firing waits for its turn and then still says what its rule saw when it
+turned: that must have been published of its points a moment before.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -20,6 +22,8 @@ LEASE_MS: Final = max(3000, 3 * INTERVAL_MS)
 # What came within the lease, and was at most a lease old when it came.
 OLDEST_MS: Final = 2 * LEASE_MS
 EXAMPLES: Final = 5
+# So much that was published of a point is remembered, for firings that waited.
+REMEMBERED: Final = 32
 # What a firing says where nothing was commanded, and what that is.
 _WITHHELD: Final = {"not good": "not good", "is stale": "stale", "older than its lease": "late"}
 
@@ -58,6 +62,7 @@ class Check:
                 self._by_point.setdefault(point, []).append(rule)
         self._journal = {command.id: command for command in commands}
         self._seen: dict[str, Seen] = {}
+        self._past: defaultdict[str, deque[Seen]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
         self._held: dict[str, bool] = {}
         self.found = Found(0, [], [], [], [], [], Counter(), [])
         self._explained: set[str] = set()
@@ -85,7 +90,8 @@ class Check:
             before = self._seen.get(point, Seen())
             value, quality = message["points"].get(identity, before.value), message["quality"].get(identity)
             good_ms = message["at_ms"] if quality is None else before.good_ms
-            self._seen[point] = Seen(value, quality, good_ms)
+            self._seen[point] = Seen(value, quality, good_ms, message["at_ms"])
+            self._past[point].append(self._seen[point])
             touched |= {rule.name: rule for rule in self._by_point[point]}
         for rule in touched.values():
             self._tempt(rule)
@@ -112,14 +118,14 @@ class Check:
             return
         spoiled = self._spoiled(rule)
         self.found.counts["firings on input that was not good" if spoiled else "firings on good input"] += 1
-        self._quoted(rule, message)
+        excused = self._quoted(rule, message)
         for action in message["actions"]:
             if "result" in action:
                 self._commanded(rule, message, action["result"], spoiled)
             else:
                 kinds = [kind for text, kind in _WITHHELD.items() if text in action["problem"]] or ["another reason"]
                 self.found.counts[f"withheld, {kinds[0]}"] += 1
-                if kinds[0] == "not good" and not spoiled and not _window(message):
+                if kinds[0] == "not good" and not spoiled and not excused and not _window(message):
                     self.found.needless.append(f"{rule.name} at {message['at_ms']}: {action['problem']}")
 
     def _commanded(self, rule: Rule, message: dict[str, Any], command_id: str, spoiled: list[str]) -> None:
@@ -137,14 +143,21 @@ class Check:
         if old:
             self.found.stale.append(f"{said}, made at {command.at_ms}: {', '.join(old)}")
 
-    def _quoted(self, rule: Rule, message: dict[str, Any]) -> None:
-        """Hold what the firing says of its points against what was published of them; what waited is of earlier."""
+    def _quoted(self, rule: Rule, message: dict[str, Any]) -> bool:
+        """Hold what a firing says of its points against what was published of them; return whether one was not good."""
+        excused = False
         for one in message["inputs"]:
-            seen = self._seen.get(one["ref"])
+            # A model of the site is named after its rule and shows the rule's first point.
+            point = rule.inputs[0] if one["ref"].startswith("modsrv:") else one["ref"]
+            good = one["quality"] == "good"
+            seen = self._seen.get(point)
             if seen is None or one.get("aggregate"):
                 continue
-            if (one["quality"] == "good") != seen.good:
+            if good == seen.good or any(past.good == good and past.at_ms == one["at_ms"] for past in self._past[point]):
+                excused = excused or not good
+            else:
                 self.found.misquoted.append(f"{rule.name} at {message['at_ms']}: {one} was published as {seen}")
+        return excused
 
 
 def _window(message: dict[str, Any]) -> bool:

@@ -18,11 +18,13 @@ Tree = dict[str, Any]
 
 
 class Seen(NamedTuple):
-    """A point as it was published: its last value, its quality (None is good), the instant of its last good value."""
+    """A point as it was published: its last value, its quality (None is good), the instants of both."""
 
     value: float | None = None
     quality: str | None = None
+    # Of its last good value, and of what was published last.
     good_ms: int = 0
+    at_ms: int = 0
 
     @property
     def good(self) -> bool:

@@ -62,11 +62,17 @@ async def test_a_paused_comsrv_that_resumes_writes_nothing_older(own_site: Calla
             instants = redis.call("HGETALL", "comsrv:1001:seen")[1::2]
             return max(map(int, instants), default=0)
 
-        async def polled(since: int) -> bool:
-            return seen() > since
+        async def ended() -> bool:
+            return "comsrv" not in site.children()
+
+        await wait_until(ended, "the site's own comsrv gave its channels back")
+        before = seen()
+
+        async def polled() -> bool:
+            return seen() > before
 
         with comsrv(site, "first", site.port_base) as first:
-            await wait_until(lambda: polled(0), "the first polls")
+            await wait_until(polled, "the first polls")
             held = epoch()
             with comsrv(site, "second", free_port_base()) as second:
                 os.kill(first.pid, signal.SIGSTOP)
@@ -88,7 +94,9 @@ async def test_a_paused_comsrv_that_resumes_writes_nothing_older(own_site: Calla
                 await wait_until(goes_on, "the second polls on, the first has been running again for 3 s")
                 assert instants == sorted(instants), "an older instant was written over a newer one"
                 assert all(a[0] <= b[0] and a[1] <= b[1] for a, b in pairwise(energies)), energies
-                assert epoch() == held + 1, "the one that was paused took the channel back"
                 assert first.poll() is None
-                assert "channel 1001: standby" in (site.folder / "first.log").read_text()
+                # The second may claim anew, where Redis or the machine stood still for longer than a lease.
+                log = [line for line in (site.folder / "first.log").read_text().splitlines() if "channel 1001:" in line]
+                assert sum("claimed" in line for line in log) == 1, "the one that was paused took the channel back"
+                assert any("standby" in line for line in log), log
                 assert second.poll() is None
