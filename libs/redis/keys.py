@@ -169,7 +169,8 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     KeySpec("alarm_outbox_dead", "alarmsrv:outbox:dead", "stream", "alarmsrv", "messages given up, and why"),
     KeySpec("definition", "alarmsrv:definition:{id}", "string", "alarmsrv", "an alarm definition, JSON"),
     KeySpec("definitions", "alarmsrv:definitions", "set", "alarmsrv", "definition ids"),
-    KeySpec("definition_state", "alarmsrv:definition:{id}:state", "hash", "alarmsrv", "truth, holds"),
+    KeySpec("definition_state", "alarmsrv:definition:{id}:state", "hash", "alarmsrv", "holds, windows"),
+    KeySpec("conditions", "alarmsrv:conditions", "hash", "alarmsrv", "definition id -> truth and active, as 11 or ?0"),
     KeySpec(
         "suppression_state", "alarmsrv:definition:{id}:suppression", "hash", "alarmsrv", "truth, holds of suppress_when"
     ),
@@ -214,7 +215,7 @@ CHANNELS: Final[tuple[KeySpec, ...]] = (
 )
 
 BY_NAME: Final[dict[str, KeySpec]] = {spec.name: spec for spec in KEYS + CHANNELS}
-SCHEMA: Final = 4
+SCHEMA: Final = 5
 LUA_PATH: Final = Path(__file__).parents[2] / "redis_functions" / "lib" / "keys.lua"
 _FIELD: Final = re.compile(r"\{(\w+)\}")
 

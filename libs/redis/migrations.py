@@ -14,6 +14,7 @@ before wrote them.
 from __future__ import annotations
 
 import importlib.metadata
+import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
@@ -93,10 +94,24 @@ async def _index_alarms(client: Client, prefix: str) -> None:
     await execute(client, "EVAL", _COUNT, len(touched), *touched, *levels)
 
 
+async def _gather_conditions(client: Client, prefix: str) -> None:
+    """Keep what the definitions' conditions say in one hash: a storm of alarms writes one command then."""
+    members: Any = client.sscan_iter(prefix + keys.key("definitions"), count=1000)
+    async for member in members:
+        state = prefix + keys.key("definition_state", id=member.decode())
+        truth, active = await execute(client, "HMGET", state, "truth", "active")
+        if truth or active:
+            await client.hsetnx(prefix + keys.key("conditions"), member.decode(), (truth or b"?") + (active or b"0"))
+            await client.hdel(state, "truth", "active")
+    # Whoever has looked at definitions meanwhile looks at them again.
+    await client.set(prefix + keys.key("generation"), secrets.token_hex(16))
+
+
 MIGRATIONS: Final = (
     Migration(2, "migrations are recorded", _begin_record),
     Migration(3, "the alarms of a status are ordered", _order_alarms),
     Migration(4, "alarms are indexed by area, equipment and quiet ones, open ones are counted", _index_alarms),
+    Migration(5, "what alarm definitions say is one hash", _gather_conditions),
 )
 
 

@@ -99,7 +99,8 @@ end
 -- its deadband counts, and its on-delay is over.
 local function carry(ctx, before, watcher)
   watchers.stop(ctx, before)
-  redis.call("HDEL", before.state, "truth")
+  before.truth = nil
+  wiring.keep(ctx.ns, before)
   redis.call("HSET", before.state, "leaf:1", "1|1||0")
   alarms.redefine(ctx, watcher)
 end

@@ -14,11 +14,17 @@ local M = {}
 -- What acts may touch what others watch. Past transitions.DEPTH nothing acts any more; this ends what goes on still.
 local MAX_ROUNDS = 64
 
-local function by_priority(a, b)
-  if a.priority ~= b.priority then
-    return a.priority > b.priority
+-- Put watchers in the order of their ranks. Texts are compared without a call of Lua a pair.
+local function put_in_order(watchers)
+  local ranks, found = {}, {}
+  for i = 1, #watchers do
+    local rank = watchers[i].rank
+    ranks[i], found[rank] = rank, watchers[i]
   end
-  return a.id < b.id
+  table.sort(ranks)
+  for i = 1, #ranks do
+    watchers[i] = found[ranks[i]]
+  end
 end
 
 local compare = conditions.compare
@@ -159,7 +165,7 @@ local function settle_once(ctx, at)
   calculations.store(ctx, at)
   publish.models(ctx, at)
   if #dirty > 1 then
-    table.sort(dirty, by_priority)
+    put_in_order(dirty)
   end
   for i = 1, #dirty do
     evaluate(ctx, dirty[i], at)
@@ -195,7 +201,7 @@ local function evaluate_leaves(ctx, slot, at)
       watchers[#watchers + 1] = watcher
     end
   end
-  table.sort(watchers, by_priority)
+  put_in_order(watchers)
   for i = 1, #watchers do
     evaluate(ctx, watchers[i], at)
   end

@@ -152,21 +152,16 @@ local function act(ctx, watcher, item)
   end
 end
 
-local function truth_text(truth)
-  return truth == nil and "?" or (truth and "1" or "0")
-end
-
 local function keep_state(ctx, watcher, at)
-  local truth, active = truth_text(watcher.truth), watcher.active and "1" or "0"
-  if watcher.kind == "rule" then
-    redis.call(
-      "HSET", watcher.state, "truth", truth, "active", active, "since_ms", numbers.whole(at),
-      "fired_ms", watcher.fired_ms and numbers.whole(watcher.fired_ms) or "0", "count", watcher.count or 0
-    )
-    specials.changed(ctx, watcher.id, at)
-  else
-    redis.call("HSET", watcher.state, "truth", truth, "active", active)
+  if watcher.kind ~= "rule" then
+    return wiring.keep(ctx.ns, watcher)
   end
+  local truth, active = wiring.texts(watcher)
+  redis.call(
+    "HSET", watcher.state, "truth", truth, "active", active, "since_ms", numbers.whole(at),
+    "fired_ms", watcher.fired_ms and numbers.whole(watcher.fired_ms) or "0", "count", watcher.count or 0
+  )
+  specials.changed(ctx, watcher.id, at)
 end
 
 local function quoted(list)
@@ -203,19 +198,24 @@ local function item_of(ctx, watcher, on, at)
 end
 
 -- What waits of a definition, as JSON: in a storm there are thousands, and joining texts is cheaper than encoding.
-local function waiting(item)
-  if item.inputs or item.title then
-    return cjson.encode(item)
-  end
-  local text = item.text or ""
-  if text ~= "" then
+-- Ids and qualities are words: they need no escaping.
+local function waiting(watcher, on, at)
+  local slot = watcher.leaves[1].slot
+  local text, quality = slot.text or "", slot.quality and (',"quality":"' .. slot.quality .. '"') or ""
+  local head = on and '","on":true,"at":' or '","on":false,"at":'
+  if text == "" then
+    return '{"watcher":"' .. watcher.id .. head .. numbers.whole(at) .. quality .. "}"
+  elseif string.find(text, '"', 1, true) then
     -- The value of a text point is JSON itself, and full of what must be escaped.
-    text = ',"text":' .. (string.find(text, '"', 1, true) and cjson.encode(text) or ('"' .. text .. '"'))
+    return '{"watcher":"' .. watcher.id .. head .. numbers.whole(at) .. ',"text":' .. cjson.encode(text) .. quality .. "}"
   end
-  -- Ids and qualities are words: they need no escaping.
-  local quality = item.quality and (',"quality":"' .. item.quality .. '"') or ""
-  return '{"watcher":"' .. item.watcher .. '","on":' .. (item.on and "true" or "false")
-    .. ',"at":' .. numbers.whole(item.at) .. text .. quality .. "}"
+  return '{"watcher":"' .. watcher.id .. head .. numbers.whole(at) .. ',"text":"' .. text .. '"' .. quality .. "}"
+end
+
+-- Whether all that is to be known of a transition later is the value of its point.
+local function is_plain(ctx, watcher, on)
+  return watcher.kind ~= "rule" and watcher.kind ~= "shadow" and not (on and watcher.template and watcher.template.points)
+    and not ctx.graph.shadowed[watcher.id]
 end
 
 local function transition(ctx, watcher, on, at)
@@ -228,6 +228,13 @@ local function transition(ctx, watcher, on, at)
     end
   end
   keep_state(ctx, watcher, at)
+  local admitted
+  if is_plain(ctx, watcher, on) then
+    admitted = deferred.admit(ctx)
+    if not admitted then
+      return deferred.wait(ctx, waiting(watcher, on, at))
+    end
+  end
   local item = item_of(ctx, watcher, on, at)
   if watcher.kind == "shadow" then
     return shadow_log.note(ctx, watcher, item)
@@ -236,10 +243,10 @@ local function transition(ctx, watcher, on, at)
       on = on, at = at, inputs = item.inputs or (M.inputs(watcher, at)), text = item.text, quality = item.quality, good = item.good,
     })
   end
-  if deferred.admit(ctx) then
+  if admitted or deferred.admit(ctx) then
     act(ctx, watcher, item)
   else
-    deferred.wait(ctx, waiting(item))
+    deferred.wait(ctx, cjson.encode(item))
   end
 end
 
@@ -274,7 +281,7 @@ local function set_truth(ctx, watcher, truth, at)
   elseif truth == nil and watcher.off_ms then
     timers.cancel(ctx.ns, "off", watcher.id)
   end
-  redis.call("HSET", watcher.state, "truth", truth_text(truth))
+  wiring.keep(ctx.ns, watcher)
   if watcher.active and watcher.kind == "rule" then
     specials.changed(ctx, watcher.id, at)
   end

@@ -28,7 +28,7 @@ function M.retire(ctx, watcher)
   if watcher.active and ctx.graph.shadowed[watcher.id] then
     shadow_log.note(ctx, watcher, { on = false, at = ctx.now, inputs = (transitions.inputs(watcher, ctx.now)) })
   end
-  redis.call("DEL", wiring.state_key(ctx.ns, watcher))
+  wiring.forget(ctx.ns, watcher)
   local dropped = 0
   local mark = '"watcher":' .. cjson.encode(watcher.id)
   local waiting = redis.call("LRANGE", keys.deferred(ctx.ns), 0, -1)

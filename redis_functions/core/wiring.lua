@@ -4,6 +4,7 @@ local keys = require("lib.keys")
 local measures = require("core.measures")
 local slots = require("core.slots")
 local specials = require("core.specials")
+local writes = require("core.writes")
 
 local M = {}
 
@@ -20,6 +21,40 @@ end
 M.state_key = state_key
 
 local TRUTH = { ["1"] = true, ["0"] = false }
+-- Neither true nor false, and not active: as one that was never looked at.
+local UNSEEN = "?0"
+
+--- What a watcher's condition says and whether it is active, as they are kept.
+function M.texts(watcher)
+  return watcher.truth == nil and "?" or (watcher.truth and "1" or "0"), watcher.active and "1" or "0"
+end
+
+--- Keep what a watcher's condition says and whether it is active. Those of all definitions are one hash, so that a
+-- storm writes one command a call.
+function M.keep(ns, watcher)
+  local truth, active = M.texts(watcher)
+  if watcher.kind == "alarm" then
+    local text = truth .. active
+    writes.field(keys.conditions(ns), watcher.name, text ~= UNSEEN and text)
+  else
+    redis.call("HSET", watcher.state, "truth", truth, "active", active)
+  end
+end
+
+--- Forget what M.keep and others kept of a watcher.
+function M.forget(ns, watcher)
+  redis.call("DEL", state_key(ns, watcher))
+  if watcher.kind == "alarm" then
+    writes.field(keys.conditions(ns), watcher.name, false)
+  end
+end
+
+-- How a definition's condition was left; what this call has changed of it may not be written yet.
+local function condition_of(ns, name)
+  writes.flush()
+  local truth, active = string.match(redis.call("HGET", keys.conditions(ns), name) or "", "^(.)(.)$")
+  return truth, active
+end
 
 --- A watcher's truth changed: what its points keep of it for speed is made again.
 function M.cool(watcher)
@@ -34,6 +69,9 @@ function M.load(ns, watcher)
   local state = {}
   for i = 1, #found, 2 do
     state[found[i]] = found[i + 1]
+  end
+  if watcher.kind == "alarm" then
+    state.truth, state.active = condition_of(ns, watcher.name)
   end
   watcher.truth = TRUTH[state.truth or "?"]
   watcher.unseen = true
@@ -111,6 +149,8 @@ function M.put(graph, watcher)
   M.drop(graph, watcher.kind, watcher.name)
   watcher.id = watcher.kind .. ":" .. watcher.name
   watcher.state = state_key(graph.ns, watcher)
+  -- The higher priority first, and by id; a text that sorts so (priorities go to 2,000,000).
+  watcher.rank = string.format("%012.4f", 3000000 - watcher.priority) .. watcher.id
   graph.watchers[watcher.id] = watcher
   indexes.note(graph, watcher, true)
   M.load(graph.ns, watcher)

@@ -1,7 +1,7 @@
 -- Generated from libs/redis/keys.py by `python -m libs.redis.keys`; do not edit.
 local M = {}
 
-M.SCHEMA = 4
+M.SCHEMA = 5
 
 -- string: schema number of all keys.
 function M.schema(ns)
@@ -473,9 +473,14 @@ function M.definitions(ns)
   return ns .. "alarmsrv:definitions"
 end
 
--- hash: truth, holds.
+-- hash: holds, windows.
 function M.definition_state(ns, id)
   return ns .. "alarmsrv:definition:" .. id .. ":state"
+end
+
+-- hash: definition id -> truth and active, as 11 or ?0.
+function M.conditions(ns)
+  return ns .. "alarmsrv:conditions"
 end
 
 -- hash: truth, holds of suppress_when.

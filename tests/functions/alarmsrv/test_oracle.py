@@ -182,6 +182,10 @@ class Pair:
         await self.learn()
         found, names = {}, {actual: str(number) for number, actual in enumerate(self.ids)}
         for key in await execute(self.functions.client, "KEYS", "alarmsrv:*"):
+            if key.endswith(b":state"):
+                # Holds, which the timers tell.
+                assert key.decode().split(":")[2] in self.oracle.definitions
+                continue
             found[key.decode()] = await self.content(key.decode(), names)
         assert renamed(found, names) == self.expected()
         timers = await execute(self.functions.client, "ZRANGE", "voltage:timers", 0, -1)
@@ -221,8 +225,6 @@ class Pair:
             return content["number"], content.get("newest", "")
         if key.startswith("alarmsrv:alarm:"):
             content.pop("version", None)
-        if key.endswith(":state"):
-            return content.get("truth", "?"), content.get("active", "0")
         return content
 
     def expected_counts(self) -> dict[str, Any]:
@@ -256,10 +258,9 @@ class Pair:
         for definition in oracle.definitions.values():
             keys[f"alarmsrv:definition:{definition.name}"] = {**definition.document, "id": definition.name}
             keys.setdefault("alarmsrv:definitions", set()).add(definition.name)
-            truth = {None: "?", True: "1", False: "0"}[definition.truth]
-            state = (truth, "1" if definition.active else "0")
-            if state != ("?", "0"):
-                keys[f"alarmsrv:definition:{definition.name}:state"] = state
+            condition = {None: "?", True: "1", False: "0"}[definition.truth] + ("1" if definition.active else "0")
+            if condition != "?0":
+                keys.setdefault("alarmsrv:conditions", {})[definition.name] = condition
         if oracle.journal:
             keys["alarmsrv:journal"] = oracle.journal
             keys["alarmsrv:journal:head"] = str(len(oracle.journal)), ",".join(map(str, oracle.asked[-11:]))

@@ -7,6 +7,7 @@ from itertools import pairwise
 import orjson
 import pytest
 
+from libs.clock import now_ms
 from libs.errors import StateError
 from libs.redis import keys, library, migrations
 from libs.redis.client import Client, execute
@@ -32,7 +33,7 @@ async def test_keys_of_version_1_are_migrated_and_the_record_says_so(redis: Clie
     for command, key, *rest in VERSION_1:
         await execute(redis, command, prefix + key, *rest)
     namespace = prefix.strip("{}:")
-    with pytest.raises(StateError, match="schema 1, this is schema 4; run: voltage functions load"):
+    with pytest.raises(StateError, match="schema 1, this is schema 5; run: voltage functions load"):
         await library.check(redis, namespace)
     await library.load(redis, namespace)
     await library.check(redis, namespace)
@@ -87,6 +88,33 @@ async def test_alarms_of_version_3_are_found_by_area_and_counted(redis: Client):
         page = orjson.loads(await execute(redis, "FCALL_RO", "query_alarms", 0, orjson.dumps(query)))
         assert [alarm["id"] for alarm in page["items"]] == found
     assert await execute(redis, "HGET", "alarmsrv:alarms:counts", "Major") == b"2"
+    assert await strangers(redis) == []
+
+
+async def test_definitions_of_version_4_keep_what_they_said(redis: Client):
+    """One whose alarm stands goes on standing: no second alarm, and it returns when its point does."""
+    assert await library.load(redis)
+    hot = {"source": "comsrv:1001:T:1", "detector": "Hi", "limit": 90, "level": "Major", "message": "hot"}
+    await execute(redis, "FCALL", "alarm_define", 1, "hot", orjson.dumps(hot))
+    epoch = orjson.loads(await execute(redis, "FCALL", "channel_claim", 1, "1001", '{"owner":"a"}'))["epoch"]
+
+    async def polled(seq: int, value: str) -> None:
+        section = {"type": "T", "ids": ["1"], "values": [value]}
+        document = {"epoch": epoch, "seq": seq, "block": "b", "at_ms": now_ms(), "sections": [section]}
+        await execute(redis, "FCALL", "comsrv_ingest", 1, "1001", orjson.dumps(document))
+
+    await polled(1, "95.000000")
+    assert await execute(redis, "HGETALL", "alarmsrv:conditions") == {b"hot": b"11"}
+    # As version 4 had it, for whom nothing was read yet.
+    await execute(redis, "DEL", "alarmsrv:conditions")
+    await redis.hset("alarmsrv:definition:hot:state", mapping={"truth": "1", "active": "1"})
+    await execute(redis, "SET", "voltage:schema", "4")
+    assert await library.load(redis)
+    assert await execute(redis, "EXISTS", "alarmsrv:definition:hot:state") == 0
+    await polled(2, "96.000000")
+    await polled(3, "50.000000")
+    journal = [fields[b"event"] for _, fields in await execute(redis, "XRANGE", "alarmsrv:journal", "-", "+")]
+    assert journal == [b"raised", b"returned"]
     assert await strangers(redis) == []
 
 
