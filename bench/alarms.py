@@ -20,7 +20,7 @@ from bench import load, report, response
 from bench.ingest import command_us, cpu, empty_call, fresh, server
 from bench.load import Block, Client
 from bench.report import Row
-from services.supervisor.resp import information
+from libs.redis.resp import information
 
 BLOCK: Final = 125
 DEFINITIONS: Final = 1000

@@ -21,8 +21,8 @@ from typing import Any, Final, NamedTuple, Self
 import orjson
 
 from libs.redis import bundle
+from libs.redis.resp import Connection
 from libs.services import port_of
-from services.supervisor.resp import Connection
 from tests.support.processes import ROOT, free_port_base
 from tests.support.servers import RedisServer
 

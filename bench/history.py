@@ -36,6 +36,7 @@ from bench.load import Client
 from bench.report import Row, table, write
 from libs.influx.client import Server
 from libs.redis.queue import EntryId
+from libs.redis.resp import information
 from services.hissrv.jobs import Progress
 from services.hissrv.store.contract import Aggregate, Entry, Part, Query, Store
 from services.hissrv.store.edges import DAY_MS
@@ -43,7 +44,6 @@ from services.hissrv.store.embedded import EmbeddedStore
 from services.hissrv.store.influx import InfluxStore
 from services.hissrv.store.victoria import VictoriaStore
 from services.hissrv.transfer import Transfer
-from services.supervisor.resp import information
 from tests.support.influx import InfluxServer
 from tests.support.servers import free_port
 from tests.support.victoria import VictoriaServer

@@ -23,7 +23,7 @@ from bench import load, report
 from bench.load import Block, Client
 from bench.report import Row
 from libs.redis import bundle
-from services.supervisor.resp import information
+from libs.redis.resp import information
 from tests.support.servers import RedisServer, free_port
 
 RULES: Final = (0, 1000, 4000, 10_000)

@@ -14,7 +14,7 @@ import hiredis
 import msgpack
 import orjson
 
-from services.supervisor.resp import Connection
+from libs.redis.resp import Connection
 
 CHANNELS: Final = 4
 POINTS: Final = 1000

@@ -36,7 +36,7 @@ from bench.comsrv_process import (
     write_table,
 )
 from bench.report import Row
-from services.supervisor.resp import Connection, information
+from libs.redis.resp import Connection, information
 from tests.support.servers import RedisServer
 
 POINTS: Final = 1000

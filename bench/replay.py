@@ -26,12 +26,12 @@ from bench.report import Row
 from libs.redis import bundle
 from libs.redis.client import connect
 from libs.redis.functions import Functions
+from libs.redis.resp import information
+from libs.redis.server import Binary
 from services.hissrv.replay import files
 from services.hissrv.replay.compare import Comparison
 from services.hissrv.replay.keeper import Keeper, Options
 from services.hissrv.replay.run import Replay
-from services.supervisor.redis_server import Binary
-from services.supervisor.resp import information
 from tests.support.servers import BINARIES, RedisServer
 
 START: Final = 1_700_000_000_000

@@ -21,7 +21,7 @@ from bench import load, report
 from bench.ingest import command_us, cpu, fresh, server
 from bench.load import Block, Client
 from bench.report import Row
-from services.supervisor.resp import information
+from libs.redis.resp import information
 
 COUNTS: Final = (1000, 10_000)
 SHARES: Final = (0.01, 0.1, 1.0)

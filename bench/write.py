@@ -22,7 +22,7 @@ import click
 from bench import poll, report
 from bench.comsrv_process import Comsrv, build, folder, ledger, redis_server, write_table
 from bench.report import Row
-from services.supervisor.resp import Connection
+from libs.redis.resp import Connection
 from tests.support.processes import ROOT
 
 CHANNEL: Final = 2001

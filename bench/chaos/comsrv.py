@@ -44,12 +44,12 @@ from bench.comsrv_process import Comsrv, folder, free_ports, ledger, load_functi
 from bench.report import Row
 from libs.clock import now_ms
 from libs.errors import UnavailableError, VoltageError
+from libs.redis.resp import Connection, information
 from services.commands.twins import links_of, read_channels
 from services.comsrv.ledger import balance
 from services.simulator.twins.log import Log
 from services.simulator.twins.run import Fleet
 from services.simulator.twins.settings import load_settings
-from services.supervisor.resp import Connection, information
 from tests.support.brokers import make_authority, make_certificate
 from tests.support.processes import ROOT, Site
 from tests.support.servers import RedisServer

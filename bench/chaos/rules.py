@@ -32,8 +32,8 @@ from bench.chaos.comsrv import Listener, Simulator
 from bench.chaos.comsrv_site import LINKS, STEP_MS, write_site
 from bench.comsrv_process import folder, free_ports, redis_server
 from bench.report import Row
+from libs.redis.resp import Connection
 from services.simulator.twins.settings import RANDOM_KINDS
-from services.supervisor.resp import Connection
 from tests.support.brokers import make_authority, make_certificate
 from tests.support.processes import Site
 from tests.support.servers import RedisServer

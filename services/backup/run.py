@@ -15,15 +15,14 @@ from typing import Final
 from libs.clock import now_ms
 from libs.config import load
 from libs.errors import ConflictError, StateError
-from libs.redis import keys, library
+from libs.processes.lock import holder
+from libs.redis import keys, library, server
 from libs.redis.client import Client, connect
 from libs.redis.functions import Functions
+from libs.site import Site
 from services.backup import archive, collect, keyspace, settle, staging
 from services.backup.archive import Advance, Manifest, Source
 from services.hissrv.settings import HissrvSettings
-from services.supervisor import redis_server
-from services.supervisor.lock import holder
-from services.supervisor.site import Site
 
 STAGING: Final = ".backup"
 KEYS_FILE: Final = "redis/keys.msgpack"
@@ -76,7 +75,7 @@ async def backup(site: Site, file: Path, bar: Bar) -> tuple[Manifest, int]:
                 api=version.api,
                 digest=version.digest,
                 schema_number=keys.SCHEMA,
-                server=redis_server.probe(site.redis_url()).partition(" at ")[0],
+                server=server.probe(site.redis_url()).partition(" at ")[0],
                 namespace=site.settings.namespace,
                 at_ms=snapshot.at_ms,
                 image=snapshot.image,
@@ -206,7 +205,7 @@ def _moves(site: Site, stage: Path, history: Path, kept: bool) -> list[tuple[Pat
 async def _restore_redis(site: Site, stage: Path, manifest: Manifest, bar: Bar, moves: list[tuple[Path, Path]]) -> int:
     url = site.settings.redis.url
     if url is None:
-        binary = redis_server.find_binary(site.settings.redis.server)
+        binary = server.find_binary(site.settings.redis.server)
         with staging.private_redis(binary, stage / "data" / "redis", site.settings.redis.maxmemory) as address:
             expired = await _with_keys(address, site, stage, manifest, bar)
         _apply(moves)

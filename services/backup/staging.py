@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from libs.errors import StateError, UnavailableError, VoltageError
-from services.supervisor.redis_server import Binary
-from services.supervisor.resp import Connection
+from libs.redis.resp import Connection
+from libs.redis.server import Binary
 
 START_S: Final = 30.0
 STOP_S: Final = 60.0

@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from libs.errors import CODES, InternalError, UnauthorizedError, UnavailableError
+from libs.site import Site, load_site
 from services.commands.caller import caller
 from services.commands.token import make_token
-from services.supervisor.site import Site, load_site
 
 TIMEOUT_S: Final = 30.0
 JSON: Final = "application/json"

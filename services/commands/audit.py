@@ -10,10 +10,10 @@ import click
 
 from libs.redis.client import connect
 from libs.redis.functions import Functions
+from libs.site import Site, load_site
 from services.alarmsrv.journal.archive import Archive
 from services.alarmsrv.journal.journal import Journal, Verified
 from services.alarmsrv.settings import AlarmsrvSettings
-from services.supervisor.site import Site, load_site
 
 
 @click.group()

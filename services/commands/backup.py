@@ -13,10 +13,10 @@ import click
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
 from libs.clock import now_ms
+from libs.site import load_site
 from services.backup import run
 from services.backup.archive import Advance, Manifest
 from services.commands.api import console
-from services.supervisor.site import load_site
 
 
 @click.command()

@@ -12,11 +12,11 @@ from libs.config import load
 from libs.config.load import examine
 from libs.errors import ConfigurationError, Problem
 from libs.services import SERVICES
+from libs.site import load_site
 from libs.validation import examined
 from services.commands import config_files
 from services.commands.api import console
 from services.commands.settings_models import settings_model
-from services.supervisor.site import load_site
 
 
 @click.group()

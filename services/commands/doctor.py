@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from libs.errors import ConfigurationError
+from libs.site import Site, load_site
 from services.commands import doctor_redis, doctor_site
 from services.commands.api import console
 from services.commands.findings import Check, Finding, run_check
-from services.supervisor.site import Site, load_site
 
 COLORS: Final = {"ok": "green", "warning": "yellow", "error": "bold red"}
 # In the order in which things depend on one another: the first error is the one to look at.

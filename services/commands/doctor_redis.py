@@ -8,10 +8,10 @@ from typing import Final
 
 from libs.clock import now_ms
 from libs.redis import bundle, keys
+from libs.redis.resp import Connection, ReplyError, information
+from libs.redis.server import probe
+from libs.site import Site
 from services.commands.findings import LOADER, Finding, level
-from services.supervisor.redis_server import probe
-from services.supervisor.resp import Connection, ReplyError, information
-from services.supervisor.site import Site
 
 FULL_PERCENT: Final = 80
 CRITICAL_PERCENT: Final = 95

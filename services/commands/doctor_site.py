@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from libs.errors import ConfigurationError, Problem, UnavailableError
+from libs.processes.lock import holder
 from libs.services import BY_NAME, SERVICES
+from libs.site import Site
 from services.commands.api import pages, request
 from services.commands.config import check_service, check_simulated
 from services.commands.findings import Finding, ask, level
 from services.commands.networks import state_of
-from services.supervisor.lock import holder
-from services.supervisor.site import Site
 
 DISK_PERCENT: Final = 90
 DISK_CRITICAL_PERCENT: Final = 95

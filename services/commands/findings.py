@@ -10,7 +10,7 @@ from http.client import HTTPException
 from typing import Any, Final, Literal, NamedTuple
 
 from libs.errors import VoltageError
-from services.supervisor.site import Site
+from libs.site import Site
 
 State = Literal["ok", "warning", "error"]
 TIMEOUT_S: Final = 4.0

@@ -16,10 +16,10 @@ from libs.redis import bundle as bundler
 from libs.redis import library
 from libs.redis.client import Client, connect
 from libs.redis.functions import Functions
+from libs.redis.resp import Connection
+from libs.site import load_site
 from services.commands import reference
 from services.commands.api import console
-from services.supervisor.resp import Connection
-from services.supervisor.site import load_site
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ import click
 
 from libs.errors import InvalidError
 from libs.services import SERVICES
-from services.supervisor.site import Site, load_site
+from libs.site import Site, load_site
 
 # In MB; Redis has its own bound and needs as much again while it rewrites its file.
 SINGLE: Final = "services"

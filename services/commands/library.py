@@ -14,9 +14,9 @@ from pydantic import Field
 
 from libs.config.yaml_loader import read_yaml
 from libs.errors import ConfigurationError, ConflictError, NotFoundError, Problem
+from libs.site import load_site
 from libs.validation import Model, examined, nearest
 from services.commands.api import show
-from services.supervisor.site import load_site
 
 FOLDER: Final = "library"
 ABOUT: Final = "device.yaml"

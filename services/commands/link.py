@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from libs.http.tokens import Role
+from libs.site import load_site
 from services.gateway import links
-from services.supervisor.site import load_site
 
 
 @click.command()

@@ -10,8 +10,8 @@ from typing import Final
 import click
 
 from libs.errors import NotFoundError
+from libs.site import load_site
 from services.supervisor.loglines import readable
-from services.supervisor.site import load_site
 
 CHUNK: Final = 65536
 

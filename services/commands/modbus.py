@@ -15,6 +15,7 @@ from rich.table import Table
 from libs.errors import InvalidError, VoltageError
 from libs.points import PointKind
 from libs.services import PORT_BASE
+from libs.site import load_site
 from services.commands.api import console
 from services.commands.modbus_access import Access, access
 from services.comsrv.channel import Point
@@ -25,7 +26,6 @@ from services.comsrv.plugins.modbus.guessing import Guess, guesses, layout
 from services.comsrv.plugins.modbus.mapping import Mapping, resolve
 from services.comsrv.plugins.modbus.texts import encode_text
 from services.comsrv.plugins.modbus.wiretypes import ORDERS, STRING, TYPES, WIRE_TYPES, orders_of
-from services.supervisor.site import load_site
 
 TABLES: Final = {"coils": 1, "inputs": 2, "holding": 3, "input": 4}
 MAX_READ: Final = 125

@@ -6,8 +6,8 @@ import sys
 
 import click
 
-from services.supervisor.resp import Connection, ReplyError
-from services.supervisor.site import load_site
+from libs.redis.resp import Connection, ReplyError
+from libs.site import load_site
 
 
 @click.command("redis-url")

@@ -9,8 +9,8 @@ from typing import Final
 import click
 
 from libs.errors import UnavailableError
-from services.supervisor import redis_server as redis
-from services.supervisor.site import SECRET_FILE, Site, load_site, private_directory
+from libs.redis import server
+from libs.site import SECRET_FILE, Site, load_site, private_directory
 
 WAIT_S: Final = 60.0
 PAUSE_S: Final = 0.1
@@ -24,9 +24,9 @@ def redis_server(wait: bool) -> None:
     if wait:
         click.echo(wait_for(site))
         return
-    binary = redis.find_binary(site.settings.redis.server)
+    binary = server.find_binary(site.settings.redis.server)
     private_directory(site.data_dir)
-    file = redis.configure(site)
+    file = server.configure(site)
     click.echo(f"Redis: {binary} on 127.0.0.1:{site.redis_port}, data in {site.redis_dir}")
     os.execv(binary.path, [str(binary.path), str(file)])  # noqa: S606 - the command is our own list
 
@@ -42,7 +42,7 @@ def wait_for(site: Site, timeout_s: float = WAIT_S) -> str:
     while True:
         try:
             _check_password(site)
-            return redis.probe(site.redis_url())
+            return server.probe(site.redis_url())
         except UnavailableError:
             if time.monotonic() > end:
                 raise

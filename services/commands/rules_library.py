@@ -10,12 +10,12 @@ import click
 
 from libs.config.desired import read_desired
 from libs.errors import ConfigurationError, ConflictError, InvalidError, NotFoundError
+from libs.site import load_site
 from services.commands.api import request, show
 from services.commands.config_files import show_changes
 from services.rulesrv.library import Template, Value, read_template, render, templates, values_of
 from services.rulesrv.schemas import Rule
 from services.rulesrv.windows import Calendar
-from services.supervisor.site import load_site
 
 WIDTH: Final = 110
 

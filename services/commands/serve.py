@@ -18,9 +18,9 @@ from libs.config.versions import Versions
 from libs.errors import ConfigurationError, Problem, StateError
 from libs.http import run
 from libs.http.run import serve as serve_one
+from libs.site import load_site
 from services.commands.settings_models import settings_model
 from services.commands.watchdog import watched
-from services.supervisor.site import load_site
 
 TOGETHER: Final = "services"
 

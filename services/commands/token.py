@@ -6,8 +6,8 @@ import click
 
 from libs.config import Settings
 from libs.http.tokens import Role, issue, signing_key
+from libs.site import load_site
 from services.commands.caller import as_user, caller
-from services.supervisor.site import load_site
 
 
 def make_token(settings: Settings, user: str, role: str, ttl_s: int) -> str:

@@ -7,8 +7,8 @@ import asyncio
 import click
 
 from libs.config.versions import Versions
+from libs.site import Site, load_site
 from services.supervisor.console import View
-from services.supervisor.site import Site, load_site
 from services.supervisor.supervisor import Options, Supervisor, check_names
 
 

@@ -6,15 +6,12 @@ own. A process that dies or stops answering is started again; when `voltage up`
 itself ends, in whatever way, all of them end with it.
 
 Files
-    site        where a site's files, ports and Redis are
-    resp        a small Redis connection for probing and for `voltage redis`
-    redis_server  which Redis is taken, and how ours is configured
-    lock        one `voltage up` a data directory
-    launch      the step between us and a child that ties its life to ours
     child       one process: start, stop, its log file
     loglines    a service's JSON log lines as people read them
     health      is it alive, is it ready, what does it wait for
     keeper      keeps one child running
+    redis_disk  room for Redis when its disk is full
+    reports     which service restarts, and why it ended
     supervisor  the order of starting and stopping
     console     what a person sees of it
 

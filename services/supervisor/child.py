@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from services.supervisor import launch
+from libs.processes import launch
 from services.supervisor.loglines import readable
 
 LOG_BYTES: Final = 5_000_000

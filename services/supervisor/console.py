@@ -18,8 +18,8 @@ from rich.text import Text
 
 from libs.redis.keys import prefix
 from libs.services import BY_NAME, port_of
+from libs.site import Site
 from services.supervisor.keeper import Keeper
-from services.supervisor.site import Site
 
 REPEAT_S: Final = 5.0
 VARIABLES: Final = ("VOLTAGE_PORT_BASE", "VOLTAGE_DATA_DIR", "VOLTAGE_CONFIG_DIR", "VOLTAGE_NAMESPACE")

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import orjson
 
 from libs.errors import ConfigurationError, UnavailableError
-from services.supervisor.redis_server import probe
+from libs.redis.server import probe
 
 # A service gives each of its own checks 2 s.
 TIMEOUT_S: Final = 3.0

@@ -11,20 +11,19 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from libs.errors import ConfigurationError, Problem, UnavailableError, VoltageError
-from libs.redis import library
+from libs.processes.lock import site_lock
+from libs.redis import library, server
 from libs.redis.client import Client, connect
 from libs.redis.functions import Functions
 from libs.redis.reports import Reporter, Trouble
 from libs.services import SERVICES, port_of
-from services.supervisor import redis_server
+from libs.site import Site, private_directory
 from services.supervisor.child import Child
 from services.supervisor.console import View
 from services.supervisor.health import all_of, redis_health
 from services.supervisor.keeper import Keeper, RefusedError
-from services.supervisor.lock import site_lock
 from services.supervisor.redis_disk import RedisDisk
 from services.supervisor.reports import Restarts
-from services.supervisor.site import Site, private_directory
 
 START_TIMEOUT_S: Final = 60.0
 # Together under the 10 s that stopping may take.
@@ -143,11 +142,11 @@ class Supervisor:
     async def _start_redis(self) -> None:
         site = self._site
         if site.settings.redis.url:
-            found = await asyncio.to_thread(redis_server.probe, site.settings.redis.url)
+            found = await asyncio.to_thread(server.probe, site.settings.redis.url)
             self._view.say(f"Redis: {found} (VOLTAGE_REDIS_URL)")
             return
-        binary = redis_server.find_binary(site.settings.redis.server)
-        file = redis_server.configure(site)
+        binary = server.find_binary(site.settings.redis.server)
+        file = server.configure(site)
         self._view.say(f"Redis: {binary} on 127.0.0.1:{site.redis_port}, data in {site.redis_dir}")
         child = Child("redis", [str(binary.path), str(file)], site.environment(), site.logs_dir)
         url = site.redis_url()

@@ -21,11 +21,11 @@ from click.testing import CliRunner
 from libs.config import load
 from libs.config.settings import Shared
 from libs.http.bodies import MAX_BYTES, MAX_UPLOAD_BYTES
+from libs.redis.resp import Connection
+from libs.redis.server import CONFIGURATION
 from libs.services import RESERVED, SERVICES, port_of
 from services.cli import voltage
 from services.commands.settings_models import settings_model
-from services.supervisor.redis_server import CONFIGURATION
-from services.supervisor.resp import Connection
 from tests.support.processes import free_port_base
 
 ROOT: Final = Path(__file__).parents[2]

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 
 from libs.numbers import format_value
 from libs.redis import bundle
-from services.supervisor.resp import Connection, ReplyError
+from libs.redis.resp import Connection, ReplyError
 from tests.oracles.process_image import Image, is_text
 from tests.support.servers import RedisServer
 

@@ -20,8 +20,8 @@ from typing import Any, Final, NamedTuple
 
 import aiohttp
 
+from libs.redis.resp import Connection
 from libs.services import REDIS_OFFSET, SERVICES, port_of
-from services.supervisor.resp import Connection
 
 ROOT: Final = Path(__file__).parent.parent.parent
 START_TIMEOUT_S: Final = 90.0

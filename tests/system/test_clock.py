@@ -8,7 +8,7 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
-from services.supervisor.resp import Connection
+from libs.redis.resp import Connection
 from tests.support.clock import SteppedClock
 from tests.support.processes import Api, Site
 from tests.support.wait import wait_until

@@ -16,7 +16,7 @@ import aiohttp
 from libs.clock import now_ms
 from libs.redis.client import connect
 from libs.redis.functions import Functions
-from services.supervisor.resp import information
+from libs.redis.resp import information
 from tests.support.processes import Api, Site
 from tests.support.wait import wait_until
 

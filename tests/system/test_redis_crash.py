@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import aiohttp
 
-from services.supervisor.resp import Connection
+from libs.redis.resp import Connection
 from tests.support.processes import Api, Site
 from tests.support.wait import wait_until
 

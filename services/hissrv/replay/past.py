@@ -19,6 +19,7 @@ import orjson
 
 from libs.numbers import format_value
 from libs.redis import keys
+from libs.redis.server import Binary
 from libs.validation import Model
 from services.hissrv import tables
 from services.hissrv.replay import files
@@ -36,7 +37,6 @@ from services.hissrv.replay.run import (
     Outcome,
     Told,
 )
-from services.supervisor.redis_server import Binary
 
 POINTS_A_CALL: Final = 500
 MOST_REASONS: Final = 20

@@ -20,13 +20,13 @@ import msgpack
 import orjson
 
 from libs.errors import InternalError, LimitError, StateError, UnavailableError, VoltageError
+from libs.processes import launch
 from libs.redis import bundle, keys, library
 from libs.redis.client import connect
+from libs.redis.resp import Connection, ReplyError, information
+from libs.redis.server import Binary
 from services.hissrv.replay import snapshot
 from services.hissrv.replay.entries import StreamId
-from services.supervisor import launch
-from services.supervisor.redis_server import Binary
-from services.supervisor.resp import Connection, ReplyError, information
 
 START_S: Final = 60.0
 CALL_S: Final = 300.0

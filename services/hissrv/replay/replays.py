@@ -20,16 +20,17 @@ import orjson
 
 from libs import clock
 from libs.errors import CODES, InternalError, NotFoundError, UnavailableError, VoltageError
+from libs.processes import launch
 from libs.redis import keys
 from libs.redis.client import execute
 from libs.redis.functions import Functions
 from libs.redis.reports import information
+from libs.redis.server import find_binary, version_of
 from services.hissrv.replay import files, snapshot
 from services.hissrv.replay.history import History
 from services.hissrv.replay.past import Recorded
 from services.hissrv.replay.run import WARM_UP_MS, reaches
 from services.hissrv.replay.work import Request
-from services.supervisor import launch, redis_server
 
 DAY_S: Final = 86_400
 # A line of progress or of a result.
@@ -126,13 +127,13 @@ class Replays:
     async def _binary(self) -> Path:
         """Return the server to start: the one set, else the site's own, which can read its own files."""
         if self._server is not None:
-            return redis_server.find_binary(self._server).path
+            return find_binary(self._server).path
         facts = await information(self._functions.client, "server")
         own = Path(str(facts.get("executable", "")))
         version = str(facts.get("valkey_version") or facts.get("redis_version"))
-        if own.is_absolute() and await asyncio.to_thread(redis_server.version_of, own) == version:
+        if own.is_absolute() and await asyncio.to_thread(version_of, own) == version:
             return own
-        return (await asyncio.to_thread(redis_server.find_binary)).path
+        return (await asyncio.to_thread(find_binary)).path
 
     async def log(self) -> dict[str, Any]:
         """Return what there is to replay, what waits in Redis, and what went because that was full."""

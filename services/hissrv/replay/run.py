@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from libs.errors import CODES, InternalError, LimitError, NotFoundError, VoltageError
+from libs.redis.server import Binary
 from services.hissrv.replay import files
 from services.hissrv.replay.entries import Entry, Output, StreamId, made, outputs_of
 from services.hissrv.replay.private import Private, alone, opened
-from services.supervisor.redis_server import Binary
 
 # Calls that go to Redis together.
 BATCH: Final = 500

@@ -14,7 +14,7 @@ from typing import Final
 import pyarrow as pa
 
 from libs.errors import UnavailableError
-from services.supervisor.resp import Connection, ReplyError
+from libs.redis.resp import Connection, ReplyError
 
 CHUNK: Final = 1 << 16
 TIMEOUT_S: Final = 60.0

@@ -10,12 +10,12 @@ from typing import Any, Final, Literal
 import orjson
 
 from libs.errors import NotFoundError
+from libs.redis.server import Binary
 from libs.validation import Model
 from services.hissrv.replay.backtest import Backtest, change_of
 from services.hissrv.replay.compare import Comparison
 from services.hissrv.replay.past import Past, Recorded
 from services.hissrv.replay.run import Limits, Replay
-from services.supervisor.redis_server import Binary
 
 # What a report holds at most of each list, and a job's own result.
 MOST: Final = 10_000

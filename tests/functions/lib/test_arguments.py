@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from libs.redis import bundle
+from libs.redis.resp import Connection, ReplyError
 from services.commands import reference
-from services.supervisor.resp import Connection, ReplyError
 from tests.support.servers import RedisServer
 
 CODES = {"INVALID", "NOTFOUND", "CONFLICT", "STATE", "LIMIT"}

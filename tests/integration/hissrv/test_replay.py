@@ -14,6 +14,7 @@ from libs.errors import InvalidError, NotFoundError
 from libs.redis import keys
 from libs.redis.client import execute
 from libs.redis.functions import Functions
+from libs.redis.server import Binary
 from services.hissrv.jobs import Cancelled
 from services.hissrv.references import References
 from services.hissrv.replay.compare import Comparison, Difference
@@ -22,7 +23,6 @@ from services.hissrv.replay.keeper import Keeper, Options
 from services.hissrv.replay.replays import Replays
 from services.hissrv.replay.run import Change, Replay
 from services.hissrv.store.embedded import EmbeddedStore
-from services.supervisor.redis_server import Binary
 from tests.support.disks import SmallDisk
 from tests.support.servers import RedisServer
 from tests.support.site import START, Site

@@ -10,8 +10,8 @@ import pytest
 from libs.errors import InvalidError, StateError
 from libs.redis import library
 from libs.redis.client import connect, execute
+from libs.site import Site, load_site
 from services.backup import archive, run
-from services.supervisor.site import Site, load_site
 from tests.support.servers import RedisServer
 
 

@@ -12,12 +12,12 @@ from click.testing import CliRunner
 
 from libs.config.settings import Shared
 from libs.redis import bundle, keys
+from libs.redis.resp import Connection
+from libs.site import Site
 from services.cli import voltage
 from services.commands import doctor as doctor_command
 from services.commands import doctor_redis, doctor_site
 from services.commands.findings import Finding, level, run_check
-from services.supervisor.resp import Connection
-from services.supervisor.site import Site
 from tests.support.processes import free_port_base
 from tests.support.servers import RedisServer
 from tests.unit.commands.listeners import Listener

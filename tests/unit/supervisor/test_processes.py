@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from libs.errors import ConflictError
+from libs.processes.lock import holder, site_lock
 from services.supervisor import child as child_module
 from services.supervisor.child import Child
 from services.supervisor.health import Health
 from services.supervisor.keeper import Keeper, RefusedError
-from services.supervisor.lock import holder, site_lock
 from tests.support.wait import wait_until
 
 PARENT = """

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from libs.errors import ConfigurationError, Problem, UnavailableError, VoltageError
-from services.supervisor.resp import Connection, ReplyError, information
-from services.supervisor.site import SECRET_FILE, Site, private_directory, write_private
+from libs.redis.resp import Connection, ReplyError, information
+from libs.site import SECRET_FILE, Site, private_directory, write_private
 
 MINIMUM: Final = 7
 NAMES: Final = ("valkey-server", "redis-server")

@@ -1,6 +1,6 @@
-"""A small blocking Redis connection: for probing a server, and for `voltage redis`.
+"""A small blocking Redis connection: for probing a server, for `voltage redis`, for a replay's own Redis.
 
-The services use `libs.redis`; this one exists because it starts in a few
+The services use `libs.redis.client`; this one exists because it starts in a few
 milliseconds, gives replies as the server sent them, and needs no redis-cli.
 """
 

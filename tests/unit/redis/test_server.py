@@ -9,10 +9,10 @@ import pytest
 
 from libs.config.settings import Shared
 from libs.errors import ConfigurationError, UnavailableError
+from libs.redis import server
+from libs.redis.resp import Connection, ReplyError
+from libs.site import Site
 from services.commands.redis import readable
-from services.supervisor import redis_server
-from services.supervisor.resp import Connection, ReplyError
-from services.supervisor.site import Site
 from tests.support.processes import free_port_base
 from tests.support.servers import RedisServer, free_port, redis_binary, valkey_binary
 
@@ -22,14 +22,14 @@ def site(folder: Path, port_base: int | None = None) -> Site:
 
 
 def test_a_server_on_path_is_taken_before_the_wheel():
-    found = redis_server.find_binary()
+    found = server.find_binary()
     assert found.path == redis_binary()
     assert "on PATH" in found.reason
 
 
 def test_without_one_on_path_the_wheel_is_taken(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    found = redis_server.find_binary()
+    found = server.find_binary()
     assert found.path == valkey_binary()
     assert found.version.startswith("9.1")
 
@@ -39,24 +39,24 @@ def test_an_old_server_on_path_is_passed_over(tmp_path: Path, monkeypatch: pytes
     old.write_text("#!/bin/sh\necho 'Redis server v=6.2.6 sha=00000000:0'\n")
     old.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
-    assert redis_server.find_binary().path == valkey_binary()
+    assert server.find_binary().path == valkey_binary()
     with pytest.raises(ConfigurationError, match=r"is 6\.2\.6; 7 is needed"):
-        redis_server.find_binary(old)
+        server.find_binary(old)
 
 
 def test_a_server_that_was_named_and_is_none_is_an_error(tmp_path: Path):
     with pytest.raises(ConfigurationError, match="VOLTAGE_REDIS_SERVER"):
-        redis_server.find_binary(tmp_path / "nothing")
+        server.find_binary(tmp_path / "nothing")
 
 
 def test_our_password_is_kept_and_readable_by_the_owner_only(tmp_path: Path):
     here = site(tmp_path)
-    file = redis_server.configure(here)
+    file = server.configure(here)
     url = here.redis_url()
     assert "requirepass" in file.read_text()
     assert oct(file.stat().st_mode & 0o777) == "0o600"
     assert oct((here.redis_dir / "password").stat().st_mode & 0o777) == "0o600"
-    redis_server.configure(here)
+    server.configure(here)
     assert here.redis_url() == url
 
 
@@ -64,7 +64,7 @@ def test_a_taken_port_names_the_remedies(tmp_path: Path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UnavailableError, match=f"port {port} .* VOLTAGE_PORT_BASE.* VOLTAGE_REDIS_URL"):
-            redis_server.configure(site(tmp_path, port - 379))
+            server.configure(site(tmp_path, port - 379))
 
 
 def test_a_usable_redis_is_named_with_its_version(redis_server: RedisServer):
@@ -100,4 +100,4 @@ def test_replies_read_as_in_redis_cli():
     assert readable([b"x", [1, None], []]) == "1) x\n2) 1) (integer) 1\n   2) (nil)\n3) (empty)"
 
 
-_probe = redis_server.probe
+_probe = server.probe
