@@ -18,8 +18,8 @@ from libs.errors import UnavailableError
 
 log = logging.getLogger(__name__)
 
-# No command lives longer than 10 minutes; ids of two days are more than enough.
-KEPT_MS: Final = 2 * 24 * 3_600_000
+# No command lives longer than 10 minutes. Each id takes some 200 bytes of memory, and there may be hundreds a second.
+KEPT_MS: Final = 3_600_000
 # What a file takes before it is written anew without the old ids: some 20,000 of them.
 ROOM_BYTES: Final = 1 << 20
 _EMPTY: Final = b"\0"
