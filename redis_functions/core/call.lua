@@ -91,6 +91,7 @@ function M.begin(ns, now_ms)
     system_alarms.note(ctx, "clock", "", string.format("by %.0f ms", -step))
     specials.stepped(ctx, step)
     measures.stepped(ctx, step)
+    transitions.stepped(ctx, step)
   end
   local due, count = timers.take(ns, now, timers.PER_CALL), 0
   if due then

@@ -198,12 +198,12 @@ function M.stepped(ctx, step)
   for _, watcher in pairs(ctx.graph.watchers) do
     for i = 1, #watcher.leaves do
       local leaf = watcher.leaves[i]
-      local slot = leaf.measure and leaf.slot
-      if slot then
+      if leaf.measure and leaf.slot then
         shift(leaf, step)
-        if slot.at and not moved[slot] then
-          slot.at, moved[slot] = slot.at + step, true
-        end
+      end
+      local slot = leaf.measure and leaf.slot or leaf.restarts and leaf.other
+      if slot and slot.at and not moved[slot] then
+        slot.at, moved[slot] = slot.at + step, true
       end
     end
   end

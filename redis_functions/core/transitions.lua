@@ -34,11 +34,23 @@ local function keep_leaf(leaf)
   redis.call("HSET", leaf.watcher.state, "leaf:" .. leaf.index, leaf_field(leaf))
 end
 
+-- What a leaf is compared with is a new one since its hold began. An instant from the future is of before the clock
+-- was set back.
+local function is_new(ctx, leaf)
+  local came = leaf.other.at
+  return came ~= nil and came > leaf.since and came <= ctx.now
+end
+
 local function hold(ctx, leaf, raw, at)
   local timer = leaf.timer
   if raw == true then
-    if leaf.held or (leaf.since and not (leaf.restarts and leaf.other.at and leaf.other.at > leaf.since)) then
-      return leaf.held
+    if leaf.held then
+      return true
+    elseif leaf.since then
+      if not (leaf.restarts and is_new(ctx, leaf)) then
+        return false
+      end
+      leaf.elapsed = 0
     end
     -- Also a hold that is over by now ends by its timer, so that it fires at its due instant and
     -- in order with everything else that is due.
@@ -81,6 +93,19 @@ local function truth_of(ctx, leaf, at)
     return hold(ctx, leaf, raw, at)
   end
   return raw
+end
+
+--- The machine's clock was set back: a hold that runs began as much earlier as its timer ends.
+function M.stepped(ctx, step)
+  for _, watcher in pairs(ctx.graph.watchers) do
+    for i = 1, watcher.enabled and #watcher.leaves or 0 do
+      local leaf = watcher.leaves[i]
+      if leaf.since and not leaf.held then
+        leaf.since = leaf.since + step
+        keep_leaf(leaf)
+      end
+    end
+  end
 end
 
 --- What a leaf says now, without any effect.

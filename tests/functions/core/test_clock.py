@@ -122,6 +122,35 @@ async def test_after_a_step_back_windows_changes_and_rates_go_on(functions: Func
     assert [alarm["definition"] for alarm in await site.alarms()] == ["still"]
 
 
+async def test_after_a_step_back_a_hold_says_when_it_began_and_a_new_command_restarts_it(functions: Functions) -> None:
+    site = Site(functions)
+    site.now = await server_ms(functions) + HOUR_MS
+    await site.start()
+    held = {"name": "held", "conditions": [
+        {"source": "comsrv:1001:T:1", "operator": ">", "value": 1, "for_ms": 60_000}], "actions": []}  # fmt: skip
+    await functions.call("rule_upsert", "held", held)
+    follows = {"name": "follows", "source": "comsrv:1001:T:2", "detector": "Discrepancy", "other": "comsrv:1001:A:1",
+        "on_delay_ms": 60_000, "level": "Major"}  # fmt: skip
+    await functions.call("alarm_define", "follows", follows)
+    await site.put({1: 5, 2: 5})
+    await site.put({1: 1}, kind="A")
+    began, left = site.now, 50_000
+    await site.pass_ms(60_000 - left)
+    await execute(functions.client, "HDEL", "voltage:clock", "simulation")
+    step = int((await functions.json("voltage_tick", None))["now_ms"]) - site.now
+    (said,) = (await functions.read_json("rule_explain", "held"))["conditions"]["conditions"]
+    assert said["hold"] == {"since_ms": began + step, "until_ms": began + step + 60_000}
+    site.now += step
+    for generation in ("another", "a third"):
+        # What was commanded before the step is no news, also where all is read from the keys again.
+        await site.put({2: len(generation)})
+        assert (await timers(functions))["hold|alarm:follows#1"] == began + step + 60_000
+        await execute(functions.client, "SET", "voltage:generation", generation)
+    await site.pass_ms(1000)
+    await site.put({1: 2}, kind="A")
+    assert (await timers(functions))["hold|alarm:follows#1"] == site.now + 60_000
+
+
 async def results(functions: Functions, *rules: str) -> list[bool | None]:
     return [(await functions.read_json("rule_explain", rule))["result"] for rule in rules]
 
