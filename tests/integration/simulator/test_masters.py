@@ -151,7 +151,7 @@ async def test_run_steps_by_the_clock() -> None:
 async def test_command_prints_its_devices_and_stops_on_sigterm() -> None:
     base = port_base()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.simulator", "--config", str(CONFIG), "--port-base", str(base),
+        sys.executable, "-m", "services.cli", "simulate", "--config", str(CONFIG), "--port-base", str(base),
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     master = ModbusClient("127.0.0.1", base + 20, timeout=1)
