@@ -1,6 +1,6 @@
 """Become another program whose life ends with its parent's, even on kill -9.
 
-Run as a file, not imported: `python -IS launch.py PARENT COMMAND...`. The
+This file runs in the child: `python -IS launch.py PARENT COMMAND...`. The
 kernel's parent-death signal survives exec, so this works for any program,
 Redis included, and needs nothing between fork and exec in the parent.
 """
@@ -11,8 +11,14 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 PR_SET_PDEATHSIG = 1
+
+
+def tied(command: Sequence[str]) -> list[str]:
+    """Return the command that becomes another one whose life ends with ours."""
+    return [sys.executable, "-IS", __file__, str(os.getpid()), *command]
 
 
 def main() -> None:

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
-from libs.errors import StateError, UnavailableError, VoltageError
-from libs.redis.resp import Connection
+from libs.errors import StateError, UnavailableError
+from libs.redis.private import started
 from libs.redis.server import Binary
-
-START_S: Final = 30.0
-STOP_S: Final = 60.0
 
 
 @contextmanager
@@ -70,51 +64,15 @@ def _names(folder: Path) -> set[Path]:
 
 @contextmanager
 def private_redis(binary: Binary, folder: Path, maxmemory: str) -> Iterator[str]:
-    """Run a server of our own over a staged folder, on a socket nobody else finds; give its address.
+    """Run a server of our own over a staged folder; give its address.
 
     What it holds at the end is on disk when this returns.
     """
     folder.mkdir(mode=0o700, parents=True)
-    with tempfile.TemporaryDirectory(prefix="voltage-") as place:
-        # The path of a socket is at most 107 bytes, that of a data directory may be longer.
-        address = f"unix://{place}/redis.sock"
-        command = [
-            str(binary.path), "--port", "0", "--unixsocket", f"{place}/redis.sock", "--dir", str(folder),
-            "--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--maxmemory", maxmemory,
-            "--maxmemory-policy", "noeviction", "--hash-max-listpack-entries", "32", "--daemonize", "no",
-        ]  # fmt: skip
-        log = Path(place) / "redis.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-        try:
-            _wait(address, process, log)
-            yield address
-            process.terminate()
-            if process.wait(STOP_S) != 0:
-                raise UnavailableError(f"the restored Redis does not stop cleanly:\n{_end(log)}")
-        except subprocess.TimeoutExpired:
-            raise UnavailableError(f"the restored Redis does not stop in {STOP_S:g} s:\n{_end(log)}") from None
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-
-
-def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + START_S
-    while True:
-        try:
-            with Connection(address) as connection:
-                connection.call("PING")
-                return
-        except VoltageError:
-            if process.poll() is not None or time.monotonic() > end:
-                raise UnavailableError(f"Redis does not start over the restored folder:\n{_end(log)}") from None
-            time.sleep(0.02)
-
-
-def _end(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-8:])
+    options = ["--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory", maxmemory]
+    with started("the restored Redis", binary, folder, *options) as running:
+        yield running.url
+        running.stop()
 
 
 def refuse_full(folder: Path, remedy: str) -> None:

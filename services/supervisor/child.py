@@ -7,12 +7,11 @@ import contextlib
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from libs.processes import launch
+from libs.processes.launch import tied
 from services.supervisor.loglines import readable
 
 LOG_BYTES: Final = 5_000_000
@@ -41,7 +40,7 @@ class Child:
         self.rotate()
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-IS", launch.__file__, str(os.getpid()), *self._command,
+                *tied(self._command),
                 env=self._environ, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip

@@ -6,10 +6,7 @@ import asyncio
 import fcntl
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,16 +16,15 @@ import hiredis
 import msgpack
 import orjson
 
-from libs.errors import InternalError, LimitError, StateError, UnavailableError, VoltageError
-from libs.processes import launch
+from libs.errors import InternalError, LimitError, StateError
 from libs.redis import bundle, keys, library
 from libs.redis.client import connect
+from libs.redis.private import started
 from libs.redis.resp import Connection, ReplyError, information
 from libs.redis.server import Binary
 from services.hissrv.replay import snapshot
 from services.hissrv.replay.entries import StreamId
 
-START_S: Final = 60.0
 CALL_S: Final = 300.0
 # What a replay needs nothing of.
 _LEFT_OUT: Final = ("replay", "replay_size", "replay_kept", "history_queue", "history_size", "dead_letters")
@@ -37,11 +33,10 @@ _LEFT_OUT: Final = ("replay", "replay_size", "replay_kept", "history_queue", "hi
 class Private(Connection):
     """The replay's Redis; calls may be sent before the answer to the last ones is read."""
 
-    def __init__(self, url: str, namespace: str, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, url: str, namespace: str) -> None:
         """Connect."""
         super().__init__(url, CALL_S)
         self.prefix = keys.prefix(namespace)
-        self._process = process
         self.digest = ""
         self.same_library = True
         self.image = 0
@@ -108,50 +103,21 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def opened(binary: Binary, checkpoint: Path | None, folder: Path, namespace: str) -> Iterator[Private]:
-    """Start a Redis from a checkpoint (empty without one), with the library of this program; give its connection.
+def opened(binary: Binary, checkpoint: Path, folder: Path, namespace: str) -> Iterator[Private]:
+    """Start a Redis from a checkpoint, with the library of this program; give its connection.
 
     Raises:
         UnavailableError: it does not start, as when the checkpoint is of a Redis that is newer than this one.
     """
-    stage = Path(tempfile.mkdtemp(prefix=".run-", dir=folder))
-    try:
-        if checkpoint is not None:
-            snapshot.unpack(checkpoint, stage / "dump.rdb")
-        with tempfile.TemporaryDirectory(prefix="voltage-") as place, (stage / "redis.log").open("wb") as output:
-            # The path of a socket is at most 107 bytes, that of a data directory may be longer.
-            url = f"unix://{place}/redis.sock"
-            command = [
-                sys.executable, "-IS", launch.__file__, str(os.getpid()), str(binary.path),
-                "--port", "0", "--unixsocket", f"{place}/redis.sock",
-                "--dir", str(stage), "--dbfilename", "dump.rdb", "--appendonly", "no", "--save", "",
-                "--hash-max-listpack-entries", "32", "--daemonize", "no",
-            ]  # fmt: skip
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-            try:
-                _wait(url, process, stage / "redis.log")
-                with Private(url, namespace, process) as private:
-                    _prepare(private, url, namespace)
-                    yield private
-            finally:
-                process.kill()
-                process.wait()
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-
-
-def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + START_S
-    while True:
-        try:
-            with Connection(url) as connection:
-                connection.call("PING")
-                return
-        except VoltageError:
-            if process.poll() is not None or time.monotonic() > end:
-                text = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
-                raise UnavailableError(f"the replay's Redis does not start from the checkpoint:\n{text}") from None
-            time.sleep(0.01)
+    with tempfile.TemporaryDirectory(prefix=".run-", dir=folder, ignore_cleanup_errors=True) as stage:
+        snapshot.unpack(checkpoint, Path(stage) / "dump.rdb")
+        options = ["--dbfilename", "dump.rdb", "--appendonly", "no"]
+        with (
+            started("the replay's Redis", binary, Path(stage), *options) as running,
+            Private(running.url, namespace) as private,
+        ):
+            _prepare(private, running.url, namespace)
+            yield private
 
 
 def _prepare(private: Private, url: str, namespace: str) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
 import sys
 import tempfile
@@ -20,7 +19,7 @@ import orjson
 
 from libs import clock
 from libs.errors import CODES, InternalError, NotFoundError, UnavailableError, VoltageError
-from libs.processes import launch
+from libs.processes.launch import tied
 from libs.redis import keys
 from libs.redis.client import execute
 from libs.redis.functions import Functions
@@ -162,10 +161,9 @@ class Replays:
 
 
 async def _run(request: Request, progress: Told) -> dict[str, Any]:
-    command = [sys.executable, "-m", "services.hissrv.replay"]
-    tied = [sys.executable, "-IS", launch.__file__, str(os.getpid()), "nice", "-n", "10", *command]
+    command = ["nice", "-n", "10", sys.executable, "-m", "services.hissrv.replay"]
     process = await asyncio.create_subprocess_exec(
-        *tied, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LINE
+        *tied(command), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LINE
     )
     assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - pipes were asked for
     try:
