@@ -52,8 +52,17 @@ local function push(list, value, at, sign, window)
   end
 end
 
+-- The place of the extreme of a window that starts at an instant: those before it were left by then.
+local function first(list, start)
+  local place = 1
+  while place < #list and list[place][3] and list[place][3] <= start do
+    place = place + 1
+  end
+  return place
+end
+
 local function expire(list, start)
-  while #list > 1 and list[1][3] and list[1][3] <= start do
+  for _ = 2, first(list, start) do
     table.remove(list, 1)
   end
 end
@@ -100,11 +109,9 @@ local function rate(ctx, leaf, at)
     local low, high = leaf.low[#leaf.low], leaf.high[#leaf.high]
     last = math.max(low and low[2] or -1, high and high[2] or -1)
   end
-  if came > last or leaf.noted_value ~= slot.value then
-    if came > last then
-      push(leaf.low, slot.value, came, 1, window)
-      push(leaf.high, slot.value, came, -1, window)
-    end
+  if came > last or (came == last and leaf.noted_value ~= slot.value) then
+    push(leaf.low, slot.value, came, 1, window)
+    push(leaf.high, slot.value, came, -1, window)
     leaf.noted, leaf.noted_value = came, slot.value
   end
   expire(leaf.low, at - window)
@@ -119,7 +126,8 @@ local function rate(ctx, leaf, at)
   local rises = leaf.direction ~= "falling" and low and slot.value - low[1] > limit
   local falls = leaf.direction ~= "rising" and high and high[1] - slot.value > limit
   if rises or falls then
-    local left = (rises and falls) and math.min(low[3], high[3]) or (rises and low[3] or high[3])
+    -- A glimpse of an older event is compared with the value of now, which nobody has left.
+    local left = math.min(rises and low[3] or at, falls and high[3] or at)
     again_at(ctx, leaf, left + window)
     return true
   end
@@ -224,7 +232,8 @@ function M.peek(leaf, at, simulated)
     return leaf.within_ms ~= nil and leaf.changed_at ~= nil and (at == nil or at < leaf.changed_at + leaf.within_ms)
   end
   local limit = leaf.value - (leaf.on and leaf.hysteresis or 0)
-  local low, high = (leaf.low or {})[1], (leaf.high or {})[1]
+  local lows, highs, start = leaf.low or {}, leaf.high or {}, at and at - leaf.window_ms or -math.huge
+  local low, high = lows[first(lows, start)], highs[first(highs, start)]
   return (leaf.direction ~= "falling" and low ~= nil and slot.value - low[1] > limit)
     or (leaf.direction ~= "rising" and high ~= nil and high[1] - slot.value > limit)
 end

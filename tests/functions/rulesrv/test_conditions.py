@@ -85,6 +85,19 @@ async def test_rate_over_a_window(site: Site) -> None:
     assert await result(site) is False
 
 
+async def test_a_rate_takes_two_values_of_one_instant_and_an_event_that_comes_late(site: Site) -> None:
+    await put(site, [leaf("rate", 10, window_ms=1000)])
+    for value in (0, 15, 50):
+        await site.put({1: value})
+    await site.pass_ms(1000)
+    assert await site.firings() == [("r1", "fired", 0), ("r1", "cleared", 1000)]
+    site.now += 5000
+    await site.put({1: 51})
+    event = {"epoch": site.epoch, "seq": 99, "now_ms": site.now, "at_ms": site.now, "block": "e", "origin": "event"}
+    await site.functions.call("comsrv_ingest", 1001, {**event, "events": [["T", "1", site.now - 10, "90.000000", ""]]})
+    assert (await site.firings())[2:] == [("r1", "fired", 5990), ("r1", "cleared", 6000)]
+
+
 # ---------------------------------------------------------------- aggregates
 
 

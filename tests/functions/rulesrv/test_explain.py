@@ -121,6 +121,20 @@ async def test_why_it_does_not_fire(site: Site) -> None:
     assert (await explain(site))["why"] == "it is switched off"
 
 
+async def test_a_rate_is_looked_at_as_of_the_instant_of_the_look(site: Site) -> None:
+    await put(site, [leaf("rate", 10, window_ms=1000)])
+    await site.put({1: 0})
+    await site.pass_ms(100)
+    await site.put({1: 8})
+    assert (await evaluate(site, {T1: 15}))["result"] is True, "15 more than 100 ms ago"
+    await site.pass_ms(5000)
+    assert (await evaluate(site, {T1: 15}))["result"] is False, "and 7 more than since 5 s"
+    await site.put({1: 15})
+    assert (await explain(site))["result"] is False, "as it then turns out"
+    await site.put({1: 50})
+    assert [(await evaluate(site, at_ms=site.now + later))["result"] for later in (900, 1100)] == [True, False]
+
+
 async def test_every_kind_of_condition_is_evaluated_with_simulated_values(site: Site) -> None:
     at_nine, at_noon = 9 * 3_600_000, 12 * 3_600_000
     await put(site, {"all": [
