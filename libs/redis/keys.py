@@ -181,7 +181,7 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     KeySpec("watch", "rulesrv:watch:{source}", "set", "rulesrv", "rules that watch a reference"),
     KeySpec("rule_window", "rulesrv:window:{source}", "hash", "rulesrv", "slices of a window that is aggregated over"),
     KeySpec("rule_zones", "rulesrv:zones", "hash", "rulesrv", "time zone -> its offsets for some years, JSON"),
-    KeySpec("rule_zones_wanted", "rulesrv:zones:wanted", "set", "rulesrv", "time zones that rules name"),
+    KeySpec("rule_zones_wanted", "rulesrv:zones:wanted", "set", "rulesrv", "time zones that conditions name now"),
     KeySpec("rule_calendar", "rulesrv:calendar:{id}", "string", "rulesrv", "a calendar of dates, JSON"),
     KeySpec("rule_calendars", "rulesrv:calendars", "set", "rulesrv", "calendar ids"),
     KeySpec("firings", "rulesrv:firings", "stream", "rulesrv", "every firing, with its inputs"),

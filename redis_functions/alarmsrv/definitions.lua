@@ -123,10 +123,11 @@ local function replace_suppression(ctx, watcher)
   local before = ctx.graph.watchers["suppress:" .. watcher.name]
   if before then
     watchers.retire(ctx, before)
-    wiring.drop(ctx.graph, "suppress", watcher.name)
   end
   if watcher.also then
     watchers.install(ctx, watcher.also)
+  elseif before then
+    watchers.take_out(ctx, before)
   end
   if not (watcher.also and watcher.also.active) then
     marks.release(ctx, "suppressed", "alarm:" .. watcher.name, "condition", "condition", ctx.now)
@@ -233,12 +234,12 @@ function M.delete(ns, id, argv)
   local watcher = ctx.graph.watchers["alarm:" .. id]
   if watcher then
     end_alarm(ctx, watcher)
-    wiring.drop(ctx.graph, "alarm", id)
+    watchers.take_out(ctx, watcher)
   end
   local suppression = ctx.graph.watchers["suppress:" .. id]
   if suppression then
     watchers.retire(ctx, suppression)
-    wiring.drop(ctx.graph, "suppress", id)
+    watchers.take_out(ctx, suppression)
   end
   alarms.forget(ctx, "alarm:" .. id)
   redis.call("DEL", keys.definition(ns, id), keys.definition_state(ns, id), keys.suppression_state(ns, id))

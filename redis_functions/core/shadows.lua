@@ -12,7 +12,6 @@ local rule_compile = require("rulesrv.compile")
 local shadow_log = require("core.shadow_log")
 local versions = require("core.versions")
 local watchers = require("core.watchers")
-local wiring = require("core.wiring")
 
 local M = {}
 
@@ -45,7 +44,7 @@ local function take_out(ctx, kind, of)
   local watcher = ctx.graph.watchers["shadow:" .. name]
   if watcher then
     watchers.retire(ctx, watcher)
-    wiring.drop(ctx.graph, "shadow", name)
+    watchers.take_out(ctx, watcher)
   end
   redis.call("DEL", keys.shadow(ctx.ns, kind, of), keys.shadow_state(ctx.ns, kind, of), keys.shadow_log(ctx.ns, kind, of))
   redis.call("SREM", keys.shadows(ctx.ns), name)

@@ -225,9 +225,25 @@ function M.stepped(ctx, step)
   end
 end
 
+-- A time zone that no window of time names any more is not wanted; the table that is there stays as it is.
+local function unwant(ctx)
+  local used, key = {}, keys.rule_zones_wanted(ctx.ns)
+  for _, slot in pairs(ctx.graph.specials) do
+    if slot.window and slot.leaves and #slot.leaves > 0 then
+      used[slot.window.zone] = true
+    end
+  end
+  local wanted = redis.call("SMEMBERS", key)
+  for i = 1, #wanted do
+    if not used[wanted[i]] then
+      redis.call("SREM", key, wanted[i])
+    end
+  end
+end
+
 --- Forget the slots of a watcher's conditions that nobody watches any more.
 function M.sweep(ctx, watcher)
-  local graph = ctx.graph
+  local graph, clocks_ended = ctx.graph, false
   for i = 1, #watcher.leaves do
     local leaf = watcher.leaves[i]
     local ref = leaf.watch or leaf.source
@@ -236,10 +252,14 @@ function M.sweep(ctx, watcher)
       graph.specials[ref] = nil
       if slot.window then
         timers.cancel(ctx.ns, "clock", ref)
+        clocks_ended = true
       elseif slot.aggregate then
         aggregates.drop(graph, slot)
       end
     end
+  end
+  if clocks_ended then
+    unwant(ctx)
   end
 end
 

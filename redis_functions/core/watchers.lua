@@ -40,6 +40,12 @@ function M.retire(ctx, watcher)
   return dropped
 end
 
+--- Take out a watcher that was retired.
+function M.take_out(ctx, watcher)
+  wiring.drop(ctx.graph, watcher.kind, watcher.name)
+  specials.sweep(ctx, watcher)
+end
+
 --- Put a checked watcher in the place of the old one and evaluate it at once.
 function M.install(ctx, watcher)
   local before = ctx.graph.watchers[watcher.kind .. ":" .. watcher.name]

@@ -518,7 +518,7 @@ function M.rule_zones(ns)
   return ns .. "rulesrv:zones"
 end
 
--- set: time zones that rules name.
+-- set: time zones that conditions name now.
 function M.rule_zones_wanted(ns)
   return ns .. "rulesrv:zones:wanted"
 end

@@ -10,7 +10,6 @@ local specials = require("core.specials")
 local streams = require("lib.streams")
 local transitions = require("core.transitions")
 local watchers = require("core.watchers")
-local wiring = require("core.wiring")
 
 local M = {}
 
@@ -64,8 +63,7 @@ function M.remove(ctx, id)
   if watcher then
     quiesce(ctx, watcher)
     unwatch(ns, watcher)
-    wiring.drop(ctx.graph, "rule", id)
-    specials.sweep(ctx, watcher)
+    watchers.take_out(ctx, watcher)
   end
   redis.call("DEL", keys.rule(ns, id), keys.rule_state(ns, id))
   redis.call("SREM", keys.rules(ns), id)

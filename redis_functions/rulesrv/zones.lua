@@ -13,6 +13,8 @@ local M = {}
 
 local MAX_CHANGES = 1000
 local MAX_CALENDARS = 200
+-- There are some 600 time zones.
+local MAX_ZONES = 1000
 local FIELDS = {
   id = "string", name = "string", dates = "table", through = "string", version = "number", author = "string",
   reason = "string", hash = "string", requires_approval = "boolean",
@@ -47,6 +49,7 @@ end
 -- ARGV[1]  {zone, from_ms, until_ms, changes: [[instant, seconds east of UTC], ...], now_ms?}; the first is at from_ms
 -- Returns  {zone, changes: how many}
 -- Errors   INVALID  a field is wrong
+--          LIMIT    1000 time zones have a table
 -- Writes   rulesrv:zones, and what follows from a window that opens or closes
 -- Example  FCALL rule_zone 0 '{"zone":"Europe/Berlin","from_ms":0,"until_ms":4000000000000,"changes":[[0,3600]]}'
 function M.put(ns, _, argv)
@@ -63,6 +66,9 @@ function M.put(ns, _, argv)
     parts[i] = string.format("[%.0f,%.0f]", changes[i][1], changes[i][2])
   end
   local ctx = call.begin(ns, document.now_ms)
+  if redis.call("HEXISTS", keys.rule_zones(ns), zone) == 0 and redis.call("HLEN", keys.rule_zones(ns)) >= MAX_ZONES then
+    errors.fail("LIMIT", MAX_ZONES .. " time zones have a table")
+  end
   call.accept(ctx)
   redis.call("HSET", keys.rule_zones(ns), zone, json.object({
     "from", json.integer(from), "till", json.integer(till), "changes", json.list(parts),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import zoneinfo
 from typing import Any
 
@@ -287,6 +288,31 @@ async def test_a_window_follows_the_wall_clock(
     await at(site, ms(begin))
     await put(site, window(**spec))
     assert await turns(site, ms(end)) == expected
+
+
+async def test_a_time_zone_is_wanted_while_a_condition_names_it(site: Site) -> None:
+    def of(zone: str) -> list[dict[str, Any]]:
+        return [{"time": {"zone": zone}}]
+
+    alarm = {"source": T1, "detector": "Hi", "limit": 5, "level": "Info"}
+    await put(site, of("Asia/Tokyo"))
+    await put(site, of("Asia/Tokyo"), "r2")
+    await put(site, of("Europe/Rome"), "off", enabled=False)
+    await site.functions.call("alarm_define", "hot", {**alarm, "suppress_when": of("Europe/Oslo")})
+    shadow = {"kind": "rule", "definition": json.dumps({"name": "x", "conditions": of("Europe/Paris"), "actions": []})}
+    await site.functions.call("shadow_start", "r1", shadow)
+    assert await site.members("rulesrv:zones:wanted") == {"Asia/Tokyo", "Europe/Oslo", "Europe/Paris"}
+    await put(site, of("UTC"))
+    await site.functions.call("alarm_define", "hot", {**alarm, "suppress_when": of("Europe/Rome")})
+    await site.functions.call("shadow_stop", "r1", {"kind": "rule"})
+    assert await site.members("rulesrv:zones:wanted") == {"Asia/Tokyo", "UTC", "Europe/Rome"}
+    await site.functions.call("rule_delete", "r2")
+    await site.functions.call("rule_enable", "r1", "false")
+    await site.functions.call("alarm_define", "hot", alarm)
+    assert await site.members("rulesrv:zones:wanted") == set()
+    await site.functions.call("alarm_define", "hot", {**alarm, "suppress_when": of("Europe/Oslo")})
+    await site.functions.call("alarm_definition_delete", "hot")
+    assert await site.members("rulesrv:zones:wanted") == set()
 
 
 async def test_a_window_is_unknown_without_a_table_and_never_wrong(site: Site) -> None:
