@@ -235,6 +235,11 @@ function M.delete(ns, id, argv)
   if watcher then
     end_alarm(ctx, watcher)
     watchers.take_out(ctx, watcher)
+  else
+    -- It is stored so that it does not compile: its alarm may stand all the same.
+    wiring.forget(ns, { kind = "alarm", name = id })
+    wiring.forget(ns, { kind = "suppress", name = id })
+    alarms.condition_ended(ctx, "alarm:" .. id, ctx.now, alarms.seen(ctx, { origin = "alarm:" .. id }))
   end
   local suppression = ctx.graph.watchers["suppress:" .. id]
   if suppression then
@@ -242,7 +247,7 @@ function M.delete(ns, id, argv)
     watchers.take_out(ctx, suppression)
   end
   alarms.forget(ctx, "alarm:" .. id)
-  redis.call("DEL", keys.definition(ns, id), keys.definition_state(ns, id), keys.suppression_state(ns, id))
+  redis.call("DEL", keys.definition(ns, id))
   redis.call("SREM", keys.definitions(ns), id)
   graphs.changed(ctx.graph)
   return call.finish(ctx, json.object({ "deleted", json.text(id) }))

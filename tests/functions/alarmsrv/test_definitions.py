@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from libs.errors import InvalidError, NotFoundError
+from libs.redis.client import execute
 from libs.redis.functions import Functions
 from tests.functions.alarmsrv.test_life_cycle import HOT, check_indexes, standing
 from tests.support.definitions import said
@@ -26,6 +27,19 @@ async def test_life_of_a_definition(functions: Functions) -> None:
     for name in ("alarm_definition_get", "alarm_definition_delete"):
         with pytest.raises(NotFoundError):
             await functions.call(name, "hot")
+
+
+async def test_one_that_does_not_compile_any_more_is_deleted_with_all_it_left(functions: Functions) -> None:
+    site, _ = await standing(functions)
+    await execute(functions.client, "SET", "alarmsrv:definition:hot", '{"id":"hot"}')
+    await execute(functions.client, "SET", "voltage:generation", "another")
+    await functions.call("alarm_definition_delete", "hot")
+    assert [alarm["status"] for alarm in await site.alarms()] == ["Returned"]
+    assert await site.hash("alarmsrv:conditions") == {}
+    await functions.call("alarm_define", "hot", HOT)
+    await site.put({1: 10})
+    await site.put({1: 90})
+    assert [alarm["status"] for alarm in await site.alarms()] == ["New"]
 
 
 async def test_it_is_evaluated_at_once(functions: Functions) -> None:
