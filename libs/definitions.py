@@ -59,11 +59,16 @@ def new_id() -> str:
 
 
 class Change(NamedTuple):
-    """Who changes a definition, why, and which version they saw."""
+    """Who changes a definition, why, and which version they saw.
+
+    `read` is the hash of the document that the reason came with: a reason that was read
+    is that version's, not this one's.
+    """
 
     by: str
     reason: str | None = None
     version: int | None = None
+    read: str | None = None
 
     def document(self) -> dict[str, Any]:
         """Return it as the functions take it."""

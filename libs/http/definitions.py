@@ -188,7 +188,8 @@ class DefinitionRoutes:
 
     async def _create(self, request: web.Request, body: Definition) -> Reply:
         await self.check(request, body)
-        return await self._made(request, await self.store(request.app).create(body, Change(user(request), body.reason)))
+        change = Change(user(request), body.reason, read=body.hash)
+        return await self._made(request, await self.store(request.app).create(body, change))
 
     async def _get(self, request: web.Request) -> Reply:
         return await self._tagged(request, await self.store(request.app).get(request.match_info["id"]))
@@ -196,7 +197,7 @@ class DefinitionRoutes:
     async def _change(self, request: web.Request, body: Definition) -> Reply:
         await self.check(request, body)
         seen = if_match(request)
-        change = Change(user(request), body.reason, body.version if seen is None else seen)
+        change = Change(user(request), body.reason, body.version if seen is None else seen, body.hash)
         return await self._made(request, await self.store(request.app).change(request.match_info["id"], body, change))
 
     async def _delete(self, request: web.Request, query: Reason) -> Reply:

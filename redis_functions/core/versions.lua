@@ -64,8 +64,9 @@ end
 
 -- ---------------------------------------------------------------- the caller's side
 
---- Who changes a definition and why: {by?, reason?, version?, existing?, now_ms?}, or only an instant.
--- `version` is the one the caller saw (0: none may be there); `existing` that there must be one.
+--- Who changes a definition and why: {by?, reason?, read?, version?, existing?, now_ms?}, or only an instant.
+-- `version` is the one the caller saw (0: none may be there); `existing` that there must be one; `read` the hash of what
+-- was read, where the reason came with it.
 function M.change(text)
   if text == nil or text == "" or string.find(text, "^%-?%d") then
     return { by = "redis", now_ms = text ~= "" and text or nil }
@@ -73,6 +74,7 @@ function M.change(text)
   local given = args.document(text)
   return {
     by = args.text(given.by, "by", 128) or "redis", reason = args.text(given.reason, "reason", 500),
+    read = args.text(given.read, "read", 64),
     version = given.version ~= nil and args.integer(given.version, "version", 0, 9007199254740991) or nil,
     existing = given.existing == true, now_ms = given.now_ms,
   }
@@ -191,6 +193,31 @@ local function stamped(said, number, change, hash, created, now)
   })
 end
 
+-- A document that was read says why it was as it is: that is no reason for the next change.
+local function is_old(ns, kind, id, before, read, reason)
+  if before and before.hash == read then
+    return before.reason == reason
+  end
+  local key = keys.versions(ns, kind, id)
+  local kept = redis.call("HMGET", key, "first", "last")
+  for number = tonumber(kept[1] or 1), tonumber(kept[1] and kept[2] or 0) do
+    local text = redis.call("HGET", key, "about:" .. string.format("%.0f", number))
+    local known = text and cjson.decode(text) or {}
+    if known.hash == read and known.reason == reason then
+      return true
+    end
+  end
+  return false
+end
+
+local function reason_of(ns, kind, id, before, document, change)
+  local reason, read = change.reason, change.read
+  if not reason then
+    reason, read = args.text(document.reason, "reason", 500), document.hash
+  end
+  return not (read and reason and is_old(ns, kind, id, before, read, reason)) and reason or nil
+end
+
 --- Create or change a definition. One that says what it said already stays as it is, and makes no version.
 function M.put(ns, kind, id, text, change, action)
   id = args.id(id, KINDS[kind].noun)
@@ -212,7 +239,7 @@ function M.put(ns, kind, id, text, change, action)
   if before and before.hash == hash and digest(before) == hash then
     return before_text
   end
-  change.reason = change.reason or args.text(document.reason, "reason", 500)
+  change.reason = reason_of(ns, kind, id, before, document, change)
   local now = clock.instant(ns, change.now_ms)
   local number = next_number(ns, kind, id, before)
   local created = before and tonumber(before.created_at_ms) or now

@@ -79,6 +79,22 @@ async def test_life_of_any_definition(site: Site, kind: str) -> None:
     assert (told["definition"], told["author"]) == (said_of(changed), "bob")
 
 
+async def test_a_reason_that_was_read_is_not_that_of_the_next_change(site: Site) -> None:
+    first = await put(site, RULE, reason="commissioned")
+    changed = await put(site, {**first, "priority": 3}, **BOB)
+    assert (changed["version"], changed["author"], changed.get("reason")) == (2, "bob", None)
+    back = await put(site, first, reason="commissioned", read=first["hash"])
+    assert (back["version"], back["author"], back.get("reason")) == (3, "ann", None), "as HTTP passes it on"
+    back = await put(site, {**back, "priority": 4, "reason": "tested"}, **BOB)
+    assert (back["author"], back["reason"]) == ("bob", "tested")
+    off = await site.functions.json("rule_enable", "r1", "false", ANN)
+    assert (off["author"], off.get("reason")) == ("ann", None)
+    again = await put(site, {**off, "enabled": True}, reason="tested", **BOB)
+    assert again["reason"] == "tested", "said anew"
+    items = (await site.functions.read_json("definition_versions", "r1", {"kind": "rule"}))["items"]
+    assert [item.get("reason") for item in items] == ["tested", None, "tested", None, None, "commissioned"]
+
+
 async def test_what_a_caller_says_of_versions_is_not_believed(site: Site) -> None:
     forged = {"version": 99, "author": "eve", "hash": "x", "created_at_ms": 1, "updated_at_ms": 2}
     made = await put(site, {**forged, **RULE, "reason": "why"})

@@ -56,9 +56,12 @@ async def test_versions_their_difference_and_the_way_back(service: Service) -> N
     assert (await service.get("/api/rules/hot/diff?from=1&to=3")).body["changes"] == []
     assert (await service.get("/api/rules/hot/versions/2")).body["definition"]["conditions"][0]["value"] == 85
     assert (await service.get("/api/rules/hot/versions/9")).status == 404
+    read = (await service.get("/api/rules/hot")).body
+    again = (await service.ask("PUT", "/api/rules/hot", {**read, "priority": 7})).body
+    assert (read["reason"], again["version"], again.get("reason")) == ("autumn", 4, None)
     assert (await service.ask("DELETE", "/api/rules/hot?reason=over")).status == 200
     assert (await service.get("/api/rules/hot/versions")).body["items"][0]["reason"] == "over"
-    assert (await service.ask("POST", "/api/rules/hot/rollback", {"version": 2})).body["version"] == 5
+    assert (await service.ask("POST", "/api/rules/hot/rollback", {"version": 2})).body["version"] == 6
 
 
 async def test_an_editor_who_saw_an_older_version_gets_a_conflict(service: Service) -> None:
