@@ -28,6 +28,14 @@ RESERVED_IDS: Final = frozenset({
     "model", "models", "queue", "reverse", "rule", "rules", "template", "templates", "updates", "watch",
 })  # fmt: skip
 KINDS: Final = frozenset("TSCA")
+# What a condition or an alarm may ask of a quality, and that in words.
+_QUALITY: Final = re.compile(r"good|missing|(bad|uncertain)(:[a-z0-9_]+)?")
+QUALITIES: Final = "good, bad, uncertain or missing, or with a reason, as bad:stale"
+
+
+def is_quality(value: object) -> bool:
+    """Say whether a value is a quality that a point can have, or the first word of one."""
+    return isinstance(value, str) and _QUALITY.fullmatch(value) is not None
 
 
 class PointKind(StrEnum):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import re
 import typing
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -149,6 +150,74 @@ def _known_names(model: type[BaseModel], path: Path) -> set[str]:
     return {field.alias or name for each in models for name, field in each.model_fields.items()}
 
 
+# The step by which pydantic names an alternative of a union, where it is no model: `list[str]`, `function-before[...]`.
+_ALTERNATIVE: Final = re.compile(
+    r"(str|int|float|bool|(constrained|function|list|tuple|dict|union|nullable|literal)\b.*)"
+)
+# What an input has to be, by the kinds of finding that say that it is not.
+_SHAPES: Final = {
+    "true or false": {"bool_type", "bool_parsing", "flag_expected"},
+    "a number": {"int_type", "int_parsing", "int_from_float", "float_type", "float_parsing", "number_expected"},
+    "a text": {"string_type"},
+    "a list": {"list_type", "tuple_type"},
+    "a mapping": {"dict_type", "model_type"},
+}
+_SHAPE: Final = {kind: said for said, kinds in _SHAPES.items() for kind in kinds}
+
+
+def misplaced(field: str, message: str) -> PydanticCustomError:
+    """Return what a check over several fields raises where one of them is to blame."""
+    return PydanticCustomError("misplaced", "{message}", {"message": message, "field": field})
+
+
+def _names(model: type[BaseModel], seen: set[type[BaseModel]]) -> set[str]:
+    """Return the names of all models in a model."""
+    if model not in seen:
+        seen.add(model)
+        for field in model.model_fields.values():
+            for inner in models_in(field.annotation):
+                _names(inner, seen)
+    return {each.__name__ for each in seen}
+
+
+def _union(path: Path, models: set[str]) -> int | None:
+    """Return where a path names an alternative of a union; the first step is always a field."""
+    for position, step in enumerate(path[1:], 1):
+        if isinstance(step, str) and (_ALTERNATIVE.fullmatch(step) or step in models):
+            return position
+    return None
+
+
+def _decided(found: list[dict[str, Any]], models: set[str]) -> list[dict[str, Any]]:
+    """Let one alternative of each union speak, where pydantic complains for each of them.
+
+    It is the one that has the shape of the input, with the least to complain; where none has it, they are named.
+    """
+    kept: list[dict[str, Any]] = []
+    unions: dict[Path, dict[str | int, list[dict[str, Any]]]] = {}
+    for item in found:
+        path: Path = item["loc"]
+        at = _union(path, models)
+        if at is None:
+            kept.append(item)
+        else:
+            rest = {**item, "loc": path[:at] + path[at + 1 :]}
+            unions.setdefault(path[:at], {}).setdefault(path[at], []).append(rest)
+    for place, alternatives in unions.items():
+        fitting = [
+            items for items in alternatives.values()
+            if any(item["loc"] != place or item["type"] not in _SHAPE for item in items)
+        ]  # fmt: skip
+        if fitting:
+            kept += _decided(min(fitting, key=len), models)
+        else:
+            items = [item for each in alternatives.values() for item in each]
+            wanted = ", ".join(dict.fromkeys(_SHAPE[item["type"]] for item in items))
+            before, _, last = wanted.rpartition(", ")
+            kept.append({**items[0], "type": "shape", "msg": f"must be {f'{before} or ' if before else ''}{last}"})
+    return kept
+
+
 def problems_of(
     error: ValidationError,
     model: type[BaseModel],
@@ -163,11 +232,13 @@ def problems_of(
             itself is in the message when the place doesn't show it.
     """
     problems = []
-    for item in error.errors(include_url=False):
+    for item in _decided([dict(item) for item in error.errors(include_url=False)], _names(model, set())):
         # Tags of unions, written in angle brackets, are no part of the document.
         path: Path = tuple(step for step in item["loc"] if not str(step).startswith("<"))
+        if item["type"] == "misplaced":
+            path += (item["ctx"]["field"],)
         place, name = where(path), dotted(path)
-        message = _message(dict(item), model, path)
+        message = _message(item, model, path)
         if place != name and name:
             message = f"{name}: {message}"
         problems.append(Problem(place or UNPLACED, message))
@@ -218,10 +289,15 @@ def _message(item: dict[str, Any], model: type[BaseModel], path: Path) -> str:
     if kind == "union_tag_invalid":
         expected = str(item["ctx"]["expected_tags"]).translate(str.maketrans("", "", "<>'"))
         return f"must be one of {expected}"
-    text = str(item["msg"]).removeprefix("Value error, ")
+    text = str(item["msg"])
+    if kind in {"value_error", "misplaced"}:
+        return text.removeprefix("Value error, ")
+    if _SHAPE.get(kind) in {"a list", "a mapping"}:
+        text = f"must be {_SHAPE[kind]}"
+    text = text.replace(" after validation", "").replace("tuple should", "list should")
     text = text[:1].lower() + text[1:]
     value = item.get("input")
-    if kind != "value_error" and isinstance(value, (str, int, float, bool)):
+    if isinstance(value, (str, int, float, bool)):
         shown = repr(value)
         text += f", not {shown if len(shown) <= SHOWN_INPUT else shown[:SHOWN_INPUT] + '...'}"
     return text

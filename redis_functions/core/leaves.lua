@@ -92,6 +92,8 @@ local function check_state_value(leaf, say)
   end
 end
 
+local QUALITIES = set({ "good", "bad", "uncertain", "missing" })
+
 local CHECKS = {
   ["in"] = function(leaf, say)
     if not number_list(leaf.value) then
@@ -104,8 +106,10 @@ local CHECKS = {
     end
   end,
   quality = function(leaf, say)
-    if type(leaf.value) ~= "string" then
-      say("value", "must be a quality such as good, bad or bad:stale")
+    local word, reason = string.match(type(leaf.value) == "string" and leaf.value or "", "^(%l+)(.*)$")
+    local named = (word == "bad" or word == "uncertain") and string.find(reason, "^:[%l%d_]+$")
+    if not word or not QUALITIES[word] or (reason ~= "" and not named) then
+      say("value", "must be good, bad, uncertain or missing, or with a reason, as bad:stale")
     end
   end,
   no_data = function(leaf, say)

@@ -105,7 +105,10 @@ local PARAMS = {
       return value ~= nil and value ~= "A" and value ~= "C" and "must be A or C" or nil
     end,
     target = function(value)
-      return value ~= nil and not sources.is_reference(value) and "is no reference" or nil
+      if value ~= nil and not sources.is_reference(value) then
+        return "is no reference"
+      end
+      return value ~= nil and string.find(value, "^%w+:%d+:[TS]:") and "is a value that is read; commands go to A and C" or nil
     end,
   }),
   model_action = commanding({ model = needed(M.id), action = needed(M.id) }),

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from libs.definitions import Definition
-from libs.validation import Id, Model, Ref, WatchedRef
+from libs.points import QUALITIES, is_quality
+from libs.validation import Id, Model, Ref, WatchedRef, misplaced
 
 Level = Literal["Critical", "Major", "Minor", "Warning", "Info"]
 Detector = Literal[
@@ -79,14 +80,17 @@ class AlarmDefinition(Definition):
     def _fits(self) -> Self:
         compares = self.detector in {"Deviation", "Discrepancy"}
         if compares != (self.other is not None):
-            raise ValueError(f"other {'is needed for' if compares else 'does not go with'} detector {self.detector}")
+            said = "is needed for" if compares else "does not go with"
+            raise misplaced("other", f"{said} detector {self.detector}")
         for name in ("window_ms", "direction"):
             if getattr(self, name) is not None and self.detector != "Rate":
-                raise ValueError(f"{name} does not go with detector {self.detector}")
+                raise misplaced(name, f"does not go with detector {self.detector}")
         if (self.deadband or self.deadband_percent) and self.detector not in _BANDED:
-            raise ValueError(f"deadband does not go with detector {self.detector}")
+            raise misplaced(
+                "deadband" if self.deadband else "deadband_percent", f"does not go with detector {self.detector}"
+            )
         if self.deadband is not None and self.deadband_percent is not None:
-            raise ValueError("deadband_percent does not go beside deadband")
+            raise misplaced("deadband_percent", "does not go beside deadband")
         self._check_limit()
         self._check_event()
         return self
@@ -94,7 +98,7 @@ class AlarmDefinition(Definition):
     def _check_limit(self) -> None:
         limit = self.limit
         if self.detector == "Quality":
-            fits, needed = limit is None or isinstance(limit, str), "a quality such as bad or bad:stale"
+            fits, needed = limit is None or is_quality(limit), QUALITIES
         elif self.detector == "State":
             fits, needed = limit is not None, "a number, or a text for a text point"
         elif self.detector in {"NoData", "Discrepancy"}:
@@ -102,11 +106,11 @@ class AlarmDefinition(Definition):
         else:
             fits, needed = isinstance(limit, int | float), "a number"
         if not fits:
-            raise ValueError(f"limit of detector {self.detector} must be {needed}")
+            raise misplaced("limit", f"must be {needed} for detector {self.detector}")
 
     def _check_event(self) -> None:
         if self.level != "Info":
             return
         for name in ("ack_required", "latching", "realarm_ms", "max_shelve_ms"):
             if getattr(self, name):
-                raise ValueError(f"{name} does not go with level Info: it is an event, and asks for nothing")
+                raise misplaced(name, "does not go with level Info: it is an event, and asks for nothing")

@@ -23,6 +23,11 @@ class Listing(click.Group):
         return super().parse_args(ctx, args)
 
 
+def one(noun: str) -> str:
+    """Return a noun with its article."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
 def listing(path: str, noun: str, text: str, default: click.Command) -> Listing:
     """Return a group that lists definitions, and shows and changes their history."""
     group = Listing(help=f"{text}\n\nWithout a command: {default.help}")
@@ -34,7 +39,7 @@ def listing(path: str, noun: str, text: str, default: click.Command) -> Listing:
 def add_history(group: click.Group, path: str, noun: str, section: str) -> None:
     """Add the commands that concern the history of a kind of definition; `section` is its list in files."""
 
-    @group.command(help=f"List the versions of a {noun}, newest first, also of one that is deleted.")
+    @group.command(help=f"List the versions of {one(noun)}, newest first, also of one that is deleted.")
     @click.argument("definition", metavar="ID")
     @as_json
     def versions(definition: str, as_json: bool) -> None:
@@ -46,7 +51,7 @@ def add_history(group: click.Group, path: str, noun: str, section: str) -> None:
         }  # fmt: skip
         show(shown, columns, as_json=as_json, empty="no version is kept")
 
-    @group.command(help=f"Show what differs between two versions of a {noun}; without numbers the last change.")
+    @group.command(help=f"Show what differs between two versions of {one(noun)}; without numbers the last change.")
     @click.argument("definition", metavar="ID")
     @click.argument("old", type=int, required=False, metavar="[FROM")
     @click.argument("new", type=int, required=False, metavar="TO]")
@@ -57,7 +62,7 @@ def add_history(group: click.Group, path: str, noun: str, section: str) -> None:
             found["changes"], as_json=as_json, empty=f"versions {found['from']} and {found['to']} say the same"
         )
 
-    @group.command(help=f"Bring a version of a {noun} back as its newest one.")
+    @group.command(help=f"Bring a version of {one(noun)} back as its newest one.")
     @click.argument("definition", metavar="ID")
     @click.argument("version", type=int)
     @click.option("--reason", help="Why; it is kept with the version.")
@@ -89,7 +94,7 @@ def add_proposals(group: click.Group, path: str, noun: str, section: str) -> Non
         }  # fmt: skip
         show(shown, columns, as_json=as_json, empty="no proposals")
 
-    @group.command(help=f"Propose a change of a {noun} that requires approval; another person approves it.")
+    @group.command(help=f"Propose a change of {one(noun)} that requires approval; another person approves it.")
     @click.argument("definition", metavar="ID")
     @click.argument("file", required=False, type=click.Path(dir_okay=False, allow_dash=True))
     @click.option("--version", type=int, help="Bring this version back.")

@@ -10,7 +10,7 @@ from libs.errors import InvalidError, NotFoundError
 from services.commands.api import cell, pages, request, show
 from services.commands.caller import as_user
 from services.commands.changes import changed, said, told
-from services.commands.definitions import proposed
+from services.commands.definitions import one, proposed
 from services.commands.read import as_json, limited, timed, when
 
 FIRINGS = 20
@@ -18,7 +18,9 @@ FIRINGS = 20
 
 def add_shadow(group: click.Group, path: str, noun: str, section: str) -> None:
     """Add `shadow` to the commands of a kind of definition; `section` is its list in files."""
-    shadow = click.Group("shadow", help=f"Run a {noun} beside the active one: it acts on nothing, and both are noted.")
+    shadow = click.Group(
+        "shadow", help=f"Run {one(noun)} beside the active one: it acts on nothing, and both are noted."
+    )
     group.add_command(shadow)
     for command in (
         _start(path, noun, section),
@@ -31,7 +33,9 @@ def add_shadow(group: click.Group, path: str, noun: str, section: str) -> None:
 
 
 def _start(path: str, noun: str, section: str) -> click.Command:
-    @click.command("start", help=f"Let a {noun} of a file, a version, or the active one with changes run as a shadow.")
+    @click.command(
+        "start", help=f"Let {one(noun)} of a file, a version, or the active one with changes run as a shadow."
+    )
     @click.argument("definition", metavar="ID")
     @click.argument("file", required=False, type=click.Path(dir_okay=False, allow_dash=True))
     @click.option("--version", type=int, help="A version that is kept, instead of a file.")

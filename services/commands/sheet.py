@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from libs.clock import now_ms
 from libs.errors import ConfigurationError, Problem
+from libs.spreadsheet import no_formula
 from libs.validation import Model, problems_of
 from services.commands.api import pages
 from services.comsrv.fields import Integer, Number
@@ -93,17 +94,23 @@ def _row(point: dict[str, Any], wanted: Expectation | None, by: str, at: str) ->
         "ref": point["ref"],
         "type": point["type"],
         "point_id": point["id"],
-        "name": point["name"],
-        "unit": point["unit"],
+        "name": no_formula(point["name"]),
+        "unit": no_formula(point["unit"]),
         "expected": wanted.expected if wanted else "",
-        "seen": f"{value:.10g}" if isinstance(value, float) else value if value is not None else "",
-        "label": point.get("label") or "",
+        "seen": _seen(value),
+        "label": no_formula(point.get("label") or ""),
         "quality": point["quality"],
         "ok": "" if wanted is None else "yes" if wanted.met_by(point) else "no",
         "seen_at": _rfc3339(point["seen_at_ms"]) if point["seen_at_ms"] else "",
-        "by": by,
+        "by": no_formula(by),
         "at": at,
     }
+
+
+def _seen(value: float | str | None) -> str:
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return no_formula(value) if isinstance(value, str) else "" if value is None else str(value)
 
 
 def _rfc3339(at_ms: int) -> str:

@@ -72,10 +72,16 @@ class Commanded(Model):
             raise ValueError(f"expression: {error}") from None
 
 
+def _commanded(text: str) -> str:
+    if text.split(":")[2] in {"T", "S"}:
+        raise ValueError(f"{text} is a value that is read; commands go to A and C")
+    return text
+
+
 class CommandParams(Commanded):
     """The command a rule sends: to a `target`, or to channel, type and point."""
 
-    target: Ref | None = None
+    target: Annotated[Ref, AfterValidator(_commanded)] | None = None
     channel: Channel | None = None
     type: Literal["A", "C"] | None = None
     point: Channel | None = None

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from libs.points import is_text_reference
+from libs.points import QUALITIES, is_quality, is_text_reference
 from libs.validation import Model, WatchedRef
 from services.rulesrv.sources import WORDS, Source, state_kind
 from services.rulesrv.windows import Window
@@ -106,7 +106,7 @@ def _wrong_number(leaf: Leaf) -> str | None:
     wanted, fits = {
         "between": ("[low, high]", numbers and _is_range(value)),
         "in": ("a list of numbers", numbers and bool(value)),
-        "quality": ("a quality such as good, bad or bad:stale", isinstance(value, str)),
+        "quality": (QUALITIES, is_quality(value)),
         "no_data": ("the milliseconds without data", _is_number(value) and float(str(value)) >= 0),
         "rate": ("the change, above 0", _is_number(value) and float(str(value)) > 0),
     }.get(
@@ -138,7 +138,7 @@ def _wrong_text(leaf: Leaf) -> str | None:
     texts = isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
     wanted, fits = {
         "in": ("a list of texts", texts),
-        "quality": ("a quality such as good, bad or bad:stale", isinstance(value, str)),
+        "quality": (QUALITIES, is_quality(value)),
         "no_data": ("the milliseconds without data", _is_number(value)),
     }.get(operator, ("a text, or {source: another text}", other or isinstance(value, str)))
     return None if fits else f"value of operator {operator} of a text must be {wanted}"

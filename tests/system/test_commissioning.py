@@ -67,9 +67,9 @@ def test_a_device_that_a_channel_polls_is_asked_through_its_link(site: Site):
 def test_a_commissioning_sheet_says_what_was_seen(site: Site, tmp_path: Path):
     expected = tmp_path / "expected.csv"
     expected.write_text("type,point_id,expected,tolerance\nT,9,50,1\nS,1,0,\n")
-    made = site.voltage("points", "sheet", "1001", "--by", "anna", "--expected", str(expected))
+    made = site.voltage("points", "sheet", "1001", "--by", "=anna()", "--expected", str(expected))
     rows = {row["ref"]: row for row in csv.DictReader(io.StringIO(made.stdout))}
-    assert (rows["comsrv:1001:T:9"]["ok"], rows["comsrv:1001:T:9"]["by"]) == ("yes", "anna")
+    assert (rows["comsrv:1001:T:9"]["ok"], rows["comsrv:1001:T:9"]["by"]) == ("yes", "'=anna()")
     assert (rows["comsrv:1001:S:1"]["seen"], rows["comsrv:1001:S:1"]["ok"]) == ("1", "no")
     assert made.returncode == 1
     assert made.stderr.endswith("2 checked, not as expected: comsrv:1001:S:1\n")

@@ -7,15 +7,15 @@ import datetime as dt
 import io
 from typing import Final
 
+from libs.spreadsheet import no_formula
 from services.alarmsrv.journal.chain import Entry
 
 COLUMNS: Final = (
     "number", "time", "at_ms", "alarm", "event", "status", "level", "priority", "source", "title", "origin", "version",
     "user", "comment", "value", "quality", "masked", "previous",
 )  # fmt: skip
-# What people wrote; a spreadsheet would run a cell that begins so as a formula.
+# What people wrote.
 _FREE: Final = frozenset({"alarm", "source", "title", "origin", "user", "comment", "quality"})
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 def header() -> str:
@@ -32,7 +32,7 @@ def row(entry: Entry) -> str:
 
 
 def _safe(name: str, text: str) -> str:
-    return f"'{text}" if name in _FREE and text.startswith(_FORMULA) else text
+    return no_formula(text) if name in _FREE else text
 
 
 def _line(cells: list[str] | tuple[str, ...]) -> str:

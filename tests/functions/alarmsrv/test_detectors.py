@@ -214,6 +214,7 @@ async def test_a_message_with_an_unknown_field_is_refused(functions: Functions, 
     ("change", "problem"),
     [
         ({"detector": "Magic"}, 'detector "Magic" is unknown; there are HiHi, Hi, Lo, LoLo, State, Deviation, Rate'),
+        ({"detector": "Quality", "limit": "rotten"}, "limit must be good, bad, uncertain or missing"),
         ({"window_ms": 5}, "window_ms does not go with detector Hi"),
         ({"detector": "Rate", "limit": 0}, "limit must be the change, above 0"),
         ({"detector": "Rate", "direction": "up"}, "direction must be rising, falling or both"),

@@ -91,6 +91,8 @@ COMMAND: dict[str, Any] = {"channel": 1001, "type": "A", "point": 1, "value": 5}
         (action("command", **COMMAND | {"ttl_ms": 0}), "actions[0].params.ttl_ms must be an integer"),
         (action("command", value=1), "actions[0].params.target is missing"),
         (action("command", target="grid", value=1), "actions[0].params.target is no reference"),
+        (action("command", target="comsrv:1001:T:1", value=1), "actions[0].params.target is a value that is read"),
+        (leaf(operator="quality", value="rotten"), "conditions[0].value must be good, bad, uncertain or missing"),
         (action("publish", topic="a:b"), "actions[0].params.topic must match"),
         ({"actions": [{"type": "publish", "params": {"topic": "x"}}] * 17}, "at most 16"),
         ({"cooldown_ms": "1h"}, "cooldown_ms must be an integer"),

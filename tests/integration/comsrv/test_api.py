@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from libs.clock import now_ms
 from libs.errors import ConfigurationError
 from libs.http import Role
 from libs.http.tokens import issue, signing_key
@@ -261,6 +262,7 @@ async def test_diagnostics_show_polls_link_units_quarantine_and_errors(api: Api,
     (group,) = shown["groups"]
     assert (group["interval_ms"], group["synchronized"], group["points"]) == (50, False, 2)
     assert shown["units"]["1"]["state"] == "running"
+    assert 0 < shown["link"]["connected_at_ms"] <= now_ms()
     assert sum(shown["link"]["round_trip_ms"]["buckets"].values()) == shown["link"]["answers"] > 0
     assert {block["state"] for block in shown["blocks"]} == {"polled", "quarantine"}
     async with api.http.get("/metrics") as answer:

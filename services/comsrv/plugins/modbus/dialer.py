@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Final
 
+from libs.clock import now_ms
 from services.comsrv.backoff import Backoff
 from services.comsrv.contract import NotConnectedError
 from services.comsrv.plugins.modbus import meaning
@@ -221,7 +222,7 @@ class Dialer:
             self._return_at = monotonic() + self.settings.return_after_s * max(self._returns, 1)
         traffic = self.traffic
         traffic.endpoint = self._endpoints[place].name
-        traffic.connected = True
+        traffic.connected, traffic.connected_at_ms = True, now_ms()
         traffic.connections += 1
 
     def _drop(self) -> None:
