@@ -121,5 +121,14 @@ class ConfigurationError(VoltageError):
 
 
 CODES: dict[str, type[VoltageError]] = {
-    error.code: error for error in (InvalidError, NotFoundError, ConflictError, StateError, LimitError, InternalError)
-}
+    error.code: error
+    for error in (
+        InvalidError, NotFoundError, ConflictError, StateError, LimitError, InternalError,
+        UnavailableError, UnauthorizedError, ForbiddenError,
+    )
+}  # fmt: skip
+
+
+def error_of(code: object, text: str) -> VoltageError:
+    """Return the error that a service or a function answered; an unknown code is an internal one."""
+    return CODES.get(str(code), InternalError)(text)

@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from libs.errors import CODES, InternalError, UnauthorizedError, UnavailableError
+from libs.errors import UnauthorizedError, UnavailableError, error_of
 from libs.site import Site, load_site
 from services.commands.caller import caller
 from services.commands.token import make_token
@@ -104,7 +104,7 @@ def _refused(error: urllib.error.HTTPError, site: Site) -> Exception:
     if error.code == 404:
         # The title says it in the answer; a lone "network cloud" says nothing.
         detail = f"not found: {detail}"
-    return CODES.get(code, InternalError)(detail)
+    return error_of(code, detail)
 
 
 def pages(path: str, query: Mapping[str, object], limit: int) -> list[dict[str, Any]]:

@@ -5,7 +5,16 @@ They are part of the contract (`services.comsrv.contract`), which names them too
 
 from __future__ import annotations
 
+from typing import Final
+
 from libs.errors import VoltageError
+
+ILLEGAL_ADDRESS: Final = 2
+
+
+def refusal(exception_code: int) -> str:
+    """Return what a point is whose device answers with an exception."""
+    return "bad:illegal_address" if exception_code == ILLEGAL_ADDRESS else f"bad:exception_{exception_code}"
 
 
 class DeviceError(VoltageError):
@@ -47,7 +56,7 @@ class UnreachableError(NoAnswerError):
         """Keep the code; it is part of the quality."""
         super().__init__(message)
         self.exception_code = exception_code
-        self.quality = f"bad:exception_{exception_code}"
+        self.quality = refusal(exception_code)
 
 
 class MalformedError(DeviceError):
@@ -63,4 +72,4 @@ class RefusedError(DeviceError):
         """Keep the code; it is part of the quality."""
         super().__init__(message)
         self.exception_code = exception_code
-        self.quality = f"bad:exception_{exception_code}"
+        self.quality = refusal(exception_code)

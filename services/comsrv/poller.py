@@ -28,6 +28,7 @@ from services.comsrv.contract import (
     RefusedError,
     UnreachableError,
 )
+from services.comsrv.faults import refusal
 from services.comsrv.figures import Statistics
 from services.comsrv.isolation import isolate
 from services.comsrv.line import Line
@@ -345,7 +346,7 @@ class Poller:
         """Leave a block out of its poll. What was left out before has no value of this poll and the last."""
         unit = task.unit
         if task.search is not None:
-            self.fail(task, f"bad:exception_{task.code}")
+            self.fail(task, refusal(task.code))
         elif unit.health is Health.DOUBTED:
             if self.despaired(unit):
                 self.silent(unit, NoAnswerError.quality)

@@ -19,13 +19,13 @@ from libs.clock import now_ms
 from services.comsrv.backoff import Backoff
 from services.comsrv.channel import Channel
 from services.comsrv.contract import Cost, Knowledge, NoAnswerError, Span
+from services.comsrv.faults import refusal
 
 log = logging.getLogger(__name__)
 
 VERSION: Final = 1
 FIRST_PAUSE_MS: Final = 1000
 LONGEST_PAUSE_MS: Final = 3_600_000
-ILLEGAL_ADDRESS: Final = 2
 # In place of an exception code: no answer at all, though the unit answers others.
 SILENT: Final = 0
 
@@ -44,9 +44,7 @@ class Entry:
     @property
     def quality(self) -> str:
         """What its points are."""
-        if self.code == SILENT:
-            return NoAnswerError.quality
-        return "bad:illegal_address" if self.code == ILLEGAL_ADDRESS else f"bad:exception_{self.code}"
+        return NoAnswerError.quality if self.code == SILENT else refusal(self.code)
 
     def pause(self, now: float) -> None:
         """Wait longer each time, up to an hour."""

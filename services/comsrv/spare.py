@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from services.comsrv.backoff import Backoff
 from services.comsrv.contract import DeviceError, NoAnswerError, NotConnectedError, RefusedError
+from services.comsrv.faults import refusal
 from services.comsrv.isolation import Finding
 from services.comsrv.learning import Learning
 from services.comsrv.quarantine import Entry
@@ -295,7 +296,7 @@ class Spare:
             task.searches += 1
             task.search_at_ms = now + backoff.next_ms()
             if finding.everything:
-                poller.fail(task, f"bad:exception_{task.code}")
+                poller.fail(task, refusal(task.code))
             else:
                 self.catch_up([task])
             return

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from libs.errors import CODES, InternalError, InvalidError, NotFoundError, Problem, UnavailableError
+from libs.errors import InvalidError, NotFoundError, Problem, UnavailableError, error_of
 from libs.http.configuration import APPLY, PLAN
 from libs.services import SERVICES
 from services.gateway.settings import GatewaySettings
@@ -75,9 +75,7 @@ class Configuration:
         listed = [Problem(one["field"], one["message"]) for one in document.get("errors") or ()]
         if document.get("code") == "INVALID":
             raise InvalidError(f"{service}: {detail}", listed or [Problem(service, detail)])
-        raise CODES.get(str(document.get("code")), InternalError if reply.status != 503 else UnavailableError)(
-            f"{service}: {detail}"
-        )
+        raise error_of(document.get("code"), f"{service}: {detail}")
 
 
 def _ordered() -> list[str]:

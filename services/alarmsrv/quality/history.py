@@ -8,7 +8,7 @@ import aiohttp
 import orjson
 
 from libs.config import Settings
-from libs.errors import CODES, InternalError, UnavailableError
+from libs.errors import UnavailableError, error_of
 from libs.http.tokens import Role, issue, signing_key
 from services.alarmsrv.quality.recommend import Sample
 
@@ -47,8 +47,7 @@ class History:
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise UnavailableError(f"history is away: {error or type(error).__name__}") from None
         if status != 200:
-            kind = CODES.get(str(document.get("code")), InternalError)
-            raise kind(f"history: {document.get('detail')}")
+            raise error_of(document.get("code"), f"history: {document.get('detail')}")
         return [_sample(*point[:3]) for series in document["series"] for point in reversed(series["points"])]
 
 

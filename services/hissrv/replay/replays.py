@@ -18,7 +18,7 @@ from typing import Any, Final
 import orjson
 
 from libs import clock
-from libs.errors import CODES, InternalError, NotFoundError, UnavailableError, VoltageError
+from libs.errors import NotFoundError, UnavailableError, error_of
 from libs.processes.launch import tied
 from libs.redis import keys
 from libs.redis.client import execute
@@ -185,10 +185,6 @@ async def _run(request: Request, progress: Told) -> dict[str, Any]:
                 process.kill()
         await process.wait()
     if "error" in said:
-        raise _error(said["code"], said["error"])
+        raise error_of(said["code"], said["error"])
     result: dict[str, Any] = said["result"]
     return result
-
-
-def _error(code: str, text: str) -> VoltageError:
-    return CODES.get(code, InternalError)(text)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
-from libs.errors import CODES, InternalError, LimitError, NotFoundError, VoltageError
+from libs.errors import LimitError, NotFoundError, error_of
 from libs.redis.server import Binary
 from services.hissrv.replay import files
 from services.hissrv.replay.entries import Entry, Output, StreamId, made, outputs_of
@@ -61,7 +61,8 @@ class Change(NamedTuple):
         private.send([made(self.function, self.id, self.document, at_ms)])
         for _, _, problem in private.receive():
             if problem:
-                raise _error(problem)
+                code, _, text = problem.partition(" ")
+                raise error_of(code, text)
 
 
 class Outcome(NamedTuple):
@@ -255,11 +256,6 @@ def _remembered(found: list[Entry], position: StreamId, forgotten: float) -> Ite
         skipped = skipped if entry.after is None else entry.after > forgotten
         if entry.id > position and not skipped:
             yield entry
-
-
-def _error(problem: str) -> VoltageError:
-    code, _, text = problem.partition(" ")
-    return CODES.get(code, InternalError)(text)
 
 
 def reaches(folder: Path, start_ms: int) -> bool:

@@ -51,7 +51,7 @@ async def test_what_is_wrong_with_a_point_is_said_all_at_once(api: Api):  # noqa
     found = await tried(api, "float32", mapping(0, "int16", bit_position=9))
     assert found["problems"] == ["mapping: bit_count: how many bits of the int16 from bit 9 on"]
     found = await tried(api, "float32", mapping(900, "float32"))
-    assert (found["quality"], found["value"]) == ("bad:exception_2", None)
+    assert (found["quality"], found["value"]) == ("bad:illegal_address", None)
     assert found["problems"][0].endswith("exception 2, illegal data address (read 2 holding registers from 900)")
 
 

@@ -35,7 +35,7 @@ class TestTextLine(Example):
         self.device.values.pop("breaker")
         with pytest.raises(RefusedError) as refused:
             await plugin.read_batch(plugin.blocks[0])
-        assert refused.value.quality == "bad:exception_2"
+        assert refused.value.quality == "bad:illegal_address"
         self.device.answer = lambda words: "HELLO"
         with pytest.raises(MalformedError):
             await plugin.read_batch(plugin.blocks[0])

@@ -136,7 +136,7 @@ async def test_an_exception_is_an_answer(device: Device, plugin: ComBase):
     del device.registers[1, 3, 1]
     with pytest.raises(RefusedError) as caught:
         await values(plugin, 0)
-    assert caught.value.quality == "bad:exception_2"
+    assert caught.value.quality == "bad:illegal_address"
     assert await values(plugin, 1) == [9.0]
     assert device.connections == 1
 

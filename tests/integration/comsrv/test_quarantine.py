@@ -160,7 +160,7 @@ async def test_a_device_that_refuses_everything_for_a_while_teaches_nothing(site
     kept, site.device.registers = site.device.registers, {}
 
     async def refused() -> bool:
-        return set((await image(site)).values()) == {"bad:exception_2"}
+        return set((await image(site)).values()) == {ILLEGAL}
 
     await wait_until(refused, "all are bad")
     site.device.registers = kept
