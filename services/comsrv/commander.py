@@ -283,7 +283,7 @@ class Commander:
             except DeviceError as error:
                 log.warning("channel %s: %s is still on: %s", self._channel.id, point, error)
                 await asyncio.sleep(OFF_PAUSE_S)
-        self._pulses.end(self._channel.id, point)
+        await asyncio.to_thread(self._pulses.end, self._channel.id, point)
 
     async def _verify(self, job: Job, before: Write | None, told: asyncio.Task[None]) -> None:
         """Read the address back, a few times: some devices show a value a moment later.

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 from libs.errors import UnavailableError
 
 
 class Pulses:
-    """A file of `channel point` lines, written through to the disk at each change."""
+    """A file of `channel point` lines, written through to the disk at each change, by any thread."""
 
     def __init__(self, path: Path) -> None:
         """Read what an earlier process left switched on."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
+        # Channels share the file, and each writes on a thread.
+        self._lock = threading.Lock()
         lines = path.read_text("utf-8", "replace").splitlines() if path.exists() else []
         self._open = {line for line in lines if len(line.split()) == 2}
 
@@ -28,14 +31,17 @@ class Pulses:
         Raises:
             UnavailableError: the disk does not take it, so the pulse must not begin.
         """
-        self._write(self._open | {f"{channel} {point}"})
+        with self._lock:
+            self._write(self._open | {f"{channel} {point}"})
 
     def end(self, channel: int, point: str) -> None:
         """Note that a point is switched off; a disk that does not take it costs one more switching off."""
-        try:
-            self._write(self._open - {f"{channel} {point}"})
-        except UnavailableError:
-            self._open.discard(f"{channel} {point}")
+        with self._lock:
+            lines = self._open - {f"{channel} {point}"}
+            try:
+                self._write(lines)
+            except UnavailableError:
+                self._open = lines
 
     def _write(self, lines: set[str]) -> None:
         temporary = self._path.with_suffix(".new")

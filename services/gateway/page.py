@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,6 @@ async def index(_: web.Request) -> web.StreamResponse:
 async def asset(request: web.Request) -> web.StreamResponse:
     """Give one of the page's files."""
     file = STATIC / "assets" / request.match_info["file"]
-    if file.parent != STATIC / "assets" or not file.is_file():
+    if file.parent != STATIC / "assets" or not await asyncio.to_thread(file.is_file):
         raise NotFoundError("no such file")
     return web.FileResponse(file, headers=HEADERS)

@@ -223,14 +223,15 @@ async def exported(request: web.Request) -> Reply:
     transfer = request.app[TRANSFER]
     name = request.match_info["file"]
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return web.FileResponse(transfer.file(transfer.exports, name), headers=headers)
+    return web.FileResponse(await transfer.file(transfer.exports, name), headers=headers)
 
 
 @ROUTES.delete("/api/history/exports/{file}", role=Role.OPERATOR, status=204)
 async def delete_export(request: web.Request) -> None:
     """Delete the file of an export that is done; without that it goes after a week."""
     transfer = request.app[TRANSFER]
-    transfer.file(transfer.exports, request.match_info["file"]).unlink(missing_ok=True)
+    path = await transfer.file(transfer.exports, request.match_info["file"])
+    await asyncio.to_thread(path.unlink, missing_ok=True)
 
 
 @ROUTES.post("/api/history/import", role=Role.ENGINEER, body=ImportRequest, status=202, uploads=True)
@@ -244,7 +245,7 @@ async def import_(request: web.Request, body: ImportRequest | None = None) -> Re
     if body is None:
         form = UPLOADS[request.content_type]
         body = ImportRequest(file=await transfer.uploads.receive(request.content, form, request.content_length))
-    transfer.file(transfer.imports, body.file)
+    await transfer.file(transfer.imports, body.file)
     return Json(await request.app[JOBS].submit("import", body.model_dump()))
 
 

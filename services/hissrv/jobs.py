@@ -55,6 +55,10 @@ class Progress:
 Work = Callable[[dict[str, Any], Progress], Awaitable[dict[str, Any]]]
 
 
+async def _nothing(_: dict[str, Any]) -> None:
+    """Leave what a job was made from where it is."""
+
+
 class Jobs:
     """Submits, lists, cancels and works off the jobs of the queue `history`."""
 
@@ -63,7 +67,7 @@ class Jobs:
         functions: Functions,
         owner: str,
         kinds: Mapping[str, Work],
-        over: Callable[[dict[str, Any]], None] = lambda _: None,
+        over: Callable[[dict[str, Any]], Awaitable[None]] = _nothing,
     ) -> None:
         """Keep what each kind of job does; `over` gets the input of one that will not come again."""
         self._over = over
@@ -87,7 +91,7 @@ class Jobs:
     async def cancel(self, job: str, by: str) -> bytes:
         """Cancel a job; returns it."""
         cancelled = await self._functions.call("job_cancel", job, {"by": by})
-        self._over(orjson.loads(await self.get(job))["input"])
+        await self._over(orjson.loads(await self.get(job))["input"])
         return cancelled
 
     async def run(self) -> None:
@@ -110,7 +114,7 @@ class Jobs:
                 raise StateError(f"this hissrv has no jobs of kind {job['kind']}")
             result = await work(job["input"] | {"job": name}, Progress(self._functions, name, fence))
             await self._functions.call("job_complete", name, {"fence": fence}, orjson.dumps(result))
-            self._over(job["input"])
+            await self._over(job["input"])
         except Cancelled as error:
             _LOG.info("job %s: %s", name, error)
         except (VoltageError, OSError) as error:
@@ -120,6 +124,6 @@ class Jobs:
             try:
                 await self._functions.call("job_fail", name, document)
                 if not document["retry"]:
-                    self._over(job["input"])
+                    await self._over(job["input"])
             except (StateError, ConflictError, NotFoundError) as gone:
                 _LOG.info("job %s: %s", name, gone)

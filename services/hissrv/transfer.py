@@ -44,7 +44,7 @@ class Transfer:
         self.imports = folder / "imports"
         self.uploads = Uploads(self.imports, self._settings.max_upload_bytes)
 
-    def file(self, folder: Path, name: str) -> Path:
+    async def file(self, folder: Path, name: str) -> Path:
         """Return the path of a file by its name.
 
         Raises:
@@ -54,7 +54,7 @@ class Transfer:
         if not _NAME.fullmatch(name):
             raise InvalidError(f"{name[:80]!r} is no file's name; it ends with .csv or .parquet and has no folder")
         path = folder / name
-        if not path.is_file():
+        if not await asyncio.to_thread(path.is_file):
             raise NotFoundError(f"file {path}")
         return path
 
@@ -84,14 +84,14 @@ class Transfer:
                     await asyncio.to_thread(writer.add, ref, *columns)
             size = await asyncio.to_thread(writer.finish)
         except BaseException:
-            writer.abandon()
+            await asyncio.to_thread(writer.abandon)
             raise
         return {"file": path.name, "path": str(path), "series": len(found), "samples": writer.rows, "bytes": size}
 
     async def import_(self, body: dict[str, Any], progress: Progress) -> dict[str, Any]:
         """Write all samples of a file to the store: it is read once to check every line, then to write."""
         store, rows = self._store("main"), 0
-        path = self.file(self.imports, body["file"])
+        path = await self.file(self.imports, body["file"])
         size = max(1, (await asyncio.to_thread(path.stat)).st_size)
         for writing in (False, True):
             done, parts = 0, tables.read(path)

@@ -37,13 +37,13 @@ class Uploads:
         temporary = path.with_name(f"{path.name}.tmp")
         try:
             await self._save(content, temporary)
-            temporary.rename(path)
+            await asyncio.to_thread(temporary.rename, path)
         except (ConnectionError, web.RequestPayloadError) as error:
             raise InvalidError(f"the file broke off: {error}") from None
         except OSError as error:
             raise UnavailableError(f"no room for the file: {error}") from None
         finally:
-            temporary.unlink(missing_ok=True)
+            await asyncio.to_thread(temporary.unlink, missing_ok=True)
         return path.name
 
     async def _save(self, content: StreamReader, path: Path) -> None:
@@ -61,7 +61,7 @@ class Uploads:
         if size > self._limit:
             raise TooLargeError(f"the file is larger than {self._limit} bytes (HISSRV_TRANSFER_MAX_UPLOAD_BYTES)")
 
-    def forget(self, body: dict[str, Any]) -> None:
+    async def forget(self, body: dict[str, Any]) -> None:
         """Remove the file of an import that came this way."""
         if str(name := body.get("file", "")).startswith(UPLOADED):
-            (self._folder / name).unlink(missing_ok=True)
+            await asyncio.to_thread((self._folder / name).unlink, missing_ok=True)

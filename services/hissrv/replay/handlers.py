@@ -33,6 +33,5 @@ async def replay(request: web.Request, body: Span) -> Reply:
 @ROUTES.get("/api/replays/{id}", role=Role.ENGINEER, media="application/json")
 async def report(request: web.Request) -> Reply:
     """Read the whole report of a replay or a backtest by its job; it is kept for a week."""
-    return web.FileResponse(
-        request.app[REPLAYS].report(request.match_info["id"]), headers={"Content-Type": "application/json"}
-    )
+    path = await request.app[REPLAYS].report(request.match_info["id"])
+    return web.FileResponse(path, headers={"Content-Type": "application/json"})

@@ -217,12 +217,13 @@ class Keeper:
         await asyncio.to_thread(snapshot.take, self._url, part)
         last = await execute(self._functions.client, "HGET", self._functions.key(keys.key("clock")), "last")
         if last is None:
-            part.unlink()
+            await asyncio.to_thread(part.unlink)
             raise UnavailableError("nothing was called yet")
         at_ms = int(last)
         path = files.checkpoint_file(self._folder, at_ms)
         await asyncio.to_thread(files.put, part, path)
         self._checkpoint_ms = at_ms
         gone = await asyncio.to_thread(files.retain, self._folder, self._options.days, self._options.most_bytes)
-        _LOG.info("checkpoint %s: %d bytes; %d old files went", path.name, path.stat().st_size, len(gone))
+        size = (await asyncio.to_thread(path.stat)).st_size
+        _LOG.info("checkpoint %s: %d bytes; %d old files went", path.name, size, len(gone))
         return path

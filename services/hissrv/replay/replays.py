@@ -68,14 +68,15 @@ class Replays:
 
         Where the log does not go back that far, it is made from history.
         """
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._tidy()
-        with tempfile.TemporaryDirectory(prefix=".history-", dir=self._folder) as stage:
+        stage = await asyncio.to_thread(self._stage)
+        try:
             found = None
             if not await asyncio.to_thread(reaches, self._folder, body["start"]):
                 body = body | {"end": min(body["end"], clock.now_ms())}
-                found = await self._recorded(body, Path(stage), progress)
+                found = await self._recorded(body, stage, progress)
             return await self._run(body, found, progress)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, stage, ignore_errors=True)
 
     async def _recorded(self, body: dict[str, Any], stage: Path, progress: Told) -> Recorded:
         samples, snapshot_file = stage / "samples.parquet", stage / f"now{files.CHECKPOINT}"
@@ -99,21 +100,23 @@ class Replays:
         )
         return {**await _run(request, progress), "report": f"/api/replays/{body['job']}"}
 
-    def report(self, job: str) -> Path:
+    async def report(self, job: str) -> Path:
         """Return the file of a report.
 
         Raises:
             NotFoundError: there is none.
         """
         path = self._report(job)
-        if not path.is_file():
+        if not await asyncio.to_thread(path.is_file):
             raise NotFoundError(f"report of job {job}")
         return path
 
     def _report(self, job: str) -> Path:
         return self._folder / REPORTS / f"{job}.json"
 
-    def _tidy(self) -> None:
+    def _stage(self) -> Path:
+        """Remove what is old, and make a folder for one run."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # What a crash left; one job of hissrv runs at a time.
         for left in self._folder.glob(".history-*"):
             shutil.rmtree(left, ignore_errors=True)
@@ -122,11 +125,12 @@ class Replays:
             with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_mtime < old_s:
                     path.unlink()
+        return Path(tempfile.mkdtemp(prefix=".history-", dir=self._folder))
 
     async def _binary(self) -> Path:
         """Return the server to start: the one set, else the site's own, which can read its own files."""
         if self._server is not None:
-            return find_binary(self._server).path
+            return (await asyncio.to_thread(find_binary, self._server)).path
         facts = await information(self._functions.client, "server")
         own = Path(str(facts.get("executable", "")))
         version = str(facts.get("valkey_version") or facts.get("redis_version"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from libs.redis.client import execute
@@ -115,6 +117,15 @@ async def test_a_pulse_that_a_crash_interrupted_is_switched_off_first(site: Site
     assert written(site, 5, 6)[0] == (1, 5, 0, 0)
     assert site.device.bits[1, 1, 0] is False
     assert Pulses(site.folder / "0.pulses").of(1001) == []
+
+
+def test_channels_note_their_pulses_at_once(tmp_path: Path):
+    """Each on a thread of its own; none is lost."""
+    pulses = Pulses(tmp_path / "0.pulses")
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda number: pulses.begin(number, "C:1"), range(40)))
+        list(threads.map(lambda number: pulses.end(number, "C:1"), range(1, 40)))
+    assert (tmp_path / "0.pulses").read_text() == "0 C:1\n"
 
 
 async def test_a_hold_that_ends_writes_its_fall_back_to_the_device(site: Site):

@@ -167,7 +167,7 @@ async def performed(kept: Kept, **body: Any) -> dict[str, Any]:
 
     asked = {"job": "j1", "start": START + 1, "end": FOREVER, **body}
     result = await replays.perform(asked, progress)
-    report: dict[str, Any] = orjson.loads(replays.report("j1").read_bytes())
+    report: dict[str, Any] = orjson.loads((await replays.report("j1")).read_bytes())
     assert report["different"] == result["different"]
     return report
 

@@ -100,7 +100,7 @@ class Past:
 
         whole = {"job": "j1", "start": LATER, "end": self.site.now, **body}
         result = await self.replays.perform(whole, progress)
-        report: dict[str, Any] = orjson.loads(self.replays.report("j1").read_bytes())
+        report: dict[str, Any] = orjson.loads((await self.replays.report("j1")).read_bytes())
         assert (result["source"], result["exact"]) == ("history", False)
         return report
 

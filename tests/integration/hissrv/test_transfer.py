@@ -31,6 +31,7 @@ from services.hissrv.store.embedded import EmbeddedStore
 from services.hissrv.store.pair import PairStore
 from services.hissrv.transfer import Transfer
 from tests.integration.hissrv.support import START_MS, Api
+from tests.support.onloop import files_on_the_loop
 from tests.support.wait import wait_until
 
 REFS = ["comsrv:1:T:1", "comsrv:1:T:2", "modsrv:pv1:active_power"]
@@ -149,9 +150,9 @@ async def test_other_columns(stores: tuple[EmbeddedStore, EmbeddedStore], tmp_pa
     assert (await everything(empty))["comsrv:1:T:1"] == [(5000, 1.5, ""), (6500, None, "bad:imported")]
     for name in ("../a.csv", "/etc/passwd", "a.txt", ""):
         with pytest.raises(InvalidError):
-            transfer.file(transfer.imports, name)
+            await transfer.file(transfer.imports, name)
     with pytest.raises(NotFoundError):
-        transfer.file(transfer.imports, "b.csv")
+        await transfer.file(transfer.imports, "b.csv")
 
 
 async def test_jobs(functions: Functions) -> None:
@@ -237,6 +238,15 @@ def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+async def emptied(folder: Path) -> None:
+    """Wait until nothing is left in a folder."""
+
+    async def empty() -> bool:
+        return files(folder) == []
+
+    await wait_until(empty, f"{folder} is empty")
+
+
 async def ended(api: Api, job: dict[str, Any]) -> dict[str, Any]:
     """Return a job once it has ended."""
 
@@ -271,7 +281,7 @@ async def test_a_file_is_imported_by_its_upload(api: Api, imports: Path, tmp_pat
             assert (await ended(api, job))["result"]["samples"] == count
     one, two = await api.query("comsrv:1:T:1", "comsrv:1:T:2", aggregate="count")
     assert [series["points"][0][1] for series in (one, two)] == [rows, 3]
-    assert files(imports) == []
+    await emptied(imports)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +299,7 @@ async def test_a_wrong_upload_changes_nothing(api: Api, imports: Path, data: byt
     assert found["state"] == "failed"
     assert said in found["error"] or "columns" in found["error"]
     assert (await api.query("comsrv:1:T:1"))[0]["points"] == []
-    assert files(imports) == []
+    await emptied(imports)
 
 
 async def test_uploads_have_limits(api: Api, imports: Path) -> None:
@@ -313,10 +323,7 @@ async def test_uploads_have_limits(api: Api, imports: Path) -> None:
     with pytest.raises(Exception, match="goes away"):
         await upload(api, parts(1, broken=True))
 
-    async def gone() -> bool:
-        return not files(imports)
-
-    await wait_until(gone, "nothing is left of what was refused")
+    await emptied(imports)
     assert (await api.call("GET", "../jobs"))[1]["items"] == []
 
 
@@ -324,16 +331,32 @@ async def test_a_cancelled_import_and_an_old_export_go(api: Api, imports: Path) 
     """The file of an import that is cancelled before its turn goes; so do exports, by request or after a week."""
     jobs = api.http.server.app[JOBS]  # type: ignore[union-attr]
     name = "upload-0123456789abcdef.csv"
+    exports = imports.with_name("exports")
+    for folder in (imports, exports):
+        folder.mkdir(parents=True, exist_ok=True)
     (imports / name).write_text("series,at_ms,value\n")
     document = {"kind": "import", "not_before_ms": clock.now_ms() + 60_000}
     job = orjson.loads(await jobs._functions.call("job_submit", "history", document, f'{{"file":"{name}"}}'))
     assert (await api.call("POST", f"../jobs/{job['id']}/cancel"))[0] == 200
-    assert files(imports) == []
-    exports = imports.with_name("exports")
+    await emptied(imports)
     for name in ("a.csv", "b.csv"):
         (exports / name).touch()
     assert (await api.call("DELETE", "exports/a.csv", raw=True))[0] == 204
     assert (await api.call("DELETE", "exports/a.csv"))[0] == 404
     os.utime(exports / "b.csv", (0, 0))
     api.http.server.app[TRANSFER].tidy()  # type: ignore[union-attr]
-    assert files(exports) == []
+    await emptied(exports)
+
+
+async def test_files_are_the_work_of_threads(api: Api, tmp_path: Path) -> None:
+    """A slow disk must not stop what else the service does: the consumer, other requests."""
+    with files_on_the_loop(tmp_path / "data") as found:
+        (tmp_path / "data" / "seen").mkdir()
+        assert found.pop().startswith("os.mkdir")
+        _, job = await upload(api, b"series,at_ms,value\ncomsrv:1:T:1,5,1\n")
+        assert (await ended(api, job))["state"] == "done"
+        _, job = await api.call("POST", "export", {"format": "csv"})
+        file = (await ended(api, job))["result"]["file"]
+        assert (await api.call("GET", f"exports/{file}", raw=True))[0] == 200
+        assert (await api.call("DELETE", f"exports/{file}", raw=True))[0] == 204
+        assert found == []
