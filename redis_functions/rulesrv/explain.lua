@@ -91,16 +91,18 @@ local function no_such_point(graph, ref)
   return model and not graph.models[model][name] and "the model has no such point" or nil
 end
 
+-- Why a point's value can't be used, and whether that is because there is no such point.
 local function why_point(graph, ref, slot)
   if slot.value == nil then
-    return no_such_point(graph, ref) or "it has no value yet"
+    local gone = no_such_point(graph, ref)
+    return gone or "it has no value yet", gone ~= nil
   elseif slot.quality then
     return "it is " .. slot.quality
   end
   return nil
 end
 
--- What keeps a condition from being known, or nil.
+-- What keeps a condition from being known, or nil; and whether what it asks for does not exist.
 local function missing(look, leaf, said)
   local slot = said.slot
   if said.raw ~= nil then
@@ -108,18 +110,19 @@ local function missing(look, leaf, said)
   elseif leaf.window then
     return slot.missing
   elseif leaf.state == "rule" and slot.value == nil then
-    return "there is no rule " .. string.sub(leaf.source, 6)
+    return "there is no rule " .. string.sub(leaf.source, 6), true
   elseif leaf.state then
     return "the condition behind it is unknown"
   elseif slot.quality == "uncertain:window" then
     return string.format("less than %.0f %% of its window was good", 100 * leaf.aggregate.coverage)
   end
   local ref = slot.ref ~= nil and not leaf.aggregate and slot.ref or leaf.source
-  local reason = why_point(look.graph, ref, slot)
-  if reason then
-    return reason
+  local reason, gone = why_point(look.graph, ref, slot)
+  if not reason and said.other then
+    reason, gone = why_point(look.graph, leaf.value.source, said.other)
+    reason = leaf.value.source .. ": " .. (reason or "")
   end
-  return said.other and leaf.value.source .. ": " .. (why_point(look.graph, leaf.value.source, said.other) or "") or nil
+  return reason, gone
 end
 
 -- ---------------------------------------------------------------- when it would end
@@ -168,8 +171,9 @@ local function leaf_members(look, leaf, said)
   end
   add("result", truth_json(said.truth))
   add("for_ms", leaf.for_ms and json.integer(leaf.for_ms))
-  local reason = missing(look, leaf, said)
+  local reason, gone = missing(look, leaf, said)
   add("missing", reason and json.text(reason))
+  add("exists", gone and "false")
   local hold = not look.simulated and hold_of(look, leaf, said)
   if hold then
     add("hold", json.object(hold))

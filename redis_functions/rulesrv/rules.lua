@@ -157,7 +157,8 @@ end
 --
 -- KEYS[1]  rule
 -- ARGV[1]  {values?: {reference: number, text of a text point, word of a state}, at_ms?}
--- Returns  {rule, result: true|false|null (unknown), active, decided_by, conditions: [{path, source, actual, quality, result, missing, ...}]}
+-- Returns  {rule, result: true|false|null (unknown), active, decided_by,
+--           conditions: [{path, source, actual, quality, result, missing, exists?: false, ...}]}
 -- Errors   NOTFOUND  no such rule
 --          INVALID   a key is no reference, or a value not of its kind
 -- Example  FCALL rule_evaluate 1 r1 '{"values":{"comsrv:1001:T:1":90}}'

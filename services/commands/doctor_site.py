@@ -115,26 +115,28 @@ def _points(channel: dict[str, Any], label: str) -> Iterator[Finding]:
 
 def check_rules(_: Site) -> Iterator[Finding]:
     """Can every rule decide?"""
-    rules = pages("/api/rules", {}, MAX_ITEMS)
-    well = 0
-    for rule in rules:
-        if not rule["enabled"]:
-            continue
-        answer = request(f"/api/rules/{rule['id']}/evaluate", body={})
-        unknown = {one.get("source", one["path"]): one for one in answer["conditions"] if one["result"] is None}
-        missing = [source for source, one in unknown.items() if one["quality"] == "missing"]
-        if missing:
-            detail = f"rule {rule['id']} can't trigger: no such data source: {', '.join(missing)}"
-            remedy = "a source is comsrv:<channel>:<T|S|C|A>:<point> or modsrv:<model>:<point>, and must exist"
-            yield Finding("rules", "error", detail, remedy)
-        elif answer["result"] is None:
-            inputs = ", ".join(f"{source}: {one.get('missing', one['quality'])}" for source, one in unknown.items())
-            remedy = f"see devices, and: voltage rules explain {rule['id']}"
-            yield Finding("rules", "warning", f"rule {rule['id']} waits for good inputs: {inputs}", remedy)
-        else:
-            well += 1
-    off = sum(not rule["enabled"] for rule in rules)
+    rules = pages("/api/rules/evaluations", {}, MAX_ITEMS)
+    on = [rule for rule in rules if rule["enabled"]]
+    yield from (finding for rule in on if (finding := undecided(rule)))
+    well = sum(rule["result"] is not None for rule in on)
+    off = len(rules) - len(on)
     yield Finding("rules", "ok", f"{well} of {len(rules)} rules can decide, {off} are switched off")
+
+
+def undecided(rule: dict[str, Any]) -> Finding | None:
+    """Say what a rule waits for that can't decide; a source that does not exist is an error of the rule."""
+    unknown = [one for one in rule["conditions"] if one["result"] is None]
+    absent = [one for one in unknown if not one.get("exists", True)]
+    if rule["result"] is not None and not absent:
+        return None
+    shown = ", ".join(
+        f"{one.get('source', one['path'])} ({one.get('missing', one.get('quality'))})" for one in absent or unknown
+    )
+    if absent:
+        remedy = "a source is comsrv:<channel>:<T|S|C|A>:<point> or modsrv:<model>:<point>, and must exist"
+        return Finding("rules", "error", f"rule {rule['rule']}: no such data source: {shown}", remedy)
+    remedy = f"see devices, and: voltage rules explain {rule['rule']}"
+    return Finding("rules", "warning", f"rule {rule['rule']} waits for good inputs: {shown}", remedy)
 
 
 def check_history(_: Site) -> Iterator[Finding]:

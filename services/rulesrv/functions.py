@@ -37,6 +37,10 @@ class RuleFunctions:
         """Evaluate a rule, with simulated values and at another instant where given; acts on nothing."""
         return await self._functions.read("rule_evaluate", rule, simulation)
 
+    async def evaluations(self, query: dict[str, Any]) -> bytes:
+        """Evaluate a page of the rules; acts on nothing."""
+        return await self._functions.read("rule_batch_evaluate", None, query)
+
     async def explain(self, rule: str) -> bytes:
         """Say why a rule is as it is."""
         return await self._functions.read("rule_explain", rule)

@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from libs.definitions import Change
-from libs.http import USER, Comment, Json, Page, Reply, Role, Routes
+from libs.http import USER, Comment, Json, Page, PageQuery, Reply, Role, Routes
 from libs.http.definitions import DefinitionRoutes
 from libs.http.shadows import ShadowRoutes
 from libs.redis import backtests
@@ -24,6 +24,12 @@ async def list_firings(request: web.Request, query: FiringQuery) -> Reply:
     """List what rules did, newest first, with the inputs of that moment."""
     only = query.model_dump(include={"rule", "event"}, exclude_none=True)
     return await request.app[RULES].firings(query.limit, query.cursor, only)
+
+
+@ROUTES.get("/api/rules/evaluations", query=PageQuery, reply=Page)
+async def list_evaluations(request: web.Request, query: PageQuery) -> Reply:
+    """Say what each rule decides now, and what keeps it from deciding; it acts on nothing."""
+    return Json(await request.app[RULES].evaluations(query.arguments()))
 
 
 @ROUTES.get("/api/rules/stats")

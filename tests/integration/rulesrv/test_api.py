@@ -106,6 +106,17 @@ async def test_a_rule_is_simulated_without_acting(service: Service) -> None:
     assert wrong.status == 422
 
 
+async def test_all_rules_are_evaluated_in_pages(service: Service) -> None:
+    """One call says of many rules what keeps them from deciding."""
+    await service.ask("POST", "/api/rules", RULE)
+    lost = {**RULE, "id": "lost", "conditions": [{"source": "comsrv:9:T:1", "operator": ">", "value": 1}]}
+    await service.ask("POST", "/api/rules", lost)
+    first = (await service.get("/api/rules/evaluations?limit=1")).body
+    second = (await service.get(f"/api/rules/evaluations?limit=1&cursor={first['cursor']}")).body
+    said = {item["rule"]: item["conditions"][0] for item in first["items"] + second["items"]}
+    assert (first["cursor"], said["lost"]["missing"], said["lost"]["exists"]) == ("hot", "there is no channel 9", False)
+
+
 async def test_a_rule_fires_once_and_its_firing_is_listed(service: Service, functions: Functions) -> None:
     """The firing has the inputs of that moment and the version of the rule."""
     await service.ask("POST", "/api/rules", RULE)

@@ -129,6 +129,21 @@ def test_a_channel_that_was_stopped_is_no_matter_of_cables():
     assert "cable" in down.remedy
 
 
+def test_a_point_without_a_value_yet_is_no_missing_source():
+    def found(result: bool | None, **condition: Any) -> tuple[str, str] | None:
+        condition = {"path": "conditions[0]", "source": "comsrv:1:T:1", "result": None, **condition}
+        finding = doctor_site.undecided({"rule": "hot", "result": result, "conditions": [condition]})
+        return finding and (finding.state, finding.detail)
+
+    assert found(None, quality="missing", missing="it has no value yet") == (
+        "warning", "rule hot waits for good inputs: comsrv:1:T:1 (it has no value yet)",
+    )  # fmt: skip
+    gone = ("error", "rule hot: no such data source: comsrv:1:T:1 (there is no channel 1)")
+    for result in (None, True):
+        assert found(result, quality="missing", missing="there is no channel 1", exists=False) == gone
+    assert found(True, quality="bad:stale", missing="it is bad:stale") is None
+
+
 def test_what_mappings_leave_out_is_not_lost():
     def found(**dropped: int) -> list[tuple[str, str]]:
         history = {"difference": 0, "dropped": dropped}
