@@ -5,9 +5,10 @@ files      those files: frames of entries, and marks where the log has a gap
 entries    one entry: a call that changed something, and what it wrote to the journals
 snapshot   a checkpoint: the RDB file of the site's Redis, at one instant
 private    a Redis of the replay's own, from a checkpoint
-run        the calls of a span of time, made again
+span       calls of a span of time, made again there: what the two ways below share
+run        the calls of the log
 history    samples of a time that no log reaches
-past       the calls made of those
+past       the calls made of those, with both definitions of a backtest
 compare    what was written then and now
 backtest   one rule or alarm definition over the past
 """

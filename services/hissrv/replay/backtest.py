@@ -11,7 +11,7 @@ import orjson
 from services.hissrv.replay.compare import ALARMS, FIRINGS
 from services.hissrv.replay.entries import Output
 from services.hissrv.replay.private import Private
-from services.hissrv.replay.run import Change, Outcome
+from services.hissrv.replay.span import Change, Outcome
 
 
 class Kind(NamedTuple):

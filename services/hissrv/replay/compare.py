@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from libs.redis import keys
 from services.hissrv.replay.entries import Output
-from services.hissrv.replay.run import Outcome
+from services.hissrv.replay.span import Outcome
 
 FIRINGS: Final = keys.key("firings")
 ALARMS: Final = keys.key("alarm_journal")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,18 +24,8 @@ from services.hissrv import tables
 from services.hissrv.replay import files
 from services.hissrv.replay.compare import COMMANDS
 from services.hissrv.replay.entries import Entry, Output, StreamId, outputs_of
-from services.hissrv.replay.private import Private, alone, opened
-from services.hissrv.replay.run import (
-    BATCH,
-    BATCH_BYTES,
-    LOOK_EVERY,
-    WARM_UP_MS,
-    Change,
-    Lead,
-    Limits,
-    Outcome,
-    Told,
-)
+from services.hissrv.replay.private import Differ, Private
+from services.hissrv.replay.span import WARM_UP_MS, Change, Limits, Outcome, Replayed
 
 POINTS_A_CALL: Final = 500
 MOST_REASONS: Final = 20
@@ -58,7 +47,6 @@ _SITE: Final = re.compile(
 # Timers of windows of time and of aggregates; they are set when a rule is stored.
 _TIMERS: Final = ("clock|", "slices|")
 _NOWHERE: Final = StreamId(0, 0)
-Differ = dict[int, tuple[bytes, str]]
 
 
 class Recorded(Model):
@@ -69,81 +57,41 @@ class Recorded(Model):
     reasons: list[str]
 
 
-class Past:
-    """A replay from a file of samples; iterate over it once, then ask what it was."""
+class Past(Replayed):
+    """A replay from a file of samples; ticks go on until its end."""
+
+    exact = False
 
     def __init__(
         self, found: Recorded, folder: Path, binary: Binary, namespace: str, start_ms: int, end_ms: int, limits: Limits
     ) -> None:
         """Keep what it needs: the site as it is now, and the samples."""
+        super().__init__(folder, binary, namespace, start_ms, end_ms, limits)
         self._snapshot = found.snapshot
         self._samples = found.samples
-        self._folder = folder
-        self._binary = binary
-        self._namespace = namespace
-        self._limits = limits
-        self.start_ms = start_ms
-        self.end_ms = end_ms
-        self.calls = 0
         self.reasons = found.reasons
-        self.exact = False
-        self.last_ms = start_ms
         self._sequence = itertools.count(1)
         self._tick_ms = TICK_MS
 
-    def run(
-        self, change: Change | None = None, told: Told | None = None, lead: Lead | None = None
-    ) -> Iterator[Outcome]:
-        """Yield what the calls wrote from the start on, with the stored definitions and with the changed one.
-
-        Raises:
-            LimitError: it took too much.
-            UnavailableError: its Redis does not start.
-        """
-        end = time.monotonic() + self._limits.seconds
-        with alone(self._folder), ExitStack() as stack:
-            sides = [
-                stack.enter_context(opened(self._binary, self._snapshot, self._folder, self._namespace))
-                for _ in range(1 if change is None else 2)
-            ]
+    def _outcomes(self, change: Change | None) -> Iterator[Outcome]:
+        """Yield what the calls wrote with the stored definitions and with the changed one, where there is one."""
+        with ExitStack() as stack:
+            sides = [stack.enter_context(self._opened(self._snapshot)) for _ in range(1 if change is None else 2)]
             series, columns = _sorted(self._samples)
             for one in sides:
                 _empty(one, {ref.split(":")[1] for ref in series}, self.start_ms - WARM_UP_MS)
             if change is not None:
                 change.put(sides[-1], self.start_ms - WARM_UP_MS)
             self._tick_ms = min(_tick_ms(one) for one in sides)
-            for number, batch in enumerate(self._batches(series, columns)):
-                for one in sides:
-                    one.send([entry.packed() for entry in batch])
-                for outcome in _outcomes(batch, *[_received(one) for one in sides]):
+            for batch, differ in self._made(self._entries(series, columns), *sides):
+                for outcome in _outcomes(batch, differ[0], differ[-1]):
                     self._note(outcome)
-                    if outcome.entry.at_ms >= self.start_ms:
-                        yield outcome
-                    elif lead is not None:
-                        lead.lead(outcome.then, outcome.now)
-                self.calls += len(batch)
-                self.last_ms = batch[-1].at_ms
-                if told is not None:
-                    told((self.last_ms - self.start_ms) / (self.end_ms - self.start_ms), f"{self.calls} calls")
-                if number % LOOK_EVERY == LOOK_EVERY - 1:
-                    self._limits.refuse(sides, end)
+                    yield outcome
 
     def _note(self, outcome: Outcome) -> None:
         text = f"samples of {files.said(outcome.entry.at_ms)} were refused: {outcome.problem}"
         if outcome.problem and len(self.reasons) < MOST_REASONS and text not in self.reasons:
             self.reasons.append(text)
-
-    def _batches(self, series: list[str], columns: list[Any]) -> Iterator[list[Entry]]:
-        batch: list[Entry] = []
-        size = 0
-        for entry in self._entries(series, columns):
-            batch.append(entry)
-            size += len(entry.one)
-            if len(batch) == BATCH or size > BATCH_BYTES:
-                yield batch
-                batch, size = [], 0
-        if batch:
-            yield batch
 
     def _entries(self, series: list[str], columns: list[Any]) -> Iterator[Entry]:
         """Yield a call for each instant of a channel, and ticks where nothing comes."""
@@ -233,13 +181,7 @@ def _tick_ms(private: Private) -> int:
     return min([TICK_MS, *(SLICES_A_TICK * one for one in slices)])
 
 
-def _received(private: Private) -> Differ:
-    return {number: (outputs, problem) for number, outputs, problem in private.receive()}
-
-
-def _outcomes(batch: list[Entry], then: Differ, now: Differ | None = None) -> Iterator[Outcome]:
-    """Yield what calls did with the stored definitions and with the changed one, where there is one."""
-    now = then if now is None else now
+def _outcomes(batch: list[Entry], then: Differ, now: Differ) -> Iterator[Outcome]:
     for number in sorted(then.keys() | now.keys()):
         before, problem_then = then.get(number, (b"", ""))
         after, problem = now.get(number, (b"", ""))

@@ -29,6 +29,9 @@ CALL_S: Final = 300.0
 # What a replay needs nothing of.
 _LEFT_OUT: Final = ("replay", "replay_size", "replay_kept", "history_queue", "history_size", "dead_letters")
 
+# Calls that went another way, by number from 0: what they wrote, and their refusal or "".
+Differ = dict[int, tuple[bytes, str]]
+
 
 class Private(Connection):
     """The replay's Redis; calls may be sent before the answer to the last ones is read."""
@@ -62,12 +65,12 @@ class Private(Connection):
         self._socket.settimeout(CALL_S)
         self._socket.sendall(hiredis.pack_command(words))
 
-    def receive(self) -> list[tuple[int, bytes, str]]:
-        """Return the calls that went another way: number from 0, what they wrote, their refusal or ""."""
+    def receive(self) -> Differ:
+        """Return the calls that went another way."""
         reply = self.next(CALL_S)
         if isinstance(reply, ReplyError):
             raise InternalError(f"the replay's Redis refused calls: {reply}")
-        return [(int(number) - 1, bytes(outputs), problem.decode()) for number, outputs, problem in reply]
+        return {int(number) - 1: (bytes(outputs), problem.decode()) for number, outputs, problem in reply}
 
     def keep(self, definition: str) -> None:
         """Let a definition stay as it is put next, whatever the calls say of it."""

@@ -28,7 +28,8 @@ from libs.redis.server import find_binary, version_of
 from services.hissrv.replay import files, snapshot
 from services.hissrv.replay.history import History
 from services.hissrv.replay.past import Recorded
-from services.hissrv.replay.run import WARM_UP_MS, reaches
+from services.hissrv.replay.run import reaches
+from services.hissrv.replay.span import WARM_UP_MS
 from services.hissrv.replay.work import Request
 
 DAY_S: Final = 86_400

@@ -1,100 +1,24 @@
-"""The calls of a span of time, made again in a Redis of the replay's own, in their order."""
+"""The calls of the replay log, made again in a Redis of the replay's own, in their order."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
-from libs.errors import LimitError, NotFoundError, error_of
+from libs.errors import NotFoundError
 from libs.redis.server import Binary
 from services.hissrv.replay import files
-from services.hissrv.replay.entries import Entry, Output, StreamId, made, outputs_of
-from services.hissrv.replay.private import Private, alone, opened
+from services.hissrv.replay.entries import Entry, StreamId, outputs_of
+from services.hissrv.replay.private import Differ, Private
+from services.hissrv.replay.span import WARM_UP_MS, Change, Limits, Outcome, Replayed
 
-# Calls that go to Redis together.
-BATCH: Final = 500
-BATCH_BYTES: Final = 1 << 20
-# So often, in batches, memory is looked at.
-LOOK_EVERY: Final = 20
 # An hour's file may hold instants out of order, where a clock went back.
 SLACK_MS: Final = 3_600_000
-# Windows of conditions are read from a checkpoint as after a restart: not to the last sample. So a replay begins
-# earlier, where there is a checkpoint, and those windows are full again when it counts.
-WARM_UP_MS: Final = 300_000
 
 
-class Limits(NamedTuple):
-    """What a replay may take."""
-
-    memory_bytes: int = 1 << 30
-    seconds: float = 6 * 3600
-
-    def refuse(self, servers: list[Private], end: float) -> None:
-        """Refuse to go on where it took too much memory, or goes on past an instant of the monotonic clock.
-
-        Raises:
-            LimitError: it did.
-        """
-        for one in servers:
-            one.refuse_large(self.memory_bytes)
-        if time.monotonic() > end:
-            raise LimitError(f"the replay took {self.seconds:g} s and is not over; ask for a shorter span")
-
-
-class Change(NamedTuple):
-    """A definition that stands in place of what was live, whatever was done about it then."""
-
-    function: str
-    kind: str
-    id: str
-    document: bytes
-
-    def put(self, private: Private, at_ms: int) -> None:
-        """Put it there.
-
-        Raises:
-            VoltageError: what the functions say of it.
-        """
-        private.keep(f"{self.kind}:{self.id}")
-        private.send([made(self.function, self.id, self.document, at_ms)])
-        for _, _, problem in private.receive():
-            if problem:
-                code, _, text = problem.partition(" ")
-                raise error_of(code, text)
-
-
-class Outcome(NamedTuple):
-    """A call that wrote to a journal, then or now, or was refused once and not twice."""
-
-    entry: Entry
-    then: list[Output]
-    now: list[Output]
-    problem: str
-    refused_then: bool
-
-    @property
-    def same(self) -> bool:
-        """Whether the call did what it did then."""
-        return self.then == self.now and bool(self.problem) == self.refused_then
-
-
-Told = Callable[[float, str], None]
-
-
-class Lead(Protocol):
-    """Who wants to know what was before the span that is asked for."""
-
-    def stands(self, private: Private, *, changed: bool) -> None:
-        """Look at the state a replay begins with, before and after a definition is changed."""
-
-    def lead(self, then: list[Output], now: list[Output]) -> None:
-        """Take what a call before the span wrote."""
-
-
-class Replay:
-    """A replay of a span of time; iterate over it once, then ask what it was."""
+class Replay(Replayed):
+    """A replay from the log, which begins at a checkpoint."""
 
     def __init__(
         self, folder: Path, binary: Binary, namespace: str, start_ms: int, end_ms: int, limits: Limits | None = None
@@ -104,19 +28,10 @@ class Replay:
         Raises:
             NotFoundError: there is no log that far back.
         """
-        self._folder = folder
-        self._binary = binary
-        self._namespace = namespace
-        self._limits = limits or Limits()
-        self.start_ms = start_ms
-        self.end_ms = end_ms
-        self.calls = 0
-        self.reasons: list[str] = []
+        super().__init__(folder, binary, namespace, start_ms, end_ms, limits)
         self._checkpoints = _chosen(folder, start_ms, end_ms)
         self._frames, self._forgotten = _frames(folder)
         self._image: int | None = None
-        self.last_ms = 0
-        self._lead: Lead | None = None
         # Where the log breaks off.
         self._broken: StreamId | None = None
 
@@ -125,33 +40,22 @@ class Replay:
         """Whether all calls of the span were made again, by the functions that made them."""
         return not self.reasons
 
-    def run(
-        self, change: Change | None = None, told: Told | None = None, lead: Lead | None = None
-    ) -> Iterator[Outcome]:
-        """Yield what the calls wrote from the start on; those before only lead there, and are told to `lead`.
-
-        Raises:
-            LimitError: it took too much.
-            UnavailableError: its Redis does not start.
-        """
-        end = time.monotonic() + self._limits.seconds
-        self._lead = lead
+    def _outcomes(self, change: Change | None) -> Iterator[Outcome]:
         position = StreamId(0, 0)
-        with alone(self._folder):
-            while self._checkpoints:
-                checkpoint = self._checkpoints.pop(0)
-                with opened(self._binary, checkpoint.path, self._folder, self._namespace) as private:
-                    if private.position < position:
-                        continue
-                    self._begin(private, change)
-                    yield from self._stretch(private, told, end)
-                if self._broken is None:
-                    return
-                position = self._broken
-            self.reasons.append("no checkpoint follows the gap: the rest was not replayed")
+        while self._checkpoints:
+            with self._opened(self._checkpoints.pop(0).path) as private:
+                if private.position < position:
+                    continue
+                self._begin(private, change)
+                for batch, (other,) in self._made(self._entries(private.position), private):
+                    yield from _outcomes(batch, other)
+            if self._broken is None:
+                return
+            position = self._broken
+        self.reasons.append("no checkpoint follows the gap: the rest was not replayed")
 
     def _begin(self, private: Private, change: Change | None) -> None:
-        self._image, self.last_ms = private.image, private.at_ms
+        self._image, self.last_ms, self._broken = private.image, private.at_ms, None
         self._note_library(private)
         if self._lead is not None:
             self._lead.stands(private, changed=False)
@@ -165,57 +69,8 @@ class Replay:
         if not private.same_library and text not in self.reasons:
             self.reasons.append(text)
 
-    def _stretch(self, private: Private, told: Told | None, end: float) -> Iterator[Outcome]:
-        waiting: list[Entry] = []
-        for number, batch in enumerate(self._batches(private.position)):
-            if waiting:
-                yield from self._outcomes(waiting, private.receive())
-            private.send([one.packed() for one in batch])
-            waiting = batch
-            self.calls += len(batch)
-            if told is not None:
-                span = max(1, self.end_ms - private.at_ms)
-                told((batch[-1].at_ms - private.at_ms) / span, f"{self.calls} calls")
-            if number % LOOK_EVERY == LOOK_EVERY - 1:
-                yield from self._outcomes(waiting, private.receive())
-                waiting = []
-                self._limits.refuse([private], end)
-        if waiting:
-            yield from self._outcomes(waiting, private.receive())
-
-    def _outcomes(self, batch: list[Entry], differ: list[tuple[int, bytes, str]]) -> Iterator[Outcome]:
-        other = {number: (outputs, problem) for number, outputs, problem in differ}
-        for number, entry in enumerate(batch):
-            if number in other:
-                outputs, problem = other[number]
-                outcome = Outcome(entry, outputs_of(entry.outputs), outputs_of(outputs), problem, entry.refused)
-            elif entry.outputs:
-                then = outputs_of(entry.outputs)
-                outcome = Outcome(entry, then, then, "refused" if entry.refused else "", entry.refused)
-            else:
-                continue
-            if entry.at_ms >= self.start_ms:
-                yield outcome
-            elif self._lead is not None:
-                self._lead.lead(outcome.then, outcome.now)
-
-    def _batches(self, position: StreamId) -> Iterator[list[Entry]]:
-        """Yield the calls that follow the position, until the log breaks off or the span is over."""
-        self._broken = None
-        batch: list[Entry] = []
-        size = 0
-        for entry in self._entries(position):
-            if entry.at_ms > self.end_ms:
-                break
-            batch.append(entry)
-            size += len(entry.one) + len(entry.many) + len(entry.outputs)
-            if len(batch) == BATCH or size > BATCH_BYTES:
-                yield batch
-                batch, size = [], 0
-        if batch:
-            yield batch
-
     def _entries(self, position: StreamId) -> Iterator[Entry]:
+        """Yield the calls that follow the position, until the log breaks off or the span is over."""
         for frame, forgotten in zip(self._frames, self._forgotten, strict=True):
             if frame.last <= position or frame.first_ms > self.end_ms + SLACK_MS:
                 continue
@@ -233,6 +88,8 @@ class Replay:
                 if not self._follows(entry):
                     self._break(entry.id, self.last_ms, entry.at_ms, "calls are missing")
                     return
+                if entry.at_ms > self.end_ms:
+                    return
                 yield entry
 
     def _follows(self, entry: Entry) -> bool:
@@ -247,6 +104,16 @@ class Replay:
     def _break(self, position: StreamId, from_ms: int, until_ms: int, why: str) -> None:
         self.reasons.append(f"a gap from {files.said(from_ms)} until {files.said(until_ms)}: {why}")
         self._broken = position
+
+
+def _outcomes(batch: list[Entry], other: Differ) -> Iterator[Outcome]:
+    for number, entry in enumerate(batch):
+        if number in other:
+            outputs, problem = other[number]
+            yield Outcome(entry, outputs_of(entry.outputs), outputs_of(outputs), problem, entry.refused)
+        elif entry.outputs:
+            then = outputs_of(entry.outputs)
+            yield Outcome(entry, then, then, "refused" if entry.refused else "", entry.refused)
 
 
 def _remembered(found: list[Entry], position: StreamId, forgotten: float) -> Iterator[Entry]:

@@ -15,7 +15,8 @@ from libs.validation import Model
 from services.hissrv.replay.backtest import Backtest, change_of
 from services.hissrv.replay.compare import Comparison
 from services.hissrv.replay.past import Past, Recorded
-from services.hissrv.replay.run import Limits, Replay
+from services.hissrv.replay.run import Replay
+from services.hissrv.replay.span import Limits, Replayed
 
 # What a report holds at most of each list, and a job's own result.
 MOST: Final = 10_000
@@ -78,7 +79,7 @@ def perform(request: Request, told: Callable[[float, str], None]) -> dict[str, A
     return short(report, SHOWN)
 
 
-def _replay(request: Request) -> Replay | Past:
+def _replay(request: Request) -> Replayed:
     binary, limits = Binary(request.server, "", ""), Limits(request.memory_bytes)
     span = request.start, request.end
     if request.history is None:

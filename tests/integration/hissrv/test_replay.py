@@ -21,7 +21,8 @@ from services.hissrv.replay.compare import Comparison, Difference
 from services.hissrv.replay.history import History
 from services.hissrv.replay.keeper import Keeper, Options
 from services.hissrv.replay.replays import Replays
-from services.hissrv.replay.run import Change, Replay
+from services.hissrv.replay.run import Replay
+from services.hissrv.replay.span import Change
 from services.hissrv.store.embedded import EmbeddedStore
 from tests.support.disks import SmallDisk
 from tests.support.servers import RedisServer
