@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable
 from math import inf
+from statistics import median
 from typing import TYPE_CHECKING, Final
 
 from services.comsrv.backoff import Backoff
@@ -169,7 +170,8 @@ class Spare:
         poller = self._poller
         longest = poller.plugin.timeout_ms
         room = ROOM * (until - now) - LEAST_MS
-        enough = room >= max(share * unit.pace_ms, LEAST_MS if unit.answers else SHORT_PROBE_MS)
+        pace_ms = unit.pace_ms if isinstance(what, Task) else self._pace(unit)
+        enough = room >= max(share * pace_ms, LEAST_MS if unit.answers else SHORT_PROBE_MS)
         if not poller.reader.crowded:
             # Nobody waits but other blocks of the same unit: they do so for one answer, now and then.
             if isinstance(what, Unit) or enough or now - self._alone_ms >= ALONE_MS:
@@ -179,7 +181,7 @@ class Spare:
         if room >= longest:
             self._waiting_since.pop(what, None)
             return longest
-        overdue_ms = SLOWER_MS if enough and unit.answers else OVERDUE_MS
+        overdue_ms = SLOWER_MS if room >= unit.pace_ms and enough and unit.answers else OVERDUE_MS
         if isinstance(what, Task) and until <= now:
             # There never is any: a unit that answers is asked for little more than its answer takes.
             overdue_ms, longest = 0.0, min(longest, int(max(2 * unit.pace_ms, SHORT_PROBE_MS)))
@@ -191,6 +193,15 @@ class Spare:
         if isinstance(what, Task):
             self._waiting_since.pop(what, None)
         return int(room)
+
+    def _pace(self, unit: Unit) -> float:
+        """Return how long a unit may take: what it took before it fell silent may have been the machine's fault."""
+        poller = self._poller
+        if unit.health is not Health.SILENT:
+            return unit.pace_ms
+        others = [other.pace_ms for other in poller.units.values() if other.health is Health.RUNNING]
+        likely_ms = median(others) if others else poller.plugin.timeout_ms / LONG_PROBE
+        return min(unit.pace_ms, max(likely_ms, SHORT_PROBE_MS))
 
     def recovered(self, unit: Unit) -> None:
         """Note that a unit waits for nothing any more."""

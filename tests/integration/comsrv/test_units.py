@@ -13,6 +13,8 @@ import pytest
 from libs.redis.functions import Functions
 from services.comsrv.channel import Channel
 from services.comsrv.runner import Runner
+from services.comsrv.schedule import monotonic_now
+from services.comsrv.units import Health
 from tests.integration.comsrv.device import Device
 from tests.integration.comsrv.site import NUMBER, Site
 from tests.support.wait import wait_until
@@ -109,6 +111,20 @@ async def test_a_unit_that_answers_again_is_back_within_seconds(site: Site, runn
     await polls(site, 2)
     assert running.state == "running"
     assert site.device.connections == 1
+
+
+async def test_what_a_stalled_machine_measured_keeps_no_unit_away(site: Site, running: Runner):
+    """Its last answers came late, and a request beyond the spare time was just made: the next is a minute away."""
+    site.device.silent_units = {7}
+    await site.becomes("T:7", "bad:timeout")
+    assert running.poller is not None
+    unit = running.poller.units["7"]
+    unit.mean_ms, unit.deviation_ms = 300.0, 100.0
+    running.poller.spare._forced_ms = monotonic_now() + 60_000
+    site.device.silent_units = set()
+    site.device.set_registers(0, 77, unit=7)
+    await site.becomes("T:7", "77.000000")
+    assert unit.health is Health.RUNNING
 
 
 async def test_a_unit_that_refuses_everything_is_down_until_it_does_not(site: Site, running: Runner):
