@@ -9,6 +9,7 @@ from typing import Final
 EXACT_LIMIT: Final = 2**53
 NEGATIVE_ZERO: Final = "-0.000000"
 ZERO: Final = "0.000000"
+LARGE: Final = 100_000
 
 
 def format_value(value: float) -> str:
@@ -30,6 +31,11 @@ def format_value(value: float) -> str:
         raise ValueError(msg)
     text = f"{value:.6f}"
     return ZERO if text == NEGATIVE_ZERO else text
+
+
+def readable(value: float) -> str:
+    """Write a value for people: six digits, but never fewer than its whole part has."""
+    return f"{value:.12g}" if abs(value) >= LARGE else f"{value:g}"
 
 
 def format_values(values: list[float]) -> list[str]:

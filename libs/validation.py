@@ -233,8 +233,8 @@ def problems_of(
     """
     problems = []
     for item in _decided([dict(item) for item in error.errors(include_url=False)], _names(model, set())):
-        # Tags of unions, written in angle brackets, are no part of the document.
-        path: Path = tuple(step for step in item["loc"] if not str(step).startswith("<"))
+        # Tags of unions, written in angle brackets, are no part of the document, nor is the word for a bad key.
+        path: Path = tuple(step for step in item["loc"] if not str(step).startswith("<") and step != "[key]")
         if item["type"] == "misplaced":
             path += (item["ctx"]["field"],)
         place, name = where(path), dotted(path)

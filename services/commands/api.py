@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from libs.errors import UnauthorizedError, UnavailableError, error_of
+from libs.numbers import readable
 from libs.site import Site, load_site
 from services.commands.caller import caller
 from services.commands.token import make_token
@@ -93,7 +94,7 @@ def _refused(error: urllib.error.HTTPError, site: Site) -> Exception:
     try:
         problem = json.load(error)
         code, detail = str(problem.get("code")), str(problem.get("detail") or problem.get("title"))
-        named = [f"{one['field']}: {one['message']}" for one in problem.get("errors", [])]
+        named = [f"{one['field']}: {one['message']}" for one in problem.get("errors", []) if one["message"] != detail]
         detail = "\n".join([detail, *(text for text in named if text not in detail)])
     except ValueError:
         code, detail = "INTERNAL", f"status {error.code}"
@@ -158,5 +159,5 @@ def cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:g}"
+        return readable(value)
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from libs.config import load
 from libs.config.load import Loaded
-from libs.errors import ConfigurationError, Problem
+from libs.errors import ConfigurationError, NotFoundError, Problem
 from services.commands.api import console
 from services.commands.points_import import import_points
 from services.commands.sheet import sheet
@@ -87,7 +87,12 @@ def plan(channel: int | None) -> None:
     can't carry what is to be polled, however quick the devices.
     """
     loaded = load(ComsrvSettings, "comsrv")
-    planned = [_planned(one, loaded.settings) for one in _channels(loaded)]
+    channels = _channels(loaded)
+    if channel not in {None, *(one.id for one in channels)}:
+        raise NotFoundError(
+            f"comsrv.yaml has no channel {channel}; there are {', '.join(str(one.id) for one in channels)}"
+        )
+    planned = [_planned(one, loaded.settings) for one in channels]
     table = Table()
     for name in ("channel", "block", "every ms", "unit", "points", "addresses", "bytes", "ms", "of the link"):
         table.add_column(name, no_wrap=name in {"channel", "block"})

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from libs.numbers import readable
 from services.commands.api import pages, request, show
 
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document a line, for programs.")
@@ -88,7 +89,7 @@ def channels(
 
 def _with_label(point: dict[str, Any]) -> dict[str, Any]:
     """Put what a value means beside it, where the point says so."""
-    return point | {"value": f"{point['value']:g} {point['label']}"} if point.get("label") else point
+    return point | {"value": f"{readable(point['value'])} {point['label']}"} if point.get("label") else point
 
 
 @click.command()

@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from libs.errors import InvalidError
+from libs.numbers import readable
 from services.commands.api import pages, request, show
 from services.commands.definitions import listing
 from services.commands.read import age, as_json, limited, timed, when
@@ -118,7 +119,7 @@ def _in_words(firing: dict[str, Any]) -> dict[str, str]:
 
 def shown(value: object) -> str:
     """Render a value of a condition."""
-    return f"{value:g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+    return readable(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
 def outcome(action: dict[str, Any]) -> str:

@@ -103,7 +103,7 @@ def _pairs(given: tuple[str, ...]) -> dict[str, str]:
 def _head(template: str, name: str, found: Template, values: dict[str, Value], given: tuple[str, ...]) -> str:
     told = "".join(f" --set {one}" for one in given)
     said = ", ".join(
-        f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items()
+        f"{key}={value:.15g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items()
     )
     lines = [
         f"{found.name}. {found.purpose}",

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from libs.errors import UnavailableError
+from libs.numbers import readable
 from services.commands.api import console, pages, request
 
 EVERY_S: Final = 0.5
@@ -41,7 +42,7 @@ def _commands(channel: str | None, state: str | None) -> Table:
         table.add_row(
             time.strftime("%H:%M:%S", time.localtime(command["created_at_ms"] / 1000)),
             f"comsrv:{command['channel']}:{command['type']}:{command['point']}",
-            command["value"] if isinstance(command["value"], str) else f"{command['value']:g}",
+            command["value"] if isinstance(command["value"], str) else readable(command["value"]),
             f"{command['source']['kind']} {command['source']['name']}",
             command["authority"],
             Text(command["state"], style=_STYLES.get(command["state"], "")),
@@ -61,7 +62,7 @@ def _holds(channel: str | None) -> RenderableType:
     table = Table("held point", "by", "value", "then", "for s")
     for one, hold in found:
         left = max(0, hold["until_ms"] - time.time() * 1000) / 1000
-        fallback = "" if hold["fallback"] is None else f"{hold['fallback']:g}"
+        fallback = "" if hold["fallback"] is None else readable(hold["fallback"])
         by = f"{hold['by']['kind']} {hold['by']['name']}"
-        table.add_row(f"comsrv:{one}:{hold['point']}", by, f"{hold['value']:g}", fallback, f"{left:.0f}")
+        table.add_row(f"comsrv:{one}:{hold['point']}", by, readable(hold["value"]), fallback, f"{left:.0f}")
     return table

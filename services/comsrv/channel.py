@@ -192,7 +192,7 @@ class Point(Model):
         if self.family != "bool" and self.reverse:
             found.append("reverse is for bool points")
         if self.min is not None and self.max is not None and self.min > self.max:
-            found.append(f"min {self.min:g} is greater than max {self.max:g}")
+            found.append(f"min {self.min:.15g} is greater than max {self.max:.15g}")
         if self.deadband_percent is not None and (self.min is None or self.max is None):
             found.append("deadband_percent is of the span max - min; give both")
         if self.limits != "show" and self.min is None and self.max is None:

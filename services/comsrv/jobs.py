@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from libs.errors import InvalidError, NotFoundError
+from libs.numbers import readable
 from libs.points import PointKind
 from services.comsrv.channel import Channel, Point
 from services.comsrv.contract import ComBase, Value, Write
@@ -85,7 +86,7 @@ def same(one: Value, other: Value, tolerance: float) -> bool:
 
 def shown(value: Value) -> str:
     """Return a value as a sentence says it."""
-    return f'"{value}"' if isinstance(value, str) else f"{value:g}"
+    return f'"{value}"' if isinstance(value, str) else readable(value)
 
 
 def _write(plugin: ComBase, kind: PointKind, point: Point, value: Value) -> Write:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.numbers import EXACT_LIMIT, format_value, format_values
+from libs.numbers import EXACT_LIMIT, format_value, format_values, readable
 
 storable = st.floats(-EXACT_LIMIT, EXACT_LIMIT, allow_nan=False)
 
@@ -34,6 +34,14 @@ def test_how_a_value_is_written(value: float, text: str) -> None:
 def test_what_is_never_stored(value: float) -> None:
     with pytest.raises(ValueError, match=r"finite|beyond 2\^53"):
         format_value(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(230.1000061, "230.1"), (5.0, "5"), (12_345_678.0, "12345678"), (-4_294_967_295.5, "-4294967295.5"), (0.0, "0")],
+)
+def test_people_read_no_exponent_where_digits_count(value: float, text: str) -> None:
+    assert readable(value) == text
 
 
 @given(st.lists(storable, max_size=20))

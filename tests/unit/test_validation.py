@@ -8,7 +8,7 @@ import pytest
 
 from libs.validation import Model, examined
 from services.alarmsrv.definition import AlarmDefinition
-from services.rulesrv.schemas import Rule
+from services.rulesrv.schemas import Rule, Simulation
 
 
 def told(model: type[Model], document: Any) -> list[str]:
@@ -61,6 +61,11 @@ def test_a_definition_whose_fields_do_not_fit_is_told_which(change: dict[str, An
     found = told(AlarmDefinition, {**HOT, **change})
     assert len(found) == 1
     assert found[0].startswith(said)
+
+
+def test_a_key_that_is_wrong_is_told_by_itself() -> None:
+    (said,) = told(Simulation, {"values": {"x": 1}})
+    assert said.startswith("values.x: 'x' is no reference")
 
 
 def test_a_quality_with_its_reason_is_one() -> None:

@@ -180,7 +180,7 @@ class Virtual(ComBase):
         if not abs(value) <= EXACT_LIMIT:
             raise InvalidError(f"{value} is no number up to 2^53")
         if kind is PointKind.SIGNAL and value not in {0, 1}:
-            raise InvalidError(f"{value:g} is neither 0 nor 1")
+            raise InvalidError(f"{value:.15g} is neither 0 nor 1")
         if at_ms is not None and at_ms > now_ms() + MAX_AHEAD_MS:
             raise InvalidError(f"at_ms {at_ms} is more than {MAX_AHEAD_MS} ms ahead of the clock")
         self._state[block.name].put(index, value, quality_code(quality), at_ms)
@@ -197,11 +197,11 @@ class Virtual(ComBase):
         if not abs(value) <= EXACT_LIMIT:
             raise InvalidError(f"{value} is no number up to 2^53")
         if point.min is not None and value < point.min:
-            raise InvalidError(f"{value:g} is below the minimum {point.min:g}")
+            raise InvalidError(f"{value:.15g} is below the minimum {point.min:.15g}")
         if point.max is not None and value > point.max:
-            raise InvalidError(f"{value:g} is above the maximum {point.max:g}")
+            raise InvalidError(f"{value:.15g} is above the maximum {point.max:.15g}")
         if point.family == "bool" and value not in {0, 1}:
-            raise InvalidError(f"{value:g} is neither 0 nor 1")
+            raise InvalidError(f"{value:.15g} is neither 0 nor 1")
         return Write(kind, point, value)
 
     async def write_point(self, write: Write) -> None:

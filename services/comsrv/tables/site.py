@@ -250,9 +250,11 @@ def _check_command(kind: PointKind, point: Point, options: CommandOptions) -> Se
         found.append("pulse_ms: only control points are pulsed")
     low, high = (-math.inf if point.min is None else point.min), (math.inf if point.max is None else point.max)
     values = (options.fallback, *(options.allowed or ()))
-    found += [f"{value:g} is outside min and max" for value in values if value is not None and not low <= value <= high]
+    found += [
+        f"{value:.15g} is outside min and max" for value in values if value is not None and not low <= value <= high
+    ]
     if options.fallback is not None and options.allowed is not None and options.fallback not in options.allowed:
-        found.append(f"fallback: {options.fallback:g} is not among the allowed values")
+        found.append(f"fallback: {options.fallback:.15g} is not among the allowed values")
     return found
 
 

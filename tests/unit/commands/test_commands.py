@@ -65,6 +65,8 @@ def test_the_points_of_the_demo_site_are_good_and_planned():
     assert run("points", "check").returncode == 0
     plan = run("points", "plan", COLUMNS="200").stdout
     assert "1-holding-" in plan or "1-input-" in plan
+    wrong = run("points", "plan", "99")
+    assert "comsrv.yaml has no channel 99; there are 1001, 1002" in wrong.stderr
 
 
 def test_problems_of_the_tables_come_all_at_once_with_file_and_line(tmp_path: Path):

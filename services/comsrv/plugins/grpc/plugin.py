@@ -186,11 +186,11 @@ class Grpc(ComBase):
         if not abs(value) <= EXACT_LIMIT:
             raise InvalidError(f"{value} is no number up to 2^53")
         if point.family == "bool" and value not in {0, 1}:
-            raise InvalidError(f"{value:g} is neither 0 nor 1")
+            raise InvalidError(f"{value:.15g} is neither 0 nor 1")
         if point.min is not None and value < point.min:
-            raise InvalidError(f"{value:g} is below the minimum {point.min:g}")
+            raise InvalidError(f"{value:.15g} is below the minimum {point.min:.15g}")
         if point.max is not None and value > point.max:
-            raise InvalidError(f"{value:g} is above the maximum {point.max:g}")
+            raise InvalidError(f"{value:.15g} is above the maximum {point.max:.15g}")
         raw = (
             float((value != 0) is not point.reverse) if point.family == "bool" else (value - point.offset) / point.scale
         )

@@ -33,7 +33,7 @@ def encode(wire: Wire, value: float, factor: float = 1.0) -> bytes:
     if wire.bit is not None:
         low, high = field_range(wire)
         if not low <= device <= high:
-            raise InvalidError(f"{value:g} is {device:.15g} on the device, outside {low} to {high}")
+            raise InvalidError(f"{value:.15g} is {device:.15g} on the device, outside {low} to {high}")
         bits = (int(device) & ((1 << wire.bits) - 1)) << wire.bit
         size = len(wire.order)
         # A byte in a register is a field of the register; its order only says which half.
@@ -41,7 +41,7 @@ def encode(wire: Wire, value: float, factor: float = 1.0) -> bytes:
     if wire.type in RANGES:
         low, high = RANGES[wire.type]
         if not low <= device <= high:
-            raise InvalidError(f"{value:g} is {device:.15g} on the device, outside {wire.type} ({low} to {high})")
+            raise InvalidError(f"{value:.15g} is {device:.15g} on the device, outside {wire.type} ({low} to {high})")
         number = int(device)
         packed = struct.pack(kind.packing, int(str(number), 16) if kind.digits else number)
     elif "f" in kind.numpy:
@@ -74,11 +74,11 @@ def to_device(wire: Wire, value: float, factor: float = 1.0) -> float:
     check_value(point, value)
     if wire.type == "bool":
         if value not in {0, 1}:
-            raise InvalidError(f"{value:g} is neither 0 nor 1")
+            raise InvalidError(f"{value:.15g} is neither 0 nor 1")
         return 1.0 - value if point.reverse else value
     if wire.type == DOUBLE_POINT:
         if value not in range(_STATES):
-            raise InvalidError(f"{value:g} is none of 0 moving, 1 open, 2 closed")
+            raise InvalidError(f"{value:.15g} is none of 0 moving, 1 open, 2 closed")
         return value
     if wire.bits == 1 and point.reverse:
         value = 1.0 - value
@@ -113,12 +113,12 @@ def check_value(point: Point, value: float) -> None:
     if not math.isfinite(value):
         raise InvalidError(f"{value} is not finite")
     if point.min is not None and value < point.min:
-        raise InvalidError(f"{value:g} is below the minimum {point.min:g}")
+        raise InvalidError(f"{value:.15g} is below the minimum {point.min:.15g}")
     if point.max is not None and value > point.max:
-        raise InvalidError(f"{value:g} is above the maximum {point.max:g}")
+        raise InvalidError(f"{value:.15g} is above the maximum {point.max:.15g}")
     if point.value_map is not None and f"{value:.15g}" not in point.value_map:
         known = ", ".join(f"{key} {text}" for key, text in point.value_map.items())
-        raise InvalidError(f"{value:g} is none of {known}")
+        raise InvalidError(f"{value:.15g} is none of {known}")
 
 
 def _field(wire: Wire, bits: int) -> float:
@@ -138,5 +138,5 @@ def _pack_float(wire: Wire, device: float, value: float) -> bytes:
     except OverflowError:
         packed = struct.pack(packing, math.inf)
     if not math.isfinite(struct.unpack(packing, packed)[0]):
-        raise InvalidError(f"{value:g} is beyond what {wire.type} holds")
+        raise InvalidError(f"{value:.15g} is beyond what {wire.type} holds")
     return packed
