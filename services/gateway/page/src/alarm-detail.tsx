@@ -1,6 +1,7 @@
 /** What an operator asks of one alarm: what to do about it, what happened to it, and quiet for a while. */
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
+import { commentOf, Problem, useAct, WhyInput } from "./act";
 import { api, atLeast } from "./auth";
 import { formatInstant, formatQuality, formatValue } from "./format";
 import type { Alarm, Definition, Entry, Guidance, Page } from "./model";
@@ -69,38 +70,22 @@ function GuidanceOf({ definition }: { definition: string }) {
 function Shelving({ alarm }: { alarm: Alarm }) {
   const duration = useSignal(String(HOUR));
   const comment = useSignal("");
-  const problem = useSignal("");
-  const busy = useSignal(false);
-  const act = async (action: "shelve" | "unshelve") => {
-    busy.value = true;
-    problem.value = "";
-    const said = comment.value.trim();
-    const time = duration.value === ONE_SHOT ? { one_shot: true } : { duration_ms: Number(duration.value) };
-    try {
-      const body = { ...(action === "shelve" ? time : {}), ...(said ? { comment: said } : {}) };
+  const { busy, problem, act } = useAct();
+  const send = (action: "shelve" | "unshelve", time: object) =>
+    act(async () => {
+      const body = { ...time, ...commentOf(comment) };
       store.mergeAlarms([await api<Alarm>("POST", `/api/alarms/${alarm.id}/${action}`, body)]);
       comment.value = "";
-    } catch (error) {
-      problem.value = (error as Error).message;
-    } finally {
-      busy.value = false;
-    }
-  };
+    });
   const shelve = (event: SubmitEvent) => {
     event.preventDefault();
-    void act("shelve");
+    void send("shelve", duration.value === ONE_SHOT ? { one_shot: true } : { duration_ms: Number(duration.value) });
   };
   return (
     <form class="shelving" onSubmit={shelve} aria-label={`Shelve ${alarm.title}`}>
-      <input
-        aria-label="Comment"
-        placeholder="Why?"
-        maxLength={512}
-        value={comment.value}
-        onInput={(event) => (comment.value = event.currentTarget.value)}
-      />
+      <WhyInput label="Comment" text={comment} />
       {alarm.shelved ? (
-        <button type="button" disabled={busy.value} onClick={() => void act("unshelve")}>
+        <button type="button" disabled={busy.value} onClick={() => void send("unshelve", {})}>
           End shelving
         </button>
       ) : (
@@ -119,11 +104,7 @@ function Shelving({ alarm }: { alarm: Alarm }) {
           <button disabled={busy.value}>Shelve</button>
         </>
       )}
-      {problem.value && (
-        <p class="problem" role="alert">
-          {problem}
-        </p>
-      )}
+      <Problem text={problem} />
     </form>
   );
 }

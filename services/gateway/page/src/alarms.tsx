@@ -1,5 +1,6 @@
 /** Alarms that are not closed: what they say, what keeps them quiet, and the button that says "seen". */
 import { useSignal } from "@preact/signals";
+import { Problem, useAct } from "./act";
 import { Detail } from "./alarm-detail";
 import { api, atLeast } from "./auth";
 import { formatAge, formatInstant, formatQuality, showValue } from "./format";
@@ -73,21 +74,11 @@ function marksOf(alarm: Alarm, now: number): { word: string; why: string }[] {
 }
 
 function Row({ alarm }: { alarm: Alarm }) {
-  const busy = useSignal(false);
-  const problem = useSignal("");
+  const { busy, problem, act } = useAct();
   const open = useSignal(false);
   const fresh = store.asks(alarm);
-  const acknowledge = async () => {
-    busy.value = true;
-    problem.value = "";
-    try {
-      store.mergeAlarms([await api<Alarm>("POST", `/api/alarms/${alarm.id}/acknowledge`, {})]);
-    } catch (error) {
-      problem.value = (error as Error).message;
-    } finally {
-      busy.value = false;
-    }
-  };
+  const acknowledge = () =>
+    act(async () => store.mergeAlarms([await api<Alarm>("POST", `/api/alarms/${alarm.id}/acknowledge`, {})]));
   const now = store.now.value;
   const since = Number(alarm.created_at_ms);
   const count = Number(alarm.count ?? 1);
@@ -134,11 +125,7 @@ function Row({ alarm }: { alarm: Alarm }) {
           Acknowledge
         </button>
       )}
-      {problem.value && (
-        <p class="problem" role="alert">
-          {problem}
-        </p>
-      )}
+      <Problem text={problem} />
       {open.value && <Detail alarm={alarm} />}
     </li>
   );

@@ -1,6 +1,7 @@
 /** A button that asks for a reason before it acts: the reason is kept with the version. */
 import { useSignal } from "@preact/signals";
 import { useLayoutEffect, useRef } from "preact/hooks";
+import { Problem, useAct, WhyInput } from "./act";
 
 interface Ask {
   label: string;
@@ -14,21 +15,14 @@ interface Ask {
 export function AskReason({ label, action, run, warning }: Ask) {
   const open = useSignal(false);
   const reason = useSignal("");
-  const problem = useSignal("");
-  const busy = useSignal(false);
-  const submit = async (event: SubmitEvent) => {
+  const { busy, problem, act } = useAct();
+  const submit = (event: SubmitEvent) => {
     event.preventDefault();
-    busy.value = true;
-    problem.value = "";
-    try {
+    void act(async () => {
       await run(reason.value.trim() || undefined);
       open.value = false;
       reason.value = "";
-    } catch (error) {
-      problem.value = (error as Error).message;
-    } finally {
-      busy.value = false;
-    }
+    });
   };
   const input = useRef<HTMLInputElement>(null);
   useLayoutEffect(() => input.current?.focus(), [open.value]);
@@ -45,29 +39,14 @@ export function AskReason({ label, action, run, warning }: Ask) {
       onSubmit={submit}
       onKeyDown={(event) => event.key === "Escape" && (open.value = false)}
     >
-      {warning ? (
-        <span>{warning}</span>
-      ) : (
-        <input
-          aria-label="Reason"
-          placeholder="Why?"
-          maxLength={500}
-          ref={input}
-          value={reason.value}
-          onInput={(event) => (reason.value = event.currentTarget.value)}
-        />
-      )}
+      {warning ? <span>{warning}</span> : <WhyInput label="Reason" text={reason} input={input} />}
       <button class="primary" disabled={busy.value}>
         {action}
       </button>
       <button type="button" onClick={() => (open.value = false)}>
         Cancel
       </button>
-      {problem.value && (
-        <p class="problem" role="alert">
-          {problem}
-        </p>
-      )}
+      <Problem text={problem} />
     </form>
   );
 }

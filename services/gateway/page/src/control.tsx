@@ -1,6 +1,7 @@
 /** A set-point in two steps: enter and review, then confirm; then its way through the ledger. */
 import { useSignal, useSignalEffect } from "@preact/signals";
 import { useLayoutEffect, useRef } from "preact/hooks";
+import { Problem } from "./act";
 import { api, atLeast } from "./auth";
 import { formatInstant, formatQuality, formatValue, parseNumber, showValue } from "./format";
 import type { Command } from "./model";
@@ -101,11 +102,7 @@ export function Control({ point, device }: { point: Point; device: string }) {
           }
         />
       )}
-      {problem.value && (
-        <p class="problem" role="alert">
-          {problem}
-        </p>
-      )}
+      <Problem text={problem} />
       {commandId.value && <Progress id={commandId.value} point={point} />}
     </div>
   );

@@ -1,5 +1,6 @@
 /** Changes that wait for a second person: what they would change, and the two buttons of who may decide. */
 import { useSignal } from "@preact/signals";
+import { commentOf, Problem, useAct, WhyInput } from "./act";
 import { api, atLeast, user } from "./auth";
 import { formatAge, formatInstant } from "./format";
 import type { Difference, Proposal } from "./model";
@@ -12,23 +13,14 @@ const personOf = (by: string): string => by.replace(/^file:/, "");
 
 export function ProposalBox({ path, proposal, changed }: { path: string; proposal: Proposal; changed: () => void }) {
   const comment = useSignal("");
-  const problem = useSignal("");
-  const busy = useSignal(false);
+  const { busy, problem, act } = useAct();
   const now = store.now.value;
   const own = personOf(proposal.by) === user.value?.name;
-  const decide = async (decision: "approve" | "reject") => {
-    busy.value = true;
-    problem.value = "";
-    const said = comment.value.trim();
-    try {
-      await api("POST", `${path}/proposals/${proposal.id}/${decision}`, said ? { comment: said } : {});
+  const decide = (decision: "approve" | "reject") =>
+    act(async () => {
+      await api("POST", `${path}/proposals/${proposal.id}/${decision}`, commentOf(comment));
       changed();
-    } catch (error) {
-      problem.value = (error as Error).message;
-    } finally {
-      busy.value = false;
-    }
-  };
+    });
   const what = ACTIONS[proposal.action]!.replace("N", String(proposal.of_version));
   return (
     <div role="group" class="waiting" aria-label={`Proposal of ${proposal.by}`}>
@@ -42,13 +34,7 @@ export function ProposalBox({ path, proposal, changed }: { path: string; proposa
       {!atLeast("engineer") && <p class="hint">An engineer approves or rejects it.</p>}
       {atLeast("engineer") && (
         <form class="shelving" onSubmit={(event) => event.preventDefault()}>
-          <input
-            aria-label="Comment"
-            placeholder="Comment"
-            maxLength={512}
-            value={comment.value}
-            onInput={(event) => (comment.value = event.currentTarget.value)}
-          />
+          <WhyInput label="Comment" text={comment} />
           {!own && (
             <button type="button" class="primary" disabled={busy.value} onClick={() => void decide("approve")}>
               Approve
@@ -59,11 +45,7 @@ export function ProposalBox({ path, proposal, changed }: { path: string; proposa
           </button>
         </form>
       )}
-      {problem.value && (
-        <p class="problem" role="alert">
-          {problem}
-        </p>
-      )}
+      <Problem text={problem} />
     </div>
   );
 }

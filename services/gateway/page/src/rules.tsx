@@ -1,6 +1,7 @@
 /** Rules: which there are, what they did last, and for one of them why it fires or does not. */
 import { useSignal } from "@preact/signals";
 import { AskReason } from "./ask";
+import { Problem, useAct } from "./act";
 import { api, atLeast } from "./auth";
 import { type Beside, besideOf, Marks, Proposals, readBeside, ShadowAndVersions, waitingText } from "./beside";
 import { formatAge, formatInstant, formatQuality } from "./format";
@@ -102,7 +103,7 @@ function Row({ rule, firings, beside, changed }: One) {
 function Why({ rule, firings, beside, changed }: One) {
   const path = `/api/rules/${rule.id}`;
   const { found, problem } = usePolled(() => api<Explanation>("GET", `${path}/explain`), WHY_MS, rule.id);
-  const refused = useSignal("");
+  const { busy, problem: refused, act } = useAct();
   const why = found.value;
   const now = store.now.value;
   const switching = rule.enabled ? "Switch off" : "Switch on";
@@ -110,15 +111,11 @@ function Why({ rule, firings, beside, changed }: One) {
     await api("POST", `${path}/proposals`, { definition: { ...rule, enabled: !rule.enabled }, reason });
     changed();
   };
-  const flip = async () => {
-    refused.value = "";
-    try {
+  const flip = () =>
+    act(async () => {
       await api("POST", `${path}/${rule.enabled ? "disable" : "enable"}`, {});
       changed();
-    } catch (error) {
-      refused.value = (error as Error).message;
-    }
-  };
+    });
   return (
     <div class="detail">
       <Proposals path={path} of={rule} beside={beside} changed={changed} />
@@ -159,16 +156,16 @@ function Why({ rule, firings, beside, changed }: One) {
       <ShadowAndVersions path={path} of={rule} beside={beside} changed={changed} />
       <div class="hint foot">
         {`${rule.id}, version ${rule.version} by ${rule.author}, priority ${rule.priority}`}
-        {atLeast("engineer") && !rule.requires_approval && <button onClick={() => void flip()}>{switching}</button>}
+        {atLeast("engineer") && !rule.requires_approval && (
+          <button disabled={busy.value} onClick={() => void flip()}>
+            {switching}
+          </button>
+        )}
         {atLeast("engineer") && rule.requires_approval && (
           <AskReason label={`Propose to ${switching.toLowerCase()}`} action="Propose" run={propose} />
         )}
       </div>
-      {refused.value && (
-        <p class="problem" role="alert">
-          {refused}
-        </p>
-      )}
+      <Problem text={refused} />
     </div>
   );
 }
