@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 SHOWN_INPUT: Final = 60
 # Stands for a place where there is none.
 UNPLACED: Final = "(document)"
+# What pydantic adds of how it read a text; the text itself says enough.
+_PARSED: Final = re.compile(r", unable to .*$")
 
 Path = tuple[str | int, ...]
 M = typing.TypeVar("M", bound=BaseModel)
@@ -294,7 +296,7 @@ def _message(item: dict[str, Any], model: type[BaseModel], path: Path) -> str:
         return text.removeprefix("Value error, ")
     if _SHAPE.get(kind) in {"a list", "a mapping"}:
         text = f"must be {_SHAPE[kind]}"
-    text = text.replace(" after validation", "").replace("tuple should", "list should")
+    text = _PARSED.sub("", text).replace(" after validation", "").replace("tuple should", "list should")
     text = text[:1].lower() + text[1:]
     value = item.get("input")
     if isinstance(value, (str, int, float, bool)):

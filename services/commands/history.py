@@ -52,7 +52,7 @@ def quality_of(code: object) -> object:
 @click.option("--start", default="-15m", show_default=True, help="RFC 3339, Unix milliseconds, now, or -5m.")
 @click.option("--end", default="now", show_default=True)
 @click.option("--interval", help="Width of an interval, as 1m, 1h, 1d, 1mo; without it, every sample.")
-@click.option("--aggregate", default="mean", show_default=True, help="mean, min, max, sum, count, first, last, ...")
+@click.option("--aggregate", help="mean (of an interval where none is named), min, max, sum, count, first, last, ...")
 @click.option("--zone", help="Days and months of this time zone, as Europe/Berlin; else of UTC.")
 @click.option(
     "--fill", type=click.Choice(["none", "null", "previous", "linear"]), help="For intervals without a value."
@@ -60,14 +60,13 @@ def quality_of(code: object) -> object:
 @limited
 @as_json
 def show_values(
-    refs: tuple[str, ...], start: str, end: str, interval: str | None, aggregate: str, zone: str | None,
+    refs: tuple[str, ...], start: str, end: str, interval: str | None, aggregate: str | None, zone: str | None,
     fill: str | None, limit: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Show past values."""
     body: dict[str, object] = {"series": list(refs), "start": start, "end": end, "limit": limit}
-    if interval:
-        body |= {"interval": interval, "aggregate": aggregate}
-    body |= {name: value for name, value in (("zone", zone), ("fill", fill)) if value}
+    given = {"interval": interval, "aggregate": aggregate, "zone": zone, "fill": fill}
+    body |= {name: value for name, value in given.items() if value}
     answer = request("/api/history/query", body=body)
     items = [
         {"at_ms": point[0], "ref": series["ref"], "value": point[1], "quality": point[2], "unit": series.get("unit")}

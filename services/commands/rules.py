@@ -89,6 +89,9 @@ def evaluate(rule: str, given: tuple[str, ...], at: str | None, as_json: bool) -
 def firings(rule: str | None, limit: int, as_json: bool) -> None:
     """List what rules did, newest first: with which values, why, and what came of each action."""
     items = pages("/api/rules/firings", {"rule": rule}, limit)
+    if not items and rule:
+        # That of a rule that is none is no empty list; those of a deleted one stay.
+        request(f"/api/rules/{rule}")
     if not as_json:
         items = [one | _in_words(one) for one in timed(items, when, "at_ms")]
     columns = {

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, mo
 from libs.errors import InvalidError
 from libs.http import PageQuery
 from libs.instants import Instant, parse_duration
-from libs.validation import Model, Ref
+from libs.validation import Model, Ref, misplaced
 from services.hissrv.store.contract import Aggregate, Fill, Order
 from services.hissrv.store.edges import zone_of
 from services.hissrv.store.stats import Counter
@@ -98,13 +98,13 @@ class HistoryQuery(Model):
     @model_validator(mode="after")
     def _bounded(self) -> Self:
         if self.end is not None and self.end <= self.start:
-            raise ValueError("end must be after start")
+            raise misplaced("end", "must be after start")
         if len(set(self.series)) != len(self.series):
-            raise ValueError("series names a reference twice")
+            raise misplaced("series", "names a reference twice")
         if self.counter is not None and self.aggregate is not Aggregate.DELTA:
-            raise ValueError("counter is an option of the aggregate delta")
+            raise misplaced("counter", "goes with the aggregate delta only")
         if self.aggregate is None and self.interval is None and self.fill in {Fill.NULL, Fill.LINEAR}:
-            raise ValueError(f"fill {self.fill} needs an interval")
+            raise misplaced("fill", f"{self.fill} needs an interval")
         if len(self.series) * self.limit > MAX_POINTS:
             raise ValueError(f"series times limit is over {MAX_POINTS}; ask for less at once")
         return self

@@ -156,7 +156,7 @@ async def test_a_mapping_that_matches_nothing(api: Api, channel: Channel) -> Non
         ({"series": ["x"]}, "series"),
         ({"series": ["comsrv:1:T:1"] * 2}, "twice"),
         ({"start": "soon"}, "start"),
-        ({"end": 5}, "end must be after start"),
+        ({"end": 5}, "end: must be after start"),
         ({"start": "+1h"}, "not before end"),
         ({"interval": 0}, "interval"),
         ({"interval": 1}, "intervals"),

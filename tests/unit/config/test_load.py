@@ -107,7 +107,7 @@ def test_every_problem_is_listed_with_its_place(folder: Path) -> None:
     assert problems(folder, text, VOLTAGE_NAMESPCE="a", COMSRV_POLLING_INTERVAL="1", COMSRV_PORT_BASE="x") == [
         "VOLTAGE_NAMESPCE: unknown variable; did you mean VOLTAGE_NAMESPACE?",
         "COMSRV_POLLING_INTERVAL: unknown variable; did you mean COMSRV_POLLING_INTERVAL_MS?",
-        "COMSRV_PORT_BASE: port_base: input should be a valid integer, unable to parse string as an integer, not 'x'",
+        "COMSRV_PORT_BASE: port_base: input should be a valid integer, not 'x'",
         "comsrv.yaml:2: redis.urll: unknown key; did you mean url?",
         "comsrv.yaml:3: log.level: input should be 'debug', 'info', 'warning' or 'error', not 'loud'",
     ]
