@@ -163,7 +163,7 @@ async def performed(kept: Kept, **body: Any) -> dict[str, Any]:
     replays = kept.replays()
 
     async def progress(done: float, message: str) -> None:
-        assert 0 <= done <= 1.1
+        assert 0 <= done <= 1
         assert message
 
     asked = {"job": "j1", "start": START + 1, "end": FOREVER, **body}
