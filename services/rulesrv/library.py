@@ -58,10 +58,10 @@ class Parameter(Model):
             number = float(str(text))
         except ValueError:
             raise ValueError("must be a number") from None
-        low = number if self.min is None else self.min
-        high = number if self.max is None else self.max
-        if not low <= number <= high:
-            raise ValueError(f"must be {low:g} to {high:g}")
+        if self.min is not None and number < self.min:
+            raise ValueError(f"must be at least {self.min:g}")
+        if self.max is not None and number > self.max:
+            raise ValueError(f"must be at most {self.max:g}")
         return number
 
 

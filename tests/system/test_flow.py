@@ -38,8 +38,9 @@ async def test_device_to_comsrv_to_redis_to_modsrv(site: Site, api: Api):
 async def test_a_set_point_through_the_api_moves_the_battery(api: Api):
     await api("POST", f"/api/channels/{BATTERY}/commands?wait_ms=3000", {"type": "C", "point": 1, "value": 1})
     reply = await api(
-        "POST", f"/api/channels/{BATTERY}/commands?wait_ms=3000", {"type": "A", "point": 1, "value": -12.5}
+        "POST", f"/api/channels/{BATTERY}/commands?wait_ms=3000", {"type": "A", "point": 1, "value": -12.500301}
     )
+    # The battery keeps whole watts, as the point's tolerance knows.
     assert reply.status == 202, reply
     assert reply.body["state"] == "verified", reply.body
 

@@ -13,7 +13,7 @@ from libs import expression
 from libs.errors import ConfigurationError, InvalidError, Problem
 from libs.points import PointKind
 from libs.services import resolve_port
-from libs.validation import Model, nearest, problems_of
+from libs.validation import UNPLACED, Model, nearest, problems_of
 from services.comsrv.channel import Channel, ChannelSettings, Point, Points, Polling
 from services.comsrv.contract import ComBase
 from services.comsrv.options import CommandOptions
@@ -66,10 +66,11 @@ def load_site(
     return tuple(channels)
 
 
-def check_channel(
-    channel: Channel, port_base: int, place: str = "channel", where: Where | None = None
-) -> list[Problem]:
-    """Return all that is wrong with a channel: its protocol, parameters, points and mappings."""
+def check_channel(channel: Channel, port_base: int, place: str = "", where: Where | None = None) -> list[Problem]:
+    """Return all that is wrong with a channel: its protocol, parameters, points and mappings.
+
+    `place` is where the channel stands; without it each problem is at its field.
+    """
 
     def default_where(kind: PointKind, point_id: int, part: str) -> str:
         return f"points.{kind}.{point_id}" + (".mapping" if part == "mapping" else "")
@@ -78,9 +79,9 @@ def check_channel(
     if plugin is None:
         known = protocols()
         text = f"unknown protocol {channel.protocol!r}{nearest(channel.protocol, known)} (there are {', '.join(known)})"
-        return [Problem(place, text)]
+        return [Problem(place or "protocol", text)]
     if missing := plugin.missing():
-        return [Problem(place, missing)]
+        return [Problem(place or "protocol", missing)]
     problems: list[Problem] = []
     parameters = _parameters(channel, plugin, place, port_base, problems)
     for kind in PointKind:
@@ -97,14 +98,19 @@ def check_channel(
             ]
             problems += [Problem(at(kind, point.id, "mapping"), text) for text in found]
     problems += [Problem((where or default_where)(*found[:2], "point"), found[2]) for found in _shared_numbers(channel)]
-    return problems + [Problem(place, text) for text in _check_reporting(channel)]
+    return problems + [_at(place, field, text) for field, text in _check_reporting(channel)]
 
 
-def _check_reporting(channel: Channel) -> list[str]:
+def _at(place: str, field: str, text: str) -> Problem:
+    """Return a problem of a field of the channel that stands at a place, or of one that stands nowhere."""
+    return Problem(place, f"{field}: {text}") if place else Problem(field, text)
+
+
+def _check_reporting(channel: Channel) -> list[tuple[str, str]]:
     """Return the groups that are reported by exception and that no point is of: a slip, as a rule."""
     groups = {point.group for kind in PointKind for point in channel.points.of(kind) if point.group}
     return [
-        f"reporting.groups.{name}: no point has the group {name!r}{nearest(name, groups)}"
+        (f"reporting.groups.{name}", f"no point has the group {name!r}{nearest(name, groups)}")
         for name in channel.reporting.groups
         if name not in groups
     ]
@@ -214,8 +220,9 @@ def _parameters(
     try:
         parameters = plugin.parameters.model_validate(channel.parameters)
     except ValidationError as error:
-        found = problems_of(error, plugin.parameters)
-        problems += [Problem(place, f"parameters.{problem.where}: {problem.message}") for problem in found]
+        for problem in problems_of(error, plugin.parameters):
+            field = "parameters" if problem.where == UNPLACED else f"parameters.{problem.where}"
+            problems.append(_at(place, field, problem.message))
         return None
     port = getattr(parameters, "port", None)
     # The port of a serial line is a device file.
@@ -223,7 +230,7 @@ def _parameters(
         try:
             resolve_port(port, port_base)
         except InvalidError as error:
-            problems.append(Problem(place, f"parameters.port: {error}"))
+            problems.append(_at(place, "parameters.port", str(error)))
     return parameters
 
 

@@ -57,10 +57,11 @@ def test_a_template_says_what_it_is_for_and_where_that_is_from(name: str) -> Non
 def test_what_is_wrong_is_said_at_once() -> None:
     template = library.read_template(CONFIG, "peak_shaving")
     with pytest.raises(InvalidError) as caught:
-        library.values_of(template, {"limit": "3", "min_soc": "120", "grid": "a b", "max_kw": "much"})
-    assert [problem.where for problem in caught.value.problems] == ["limit", "max_kw", "min_soc", "grid"]
+        library.values_of(template, {"limit": "3", "min_soc": "120", "limit_kw": "-5", "grid": "a b", "max_kw": "much"})
+    assert [problem.where for problem in caught.value.problems] == ["limit", "limit_kw", "max_kw", "min_soc", "grid"]
     assert "did you mean limit_kw?" in str(caught.value)
-    assert "must be 0 to 100" in str(caught.value)
+    assert "min_soc '120': must be at most 100" in str(caught.value)
+    assert "limit_kw '-5': must be at least 0" in str(caught.value)
     with pytest.raises(NotFoundError, match="did you mean peak_shaving"):
         library.read_template(CONFIG, "peak_shave")
     with pytest.raises(InvalidError, match="the name"):

@@ -181,6 +181,7 @@ async def test_a_channel_with_problems_names_each(api: Api):
     text = str(answer)
     for part in ("did you mean host?", "stands twice", "not bool", "has no row"):
         assert part in text
+    assert {"parameters.host", "parameters.hots", "points.T.1"} <= {error["field"] for error in answer["errors"]}
     assert (await api.call("GET", "/api/channels/5"))[0] == 404
     assert (await api.call("POST", "/api/channels", {**body, "id": 1001, "protocol": "virtual"}))[0] == 422
 
