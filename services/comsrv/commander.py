@@ -20,7 +20,7 @@ from services.comsrv.backoff import Backoff
 from services.comsrv.channel import Channel
 from services.comsrv.contract import ComBase, DeviceError, NoAnswerError, NotConnectedError, RefusedError, Value, Write
 from services.comsrv.functions import ComsrvFunctions
-from services.comsrv.jobs import Job, job_of, prepared, same, shown, value_of
+from services.comsrv.jobs import Job, job_of, prepared, same, unlike, value_of
 from services.comsrv.line import Line
 from services.comsrv.outcomes import Outcomes
 from services.comsrv.pulses import Pulses
@@ -306,7 +306,7 @@ class Commander:
             if found.matches or same(value, wanted, tolerance):
                 state, reason = "verified", None
                 break
-            state, reason = "mismatch", f"read back {shown(value)} instead of {shown(wanted)}"
+            state, reason = "mismatch", unlike(value, wanted)
             if before is not None and same(value, before.value, tolerance):
                 reason += ": the device acknowledged and still shows its previous value"
         await told

@@ -89,6 +89,14 @@ def shown(value: Value) -> str:
     return f'"{value}"' if isinstance(value, str) else readable(value)
 
 
+def unlike(found: Value, wanted: Value) -> str:
+    """Say what was read back; with more digits where it takes them to tell the two apart."""
+    said = shown(found), shown(wanted)
+    if said[0] == said[1]:
+        said = f"{found:.9g}", f"{wanted:.9g}"
+    return f"read back {said[0]} instead of {said[1]}"
+
+
 def _write(plugin: ComBase, kind: PointKind, point: Point, value: Value) -> Write:
     if isinstance(value, str) != (point.family == "text"):
         raise InvalidError(f"{kind}:{point.id} takes {'a text' if point.family == 'text' else 'a number'}")
