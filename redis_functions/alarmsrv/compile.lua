@@ -37,8 +37,14 @@ local KNOWN = {
 }
 
 local TYPES = {
-  name = "string", message = "string", tags = "table", latching = "boolean", ack_required = "boolean",
-  enabled = "boolean", version = "number", area = "string", suppress_when = "table", suppresses = "table",
+  tags = "table", latching = "boolean", ack_required = "boolean",
+  enabled = "boolean", version = "number", suppress_when = "table", suppresses = "table",
+}
+
+local LIMITS = {
+  name = { 0, 256, "text" }, message = { 0, templates.MAX_TITLE, "text" }, area = { 0, 64, "text" },
+  on_delay_ms = { 0, M.MAX_MS }, off_delay_ms = { 0, M.MAX_MS }, realarm_ms = { 1000, 31 * M.MAX_MS },
+  max_shelve_ms = { 0, M.MAX_MS }, priority = { 1, 1000 }, window_ms = { 100, M.MAX_MS },
 }
 
 local GUIDANCE = { cause = true, consequence = true, action = true, time_to_respond_ms = true }
@@ -55,13 +61,6 @@ local function leaf_value(document)
   return document.limit
 end
 
-local function check_range(document, name, low, high, problems)
-  local value = document[name]
-  if value ~= nil and (type(value) ~= "number" or value < low or value > high) then
-    problems[#problems + 1] = string.format("%s must be %.0f to %.0f", name, low, high)
-  end
-end
-
 local function check_guidance(guidance, problems)
   if guidance == nil or type(guidance) == "string" then
     return
@@ -73,8 +72,8 @@ local function check_guidance(guidance, problems)
     if not GUIDANCE[name] then
       problems[#problems + 1] = "guidance." .. tostring(name) .. " is unknown"
     elseif name == "time_to_respond_ms" then
-      if type(value) ~= "number" or value < 0 then
-        problems[#problems + 1] = "guidance.time_to_respond_ms must be a number of milliseconds"
+      if type(value) ~= "number" or value < 0 or value ~= math.floor(value) then
+        problems[#problems + 1] = "guidance.time_to_respond_ms must be a whole number of milliseconds"
       end
     elseif type(value) ~= "string" or #value > 2048 then
       problems[#problems + 1] = "guidance." .. name .. " must be a text of at most 2048 bytes"
@@ -136,18 +135,11 @@ local function check_common(document, problems)
   if not M.PRIORITY[document.level] then
     problems[#problems + 1] = "level must be one of " .. table.concat(M.LEVELS, ", ")
   end
-  check_range(document, "on_delay_ms", 0, M.MAX_MS, problems)
-  check_range(document, "off_delay_ms", 0, M.MAX_MS, problems)
-  check_range(document, "realarm_ms", 1000, 31 * M.MAX_MS, problems)
-  check_range(document, "max_shelve_ms", 0, M.MAX_MS, problems)
-  check_range(document, "priority", 1, 1000, problems)
+  args.check_limits(document, LIMITS, "", problems)
   for _, name in ipairs({ "group", "equipment", "set" }) do
     if document[name] ~= nil and not args.valid_id(document[name]) then
       problems[#problems + 1] = name .. " must match [A-Za-z0-9_-], 1 to 64 characters"
     end
-  end
-  if type(document.area) == "string" and #document.area > 64 then
-    problems[#problems + 1] = "area must have at most 64 bytes"
   end
   check_guidance(document.guidance, problems)
   check_suppresses(document, problems)
@@ -170,7 +162,6 @@ local function check_detector(document, problems)
     problems[#problems + 1] = "limit must be "
       .. (detector == "Rate" and "the change" or "the milliseconds without a change") .. ", above 0"
   end
-  check_range(document, "window_ms", 100, M.MAX_MS, problems)
   if document.direction ~= nil and not DIRECTION[document.direction] then
     problems[#problems + 1] = "direction must be rising, falling or both"
   end

@@ -12,7 +12,15 @@ local M = {}
 
 M.MAX = 200
 local MAX_STEPS = 5
-local MAX_AFTER_S = 86400
+local STEP = { after_s = { 1, 86400 } }
+local TEXTS = { name = { 0, 256, "text" } }
+local MAX_TAGS = 100
+local MAX_TARGETS = 50
+local KNOWN_EVENTS = {
+  "raised", "recurred", "realarmed", "acknowledged", "returned", "latched", "resolved", "shelved", "unshelved",
+  "suppressed", "unsuppressed", "out_of_service", "in_service",
+}
+local FORMS = { email = "^[^%s@]+@[^%s@]+$", webhook = "^[%w_%-]+$", mqtt = "^[^+#%c]+$" }
 local TYPES = {
   id = "string", name = "string", enabled = "boolean", levels = "table", tags = "table", events = "table",
   to = "table", schedule = "table", escalation = "table", version = "number", author = "string", reason = "string",
@@ -22,10 +30,35 @@ local EVENTS = { "raised", "recurred", "realarmed" }
 -- An Info is an event: a route that wants it names it.
 local LEVELS = { "Critical", "Major", "Minor", "Warning" }
 
-local function check_texts(document, name, problems)
+local function check_choices(document, name, choices, problems)
+  local known = "," .. table.concat(choices, ",") .. ","
   for i, item in ipairs(document[name] or {}) do
-    if type(item) ~= "string" or item == "" or #item > 320 then
-      problems[#problems + 1] = name .. "[" .. (i - 1) .. "] must be a text of 1 to 320 bytes"
+    if not string.find(known, "," .. tostring(item) .. ",", 1, true) then
+      problems[#problems + 1] = name .. "[" .. (i - 1) .. "] must be one of " .. table.concat(choices, ", ")
+    end
+  end
+end
+
+local function check_targets(list, path, problems)
+  if type(list) ~= "table" or #list == 0 or #list > MAX_TARGETS then
+    problems[#problems + 1] = path .. " must be a list of 1 to " .. MAX_TARGETS .. " targets"
+    return
+  end
+  for i = 1, #list do
+    local way, place = string.match(type(list[i]) == "string" and #list[i] <= 320 and list[i] or "", "^(%l+):(.*)$")
+    if not FORMS[way] or not string.find(place, FORMS[way]) then
+      problems[#problems + 1] = path .. "[" .. (i - 1) .. "] must be email:{address}, webhook:{name} or mqtt:{topic}"
+    end
+  end
+end
+
+local function check_tags(tags, problems)
+  if #tags > MAX_TAGS then
+    problems[#problems + 1] = "tags must have at most " .. MAX_TAGS .. " items"
+  end
+  for i = 1, #tags do
+    if type(tags[i]) ~= "string" or #tags[i] > 320 then
+      problems[#problems + 1] = "tags[" .. (i - 1) .. "] must be a text of at most 320 bytes"
     end
   end
 end
@@ -36,9 +69,12 @@ local function check_steps(document, problems)
     problems[#problems + 1] = "escalation has at most " .. MAX_STEPS .. " steps"
   end
   for i, step in ipairs(steps) do
-    local after = type(step) == "table" and step.after_s
-    if type(after) ~= "number" or after < 1 or after > MAX_AFTER_S then
-      problems[#problems + 1] = "escalation[" .. (i - 1) .. "].after_s must be a number from 1 to " .. MAX_AFTER_S
+    local path = "escalation[" .. (i - 1) .. "]"
+    if type(step) ~= "table" or step.after_s == nil then
+      problems[#problems + 1] = path .. ".after_s is missing"
+    else
+      args.check_limits(step, STEP, path .. ".", problems)
+      check_targets(step.to, path .. ".to", problems)
     end
   end
 end
@@ -52,15 +88,14 @@ local function check(document)
   end
   args.check_types(document, TYPES, "", problems)
   if #problems == 0 then
-    for _, name in ipairs({ "levels", "tags", "events", "to" }) do
-      check_texts(document, name, problems)
+    args.check_limits(document, TEXTS, "", problems)
+    check_tags(document.tags or {}, problems)
+    check_choices(document, "levels", compile.LEVELS, problems)
+    check_choices(document, "events", KNOWN_EVENTS, problems)
+    if document.events and #document.events == 0 then
+      problems[#problems + 1] = "events must name one, or be left out"
     end
-    local known = "," .. table.concat(compile.LEVELS, ",") .. ","
-    for i, level in ipairs(document.levels or {}) do
-      if not string.find(known, "," .. tostring(level) .. ",", 1, true) then
-        problems[#problems + 1] = "levels[" .. (i - 1) .. "] must be one of " .. table.concat(compile.LEVELS, ", ")
-      end
-    end
+    check_targets(document.to, "to", problems)
     check_steps(document, problems)
   end
   table.sort(problems)

@@ -160,8 +160,8 @@ local function check_ms(document, name, low, high, say)
   local value = document[name]
   if value == nil then
     return nil
-  elseif type(value) ~= "number" or value < low or value > high or value ~= value then
-    say(name, "must be a number of milliseconds" .. (low > 0 and " from " .. low or "") .. ", at most "
+  elseif type(value) ~= "number" or value < low or value > high or value ~= math.floor(value) then
+    say(name, "must be a whole number of milliseconds" .. (low > 0 and " from " .. low or "") .. ", at most "
       .. string.format("%.0f", high / 86400000) .. " days")
     return nil
   end

@@ -11,6 +11,9 @@ local KNOWN = {
   interval_ms = true, deadband = true, retention_days = true, enabled = true, description = true, version = true, author = true,
   reason = true, hash = true, requires_approval = true, created_at_ms = true, updated_at_ms = true,
 }
+local LIMITS = {
+  measurement = { 1, 64, "text" }, description = { 0, 1000, "text" }, interval_ms = { 1, 86400000 }, retention_days = { 0, 36500 },
+}
 local PLACES = { service = true, owner = true, channel = true, model = true, type = true, point = true }
 
 local function check_texts(document, name, problems, valid)
@@ -62,9 +65,6 @@ local function check(id, document)
     type(source) == "string" and #source <= 256 and string.find(source, "^[%w_%-:%*%?]+$"),
     "source must be a pattern over references, as comsrv:1001:T:*"
   )
-  local measurement = document.measurement
-  say(measurement == nil or (type(measurement) == "string" and #measurement <= 64 and measurement ~= ""),
-    "measurement must be a text of 1 to 64 bytes")
   check_texts(document, "tags", problems, function(name, value)
     for place in string.gmatch(value, "{(.-)}") do
       say(PLACES[place], "tags." .. name .. ": {" .. place .. "} is none of service, owner, channel, model, type, point")
@@ -72,6 +72,7 @@ local function check(id, document)
   end)
   check_texts(document, "fields", problems)
   check_transform(document.transform, problems)
+  args.check_limits(document, LIMITS, "", problems)
   say(document.sampling == nil or document.sampling == "on_change" or document.sampling == "interval",
     "sampling must be on_change or interval")
   say(document.sampling ~= "interval" or document.interval_ms, "sampling by interval needs interval_ms")
@@ -80,8 +81,6 @@ local function check(id, document)
   say(document.enabled == nil or type(document.enabled) == "boolean", "enabled must be true or false")
   table.sort(problems)
   errors.fail_all(problems)
-  args.integer(document.interval_ms, "interval_ms", 1, 86400000, 1000)
-  args.integer(document.retention_days, "retention_days", 0, 36500, 0)
 end
 
 -- The token is new at each change, so that a consumer notices at its next batch.

@@ -208,6 +208,33 @@ function M.check_types(document, types, path, problems)
   end
 end
 
+local LIMITS = {
+  integer = function(value, low, high)
+    return type(value) == "number" and value == math.floor(value) and value >= low and value <= high
+  end,
+  number = function(value, low, high)
+    return type(value) == "number" and value >= low and value <= high
+  end,
+  text = function(value, low, high)
+    return type(value) == "string" and #value >= low and #value <= high
+  end,
+}
+local LIMIT_SAYS = {
+  integer = "%s must be an integer from %.0f to %.0f", number = "%s must be a number from %.14g to %.14g",
+  text = "%s must be a text of %.0f to %.0f bytes",
+}
+
+--- Note every member of `document` that is there and past its limits: { name = { low, high, kind } }, where `kind` is
+-- integer (without one), number or text. The services' models have the same (tests/functions/test_limits.py).
+function M.check_limits(document, limits, path, problems)
+  for name, limit in pairs(limits) do
+    local value, kind = document[name], limit[3] or "integer"
+    if value ~= nil and not LIMITS[kind](value, limit[1], limit[2]) then
+      problems[#problems + 1] = string.format(LIMIT_SAYS[kind], path .. name, limit[1], limit[2])
+    end
+  end
+end
+
 --- One of a set; the message lists the choices in the order given.
 function M.choice(value, what, choices)
   for i = 1, #choices do

@@ -64,10 +64,14 @@ local function each(object, path, problems, take)
   end
 end
 
+local TEXTS = { name = { 1, 256, "text" }, description = { 0, 1024, "text" } }
+local POINT_TEXTS = { unit = { 0, 32, "text" }, description = { 0, 1024, "text" } }
+
 local function check_texts(document, problems)
-  if type(document.name) ~= "string" or document.name == "" or #document.name > 256 then
-    problems[#problems + 1] = "name must be a text of 1 to 256 bytes"
+  if document.name == nil then
+    problems[#problems + 1] = "name is missing"
   end
+  args.check_limits(document, TEXTS, "", problems)
 end
 
 local function check_points(document, member, use, problems)
@@ -79,6 +83,7 @@ local function check_points(document, member, use, problems)
       return
     end
     check_members(point, POINT, path .. ".", problems)
+    args.check_limits(point, POINT_TEXTS, path .. ".", problems)
     if not whole(point.base_id, 1, M.MAX_POINT) then
       problems[#problems + 1] = path .. ".base_id must be a number from 1"
     end
@@ -95,6 +100,9 @@ function M.template(document)
   local problems = {}
   check_members(document, TEMPLATE, "", problems)
   check_texts(document, problems)
+  if document.class ~= nil and not args.valid_id(document.class) then
+    problems[#problems + 1] = "class must match [A-Za-z0-9_-], 1 to 64 characters"
+  end
   local template = {
     data = check_points(document, "data_points", "data", problems),
     action = check_points(document, "actions", "action", problems),

@@ -23,6 +23,31 @@ local OWN = {
   http = { url = "string", method = "string", headers = "table", token_header = "string" },
 }
 
+local LIMITS = {
+  description = { 0, 1000, "text" }, timeout_s = { 0.001, 300, "number" }, host = { 1, 253, "text" }, port = { 1, 65535 },
+  client_id = { 1, 64, "text" }, keepalive_s = { 5, 3600 }, status_topic = { 1, 1024, "text" }, window = { 1, 100 },
+  url = { 1, 2048, "text" },
+}
+local INNER = {
+  queue = { max_bytes = { 10000, 100000000000 } },
+  retry = { first_ms = { 10, 60000 }, max_ms = { 10, 3600000 } },
+  commands = {
+    topic = { 1, 1024, "text" }, response_topic = { 1, 1024, "text" }, ttl_ms = { 100, 600000 }, max_ttl_ms = { 100, 600000 },
+  },
+}
+
+local function check_limits(document, problems)
+  args.check_limits(document, LIMITS, "", problems)
+  for name, limits in pairs(INNER) do
+    if type(document[name]) == "table" then
+      args.check_limits(document[name], limits, name .. ".", problems)
+    end
+  end
+  if document.method ~= nil and document.method ~= "POST" and document.method ~= "PUT" then
+    problems[#problems + 1] = "method must be POST or PUT"
+  end
+end
+
 local function check(id, document)
   local problems = {}
   local own = OWN[document.type]
@@ -36,10 +61,13 @@ local function check(id, document)
   end
   args.check_types(document, TYPES, "", problems)
   args.check_types(document, own, "", problems)
+  if #problems == 0 then
+    check_limits(document, problems)
+  end
   if document.id ~= nil and document.id ~= id then
     problems[#problems + 1] = "id is not the key's " .. id
   end
-  if document.type == "mqtt" and (type(document.host) ~= "string" or document.host == "") then
+  if document.type == "mqtt" and document.host == nil then
     problems[#problems + 1] = "host is missing"
   end
   if document.type == "http" and not string.find(tostring(document.url), "^https?://[^/@]+") then
@@ -52,7 +80,6 @@ local function check(id, document)
   if document.secret ~= nil then
     args.id(document.secret, "secret")
   end
-  args.integer(document.port, "port", 1, 65535, 1883)
 end
 
 --- Create or change a network.

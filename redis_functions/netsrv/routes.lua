@@ -15,6 +15,10 @@ local TYPES = {
   description = "string", version = "number", author = "string", reason = "string", hash = "string", requires_approval = "boolean",
   created_at_ms = "number", updated_at_ms = "number",
 }
+local LIMITS = {
+  description = { 0, 1000, "text" }, target = { 0, 1024, "text" }, separator = { 0, 16, "text" },
+  interval_ms = { 100, 86400000 },
+}
 -- What a template may name: in the target only what is the same for a whole message.
 local PLACES = { service = true, owner = true, channel = true, model = true, type = true, point = true, route = true, network = true }
 local FIELDS = { ref = true, value = true, quality = true, at_ms = true, time = true, image = true }
@@ -68,6 +72,9 @@ local function check(id, document)
     end
   end
   args.check_types(document, TYPES, "", problems)
+  if #problems == 0 then
+    args.check_limits(document, LIMITS, "", problems)
+  end
   if document.id ~= nil and document.id ~= id then
     problems[#problems + 1] = "id is not the key's " .. id
   end
@@ -87,7 +94,6 @@ local function check(id, document)
   check_template(document, problems)
   table.sort(problems)
   errors.fail_all(problems)
-  args.integer(document.interval_ms, "interval_ms", 100, 86400000, 1000)
 end
 
 --- Create or change a route.

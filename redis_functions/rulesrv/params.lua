@@ -64,8 +64,8 @@ local function tags(value)
     return nil
   end
   for i = 1, type(value) == "table" and #value <= 16 and math.max(#value, 1) or 1 do
-    if type(value) ~= "table" or #value > 16 or (next(value) and (type(value[i]) ~= "string" or #value[i] > 64)) then
-      return "must be a list of at most 16 texts"
+    if type(value) ~= "table" or #value > 16 or (next(value) and (type(value[i]) ~= "string" or value[i] == "" or #value[i] > 64)) then
+      return "must be a list of at most 16 texts of 1 to 64 bytes"
     end
   end
 end

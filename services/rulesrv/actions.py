@@ -21,7 +21,7 @@ class AlarmParams(Model):
 
     title: str = Field(min_length=1, max_length=256)
     level: Level = "Warning"
-    description: str | None = Field(None, max_length=1024)
+    description: str | None = Field(None, max_length=2048)
     source: Ref | None = Field(None, description="without it the rule's first point")
     ack_required: bool | None = None
 

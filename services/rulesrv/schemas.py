@@ -20,12 +20,12 @@ class Rule(Definition):
     """When the conditions hold, the actions run once; they re-arm when the conditions end."""
 
     name: str = Field(min_length=1, max_length=256)
-    description: str | None = Field(None, max_length=1024)
+    description: str | None = Field(None, max_length=2048)
     conditions: Conditions = Field(description="a list, of which all must hold, or a tree of all, any, not")
     actions: list[Action] = Field([], max_length=16)
     enabled: bool = True
-    priority: int = Field(0, ge=-1000, le=1000)
-    cooldown_ms: int = Field(0, ge=0, le=86_400_000)
+    priority: int = Field(0, ge=-1_000_000, le=1_000_000)
+    cooldown_ms: int = Field(0, ge=0, le=31 * 86_400_000)
     group: Id | None = Field(None, description="rules of a group are switched together")
     on_bad: Literal["hold", "last"] | None = Field(None, description="last: decide with the last good values")
     tags: list[str] | None = None

@@ -114,7 +114,9 @@ class AlarmRoute(Definition):
     name: str | None = Field(None, max_length=256)
     enabled: bool = True
     levels: tuple[Level, ...] = Field((), description="without any: all but Info")
-    tags: tuple[str, ...] = Field((), max_length=100, description="one of an alarm's tags, its area or equipment")
+    tags: tuple[Annotated[str, Field(max_length=320)], ...] = Field(
+        (), max_length=100, description="one of an alarm's tags, its area or equipment"
+    )
     events: tuple[Event, ...] = Field(DEFAULT_EVENTS, min_length=1)
     to: tuple[TargetText, ...] = Field(min_length=1, max_length=50)
     schedule: Schedule | None = Field(None, description="without one: always")

@@ -373,7 +373,7 @@ async def test_a_window_joins_other_conditions(site: Site) -> None:
         (leaf(">", 5, aggregate="mean"), "conditions[0].window_ms is missing"),
         (leaf(">", 5, aggregate="median", window_ms=1000), "conditions[0].aggregate must be one of mean"),
         (leaf("quality", "bad", aggregate="mean", window_ms=1000), "conditions[0].operator of an aggregate"),
-        (leaf(">", 5, aggregate="mean", window_ms=10), "conditions[0].window_ms must be a number of milliseconds"),
+        (leaf(">", 5, aggregate="mean", window_ms=10), "conditions[0].window_ms must be a whole number"),
         (leaf(">", 5, aggregate="mean", window_ms=1000, when={}), "conditions[0].when goes with count only"),
         (leaf(">", 5, aggregate="count", window_ms=1000, when={"operator": "~"}), "conditions[0].when must be"),
         (leaf(">", 5, aggregate="mean", window_ms=1000, coverage=2), "conditions[0].coverage must be a share"),

@@ -95,7 +95,7 @@ async def test_what_redis_took_and_nobody_understands(
 ) -> None:
     """A definition made past the API that can't be read is left out, and the service says so."""
     settings = settings_from(tmp_path, "{}", VOLTAGE_REDIS_URL=redis_server.url, VOLTAGE_DATA_DIR=str(tmp_path))
-    await functions.call("network_upsert", "odd", {"type": "mqtt", "host": "127.0.0.1", "queue": {"max_bytes": "many"}})
+    await functions.call("network_upsert", "odd", {"type": "mqtt", "host": "127.0.0.1", "tls": {"ca_file": 5}})
     async with running(create_app, settings) as service:
 
         async def said() -> str:
@@ -103,6 +103,6 @@ async def test_what_redis_took_and_nobody_understands(
             return str(answer.body["checks"]["forwarding"].get("detail"))
 
         async def left_out() -> bool:
-            return "network odd is left out: queue.max_bytes: " in await said()
+            return "network odd is left out: tls.ca_file: " in await said()
 
         await wait_until(left_out, f"health names it: {await said()}")
