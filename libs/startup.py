@@ -19,7 +19,7 @@ from libs.http import BACKGROUND, Routes, service_app
 from libs.http.health import Check
 from libs.redis import library
 from libs.redis.client import connect, execute
-from libs.redis.definitions import FROM_FILE, Definitions, apply_desired, plan_desired, remove_gone
+from libs.redis.definitions import FROM_FILE, Definitions, Step, apply_desired, look
 from libs.redis.functions import Functions
 from libs.redis.reports import check_persistence
 
@@ -65,17 +65,18 @@ class Startup:
 
     async def plan(self) -> list[dict[str, Any]]:
         """Return what the files would change now."""
-        return await plan_desired(self.functions, self.kinds, await asyncio.to_thread(self.read))
+        return _planned(await self._look())
 
     async def apply(self, author: str, reason: str | None) -> list[dict[str, Any]]:
         """Bring Redis in line with the files, and return what that changed."""
-        entries = await asyncio.to_thread(self.read)
-        changes = await plan_desired(self.functions, self.kinds, entries)
-        change = Change(f"{FROM_FILE}:{author}", reason)
-        await apply_desired(self.functions, self.kinds, entries, change)
-        await remove_gone(self.functions, self.kinds, entries, change)
+        steps = await self._look()
+        await apply_desired(self.functions, steps, Change(f"{FROM_FILE}:{author}", reason))
+        changes = _planned(steps)
         logger.info("files applied by %s (%s): %d changes", author, reason or "no reason", len(changes))
         return changes
+
+    async def _look(self) -> list[Step]:
+        return await look(self.functions, self.kinds, await asyncio.to_thread(self.read))
 
     def app(self, settings: Settings, name: str, routes: Routes) -> web.Application:
         """Return the service's application."""
@@ -115,7 +116,8 @@ class Startup:
     async def _ready(self) -> bool:
         try:
             await self.check_functions()
-            changed = await apply_desired(self.functions, self.kinds, self.desired, Change(FROM_FILE))
+            steps = await look(self.functions, self.kinds, self.desired, gone=False)
+            changed = await apply_desired(self.functions, steps, Change(FROM_FILE))
         except UnavailableError as error:
             self.problem = f"waiting for Redis: {error}"
             logger.warning("%s", self.problem)
@@ -123,3 +125,7 @@ class Startup:
         self.problem = ""
         logger.info("ready: %d definitions in files, %d of them applied now", len(self.desired), changed)
         return True
+
+
+def _planned(steps: list[Step]) -> list[dict[str, Any]]:
+    return [change for step in steps if (change := step.difference()) is not None]

@@ -119,7 +119,7 @@ class Definitions:
         page: dict[str, Any] = orjson.loads(found)
         for proposal in page["items"]:
             if proposal["status"] == "pending":
-                present = said_of(await self._find(proposal["of"]) or {})
+                present = said_of(await self.find(proposal["of"]) or {})
                 proposal["changes"] = _documents(present, proposal["definition"] or {})
         return orjson.dumps(page)
 
@@ -128,7 +128,8 @@ class Definitions:
         document = {"by": by} | ({"comment": comment} if comment else {})
         return await self.functions.call("definition_approve" if approve else "definition_reject", proposal, document)
 
-    async def _find(self, definition_id: str) -> dict[str, Any] | None:
+    async def find(self, definition_id: str) -> dict[str, Any] | None:
+        """Return a stored definition, or None."""
         try:
             found: dict[str, Any] = orjson.loads(await self.get(definition_id))
         except NotFoundError:
@@ -139,27 +140,18 @@ class Definitions:
         said = {"id": definition_id, **definition.said()}
         return await self.functions.call(self.names.upsert, definition_id, said, change)
 
-    async def difference(self, entry: Entry) -> dict[str, Any] | None:
-        """Return what an entry of a file would change; None for nothing."""
-        before, said = await self._find(entry.id), entry.definition.said()
-        if before is None:
-            return _change(self, entry.id, "create", {}, said)
-        if digest(said_of(before)) == digest(said):
-            return None
-        return _change(self, entry.id, "propose" if _guarded(before) else "change", said_of(before), said)
-
     async def from_file(self, definition_id: str) -> dict[str, Any] | None:
         """Return the stored definition, where its last change came from a file."""
-        found = await self._find(definition_id)
+        found = await self.find(definition_id)
         author = str((found or {}).get("author"))
         return found if author == FROM_FILE or author.startswith(f"{FROM_FILE}:") else None
 
-    async def apply(self, entry: Entry, change: Change) -> bool:
-        """Bring one entry of a file to Redis; return whether that changed anything.
+    async def apply(self, entry: Entry, before: Mapping[str, Any] | None, change: Change) -> bool:
+        """Bring one entry of a file to Redis, where `before` is; return whether that changed anything.
 
         A definition that requires approval gets a proposal: files have no second person.
         """
-        before, said = await self._find(entry.id), entry.definition.said()
+        said = entry.definition.said()
         if before is not None and digest(said_of(before)) == digest(said):
             return False
         reason = entry.definition.reason or change.reason or entry.where
@@ -181,38 +173,89 @@ def _guarded(document: Mapping[str, Any]) -> bool:
     return document.get("requires_approval") is True
 
 
-async def plan_desired(
-    functions: Functions, kinds: Mapping[str, Definitions], entries: Iterable[Entry]
-) -> list[dict[str, Any]]:
-    """Return what applying files would change: {kind, id, action, changes}.
+class Step(NamedTuple):
+    """What files say of one definition that they did not say before."""
 
-    A definition that left the files goes, unless the API changed it since.
+    kind: Definitions
+    id: str
+    before: dict[str, Any] | None
+    """What is stored now; of one that left the files only where its last change came from a file."""
+    entry: Entry | None
+    """What it shall be; None where it left the files."""
+
+    def difference(self) -> dict[str, Any] | None:
+        """Return what this would change, {kind, id, action, changes}; None for nothing."""
+        old = said_of(self.before or {})
+        new = self.entry.definition.said() if self.entry else {}
+        if (self.before is None and self.entry is None) or (self.before is not None and digest(old) == digest(new)):
+            return None
+        action = "create" if self.before is None else "change" if self.entry else "delete"
+        return {
+            "kind": self.kind.names.noun,
+            "id": self.id,
+            "action": "propose" if self.before and _guarded(self.before) else action,
+            "changes": _documents(old, new) if new else [],
+        }
+
+
+async def look(
+    functions: Functions, kinds: Mapping[str, Definitions], entries: Iterable[Entry], *, gone: bool = True
+) -> list[Step]:
+    """Return what files say that was not applied yet, and with `gone` what left them; each is read once.
+
+    An entry counts once: what the API changed or deleted later stays so until
+    the file says something new. `voltage:applied` remembers what was applied.
     """
     applied = await execute(functions.client, "HGETALL", functions.key(key("applied")))
     listed = list(entries)
-    waiting = [entry for entry in listed if applied.get(_field(kinds, entry).encode()) != _said(entry).encode()]
-    changes = [await kinds[entry.section].difference(entry) for entry in waiting]
-    for kind, definition_id in _gone(kinds, applied, listed):
-        before = await kind.from_file(definition_id)
-        if before is not None:
-            action = "propose" if _guarded(before) else "delete"
-            changes.append(_change(kind, definition_id, action, said_of(before), {}))
-    return [change for change in changes if change is not None]
+    steps = []
+    for entry in listed:
+        kind = kinds[entry.section]
+        if applied.get(_field(kind, entry.id).encode()) != _said(entry).encode():
+            steps.append(Step(kind, entry.id, await kind.find(entry.id), entry))
+    for kind, definition_id in _gone(kinds, applied, listed) if gone else ():
+        steps.append(Step(kind, definition_id, await kind.from_file(definition_id), None))
+    return steps
 
 
-async def remove_gone(
-    functions: Functions, kinds: Mapping[str, Definitions], entries: Iterable[Entry], change: Change
-) -> int:
-    """Delete the definitions that left the files, unless the API changed them since; return how many."""
+async def apply_desired(functions: Functions, steps: Iterable[Step], change: Change) -> int:
+    """Bring Redis in line with files; return how many definitions changed.
+
+    Raises:
+        ConfigurationError: what the functions refused, with file and line.
+    """
     applied_key = functions.key(key("applied"))
-    applied = await execute(functions.client, "HGETALL", applied_key)
+    listed = list(steps)
+    waiting = [(step, step.entry) for step in listed if step.entry is not None]
+    changed = 0
+    while waiting:
+        problems: list[Problem] = []
+        refused: list[tuple[Step, Entry]] = []
+        for step, entry in waiting:
+            try:
+                changed += await step.kind.apply(entry, step.before, change)
+            except UnavailableError:
+                raise
+            except VoltageError as error:
+                problems.append(Problem(entry.where, f"{step.kind.names.noun} {entry.id}: {error}"))
+                refused.append((step, entry))
+            else:
+                await execute(functions.client, "HSET", applied_key, _field(step.kind, entry.id), _said(entry))
+        # What one entry is refused for may be what a later one changes: two limits that move, a name that swaps.
+        if len(refused) == len(waiting):
+            raise ConfigurationError(problems)
+        waiting = refused
+    return changed + await _remove_gone(functions, [step for step in listed if step.entry is None], change)
+
+
+async def _remove_gone(functions: Functions, gone: Iterable[Step], change: Change) -> int:
+    """Delete the definitions that left the files, unless the API changed them since; return how many."""
     removed = 0
-    for kind, definition_id in _gone(kinds, applied, list(entries)):
-        before = await kind.from_file(definition_id)
-        if before is not None:
-            await kind.remove(before, change._replace(reason=change.reason or "left the files"))
+    for step in gone:
+        if step.before is not None:
+            await step.kind.remove(step.before, change._replace(reason=change.reason or "left the files"))
             removed += 1
-        await execute(functions.client, "HDEL", applied_key, f"{kind.names.noun}:{definition_id}")
+        await execute(functions.client, "HDEL", functions.key(key("applied")), _field(step.kind, step.id))
     return removed
 
 
@@ -220,7 +263,7 @@ def _gone(
     kinds: Mapping[str, Definitions], applied: Mapping[bytes, bytes], entries: list[Entry]
 ) -> list[tuple[Definitions, str]]:
     """Return what was applied from files that say nothing of it any more; dependents come before what they need."""
-    present = {_field(kinds, entry) for entry in entries}
+    present = {_field(kinds[entry.section], entry.id) for entry in entries}
     by_noun = {kind.names.noun: kind for kind in kinds.values()}
     order = list(by_noun)
     found = [name.decode().partition(":") for name in sorted(applied) if name.decode() not in present]
@@ -228,53 +271,12 @@ def _gone(
     return sorted(gone, key=lambda one: -order.index(one[0].names.noun))
 
 
-def _change(kind: Definitions, definition_id: str, action: str, old: Any, new: Any) -> dict[str, Any]:
-    changes = _documents(old, new) if new else []
-    return {"kind": kind.names.noun, "id": definition_id, "action": action, "changes": changes}
-
-
 def _documents(old: Any, new: Any) -> list[dict[str, Any]]:
     return [difference.document() for difference in differences(old, new)]
 
 
-async def apply_desired(
-    functions: Functions, kinds: Mapping[str, Definitions], entries: Iterable[Entry], change: Change
-) -> int:
-    """Bring files to Redis; return how many definitions changed.
-
-    An entry counts once: what the API changed or deleted later stays so until
-    the file says something new. `voltage:applied` remembers what was applied.
-
-    Raises:
-        ConfigurationError: what the functions refused, with file and line.
-    """
-    applied_key = functions.key(key("applied"))
-    applied = await execute(functions.client, "HGETALL", applied_key)
-    waiting = [entry for entry in entries if applied.get(_field(kinds, entry).encode()) != _said(entry).encode()]
-    changed = 0
-    while waiting:
-        problems: list[Problem] = []
-        refused: list[Entry] = []
-        for entry in waiting:
-            kind = kinds[entry.section]
-            try:
-                changed += await kind.apply(entry, change)
-            except UnavailableError:
-                raise
-            except VoltageError as error:
-                problems.append(Problem(entry.where, f"{kind.names.noun} {entry.id}: {error}"))
-                refused.append(entry)
-            else:
-                await execute(functions.client, "HSET", applied_key, _field(kinds, entry), _said(entry))
-        # What one entry is refused for may be what a later one changes: two limits that move, a name that swaps.
-        if len(refused) == len(waiting):
-            raise ConfigurationError(problems)
-        waiting = refused
-    return changed
-
-
-def _field(kinds: Mapping[str, Definitions], entry: Entry) -> str:
-    return f"{kinds[entry.section].names.noun}:{entry.id}"
+def _field(kind: Definitions, definition_id: str) -> str:
+    return f"{kind.names.noun}:{definition_id}"
 
 
 def _said(entry: Entry) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from libs.http.tokens import Role
+from libs.redis.client import execute
 from libs.redis.functions import Functions
 from services.rulesrv.app import create_app
 from services.rulesrv.settings import RulesrvSettings
@@ -119,3 +121,29 @@ async def test_files_make_versions_and_propose_what_is_marked(service: Service, 
         assert (proposal["by"], proposal["definition"]["name"]) == ("file", "Two")
         await again.ask("POST", f"/api/rules/hot/proposals/{proposal['id']}/approve", {})
         assert (await again.get("/api/rules/hot")).body["name"] == "Two"
+
+
+async def test_files_are_applied_with_one_look_at_each_definition(
+    service: Service, settings: RulesrvSettings, functions: Functions
+) -> None:
+    def write(*rules: str) -> None:
+        lines = [f"  - {{id: {rule}, name: {rule}, conditions: [{json.dumps(LEAF)}]}}" for rule in rules]
+        (settings.config_dir / "rules" / "r.yaml").write_text("rules:\n" + "\n".join(lines))
+
+    async def reads() -> int:
+        found: dict[str, dict[str, int]] = await execute(functions.client, "INFO", "commandstats")
+        return found["cmdstat_fcall_ro"]["calls"]
+
+    write("a", "b", "c")
+    before = await reads()
+    done = await service.ask("POST", "/configuration/apply", {})
+    assert [(one["id"], one["action"]) for one in done.body["changes"]] == [(rule, "create") for rule in "abc"]
+    assert await reads() - before == 3
+    write("a", "d")
+    done = await service.ask("POST", "/configuration/apply", {})
+    assert [(one["id"], one["action"]) for one in done.body["changes"]] == [
+        ("d", "create"), ("b", "delete"), ("c", "delete"),
+    ]  # fmt: skip
+    assert await reads() - before == 6
+    assert [one["id"] for one in (await service.get("/api/rules")).body["items"]] == ["a", "d"]
+    assert (await service.get("/configuration/plan", Role.ENGINEER)).body["changes"] == []
