@@ -30,7 +30,6 @@ local KINDS = {
   network = { noun = "network", key = keys.network },
   route = { noun = "route", key = keys.route },
 }
-local NAMES = { "rule", "alarm_definition", "alarm_route", "calendar", "model", "template", "mapping", "network", "route" }
 
 local METADATA = { version = true, author = true, reason = true, hash = true, created_at_ms = true, updated_at_ms = true }
 
@@ -89,7 +88,7 @@ end
 
 --- The kind a document names, and the definition's id.
 function M.named(id, document)
-  local kind = args.choice(document.kind, "kind", NAMES)
+  local kind = args.choice(document.kind, "kind", order.names(KINDS))
   M.mark(kind)
   return kind, args.id(id, KINDS[kind].noun), KINDS[kind].noun
 end
