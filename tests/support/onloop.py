@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,16 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
             found.append(f"{event} {args[0]}")
 
 
+@cache
+def _install() -> None:
+    """Install the hook once: it can't be taken away again."""
+    sys.addaudithook(_hook)
+
+
 @contextmanager
 def files_on_the_loop(folder: Path) -> Iterator[list[str]]:
     """Note what the thread of a running loop does to files of a folder."""
-    if not hasattr(sys, "_voltage_hook"):
-        # A hook can't be taken away again.
-        sys._voltage_hook = True  # type: ignore[attr-defined]
-        sys.addaudithook(_hook)
+    _install()
     _watched.append((folder, []))
     try:
         yield _watched[-1][1]
