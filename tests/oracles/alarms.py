@@ -121,7 +121,8 @@ class Alarms:
         """Let time pass: what is due fires in order, as of its instant."""
         self.now = now
         while due := sorted((at, *name) for name, at in self.timers.items() if at <= now):
-            for at, kind, name in due:
+            # Those of one instant: what they set or move may be due before the next.
+            for at, kind, name in [one for one in due if one[0] == due[0][0]]:
                 if self.timers.pop((kind, name), None) is not None:
                     getattr(self, f"fire_{kind}")(name, at)
         self.finish()

@@ -313,6 +313,10 @@ DEEDS = [
     ("define", "warm", {**PLAIN, "level": "Warning"}), ("delete", "warm"),
 ]  # fmt: skip
 
+# Within one tick a condition ends, begins anew and moves the re-alarm that was due in it.
+MOVED = {**PLAIN, "on_delay_ms": 700, "off_delay_ms": 700, "latching": True, "realarm_ms": 1500}
+MOVING = [("tick", 1000), ("put", "warm", 10.0, ""), ("put", "warm", 90.0, ""), ("tick", 2000)]
+
 
 async def run(functions: Functions, documents: tuple[dict[str, Any], ...], operations: list[tuple[Any, ...]]) -> None:
     """Do the same to both, and compare every key after each step."""
@@ -329,6 +333,7 @@ async def fixed(functions: Functions) -> None:
     """Take the two known sequences."""
     await run(functions, (PLAIN, PLAIN), FLOOD)
     await run(functions, (PLAIN, PLAIN), DEEDS)
+    await run(functions, (PLAIN, MOVED), MOVING)
 
 
 async def test_a_flood_and_every_deed(functions: Functions) -> None:
