@@ -226,15 +226,14 @@ end
 -- Ids and qualities are words: they need no escaping.
 local function waiting(watcher, on, at)
   local slot = watcher.leaves[1].slot
-  local text, quality = slot.text or "", slot.quality and (',"quality":"' .. slot.quality .. '"') or ""
-  local head = on and '","on":true,"at":' or '","on":false,"at":'
-  if text == "" then
-    return '{"watcher":"' .. watcher.id .. head .. numbers.whole(at) .. quality .. "}"
-  elseif string.find(text, '"', 1, true) then
+  local text = slot.text or ""
+  if text ~= "" then
     -- The value of a text point is JSON itself, and full of what must be escaped.
-    return '{"watcher":"' .. watcher.id .. head .. numbers.whole(at) .. ',"text":' .. cjson.encode(text) .. quality .. "}"
+    text = ',"text":' .. (string.find(text, '"', 1, true) and cjson.encode(text) or ('"' .. text .. '"'))
   end
-  return '{"watcher":"' .. watcher.id .. head .. numbers.whole(at) .. ',"text":"' .. text .. '"' .. quality .. "}"
+  local quality = slot.quality and (',"quality":"' .. slot.quality .. '"') or ""
+  return '{"watcher":"' .. watcher.id .. '","on":' .. (on and "true" or "false")
+    .. ',"at":' .. numbers.whole(at) .. text .. quality .. "}"
 end
 
 -- Whether all that is to be known of a transition later is the value of its point.
