@@ -1,5 +1,6 @@
 -- The library `voltage`: every domain's functions, each behind the one guard.
 local args = require("lib.args")
+local collector = require("lib.collector")
 local errors = require("lib.errors")
 local graphs = require("core.graph")
 local writes = require("core.writes")
@@ -37,28 +38,15 @@ local function run(spec, key, argv)
   return ok, reply, ns
 end
 
--- The server makes Lua's collector catch up at every 50th call, by 100,000 units of its work: a millisecond that one
--- call pays. At half the pace that is half of it, and all others pay less, too; its cycles still end, because what is
--- allocated meanwhile does not make a cycle longer. What it costs is memory: at most some 3.5 times what is live
--- instead of 2.7 times.
-local COLLECTOR_PACE = 100
-local paced = false
-
-local function pace()
-  collectgarbage("setstepmul", COLLECTOR_PACE)
-  paced = true
-end
-
 local function guard(spec)
   return function(call_keys, argv)
-    if not paced then
-      pace()
-    end
+    collector.begin()
     replay.begin()
     local ok, reply, ns = run(spec, call_keys[1], argv)
     if not spec.reads and ns then
       replay.log(spec, ns, call_keys[1], argv, ok)
     end
+    collector.finish()
     return ok and reply or errors.reply(reply)
   end
 end
