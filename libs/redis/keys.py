@@ -170,7 +170,7 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     KeySpec("definition", "alarmsrv:definition:{id}", "string", "alarmsrv", "an alarm definition, JSON"),
     KeySpec("definitions", "alarmsrv:definitions", "set", "alarmsrv", "definition ids"),
     KeySpec("definition_state", "alarmsrv:definition:{id}:state", "hash", "alarmsrv", "holds, windows"),
-    KeySpec("conditions", "alarmsrv:conditions", "hash", "alarmsrv", "definition id -> truth and active, as 11 or ?0"),
+    KeySpec("conditions", "alarmsrv:conditions", "hash", "alarmsrv", "definition id -> truth (1 0 ? + -), active"),
     KeySpec(
         "suppression_state", "alarmsrv:definition:{id}:suppression", "hash", "alarmsrv", "truth, holds of suppress_when"
     ),

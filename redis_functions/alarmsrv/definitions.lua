@@ -99,7 +99,7 @@ end
 -- its deadband counts, and its on-delay is over.
 local function carry(ctx, before, watcher)
   watchers.stop(ctx, before)
-  before.truth = nil
+  before.truth, before.leaves[1].on = nil, true
   wiring.keep(ctx.ns, before)
   redis.call("HSET", before.state, "leaf:1", "1|1||0")
   alarms.redefine(ctx, watcher)
@@ -169,6 +169,8 @@ function M.define(ns, id, argv)
   watchers.install(ctx, watcher)
   if carried and watcher.active and watcher.truth == nil then
     actions.mark_uncertain(ctx, watcher, true, ctx.now)
+    -- Kept is what the one before says.
+    wiring.keep(ns, watcher)
   end
   return call.finish(ctx, text)
 end

@@ -284,10 +284,7 @@ local function refresh_all(ctx, kind, name, at, user, comment)
     if deferred.admit(ctx) then
       M.refresh_origin(ctx, origins[i], kind, at, user, comment)
     else
-      deferred.wait(ctx, json.object({
-        "refresh", json.text(origins[i]), "kind", json.text(kind), "at", json.integer(at),
-        "user", user and json.text(user), "comment", comment and json.text(comment),
-      }))
+      deferred.wait(ctx, { refresh = origins[i], kind = kind, at = at, user = user, comment = comment })
     end
   end
 end

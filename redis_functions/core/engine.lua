@@ -14,39 +14,21 @@ local M = {}
 -- What acts may touch what others watch. Past transitions.DEPTH nothing acts any more; this ends what goes on still.
 local MAX_ROUNDS = 64
 
--- Put watchers in the order of their ranks. Texts are compared without a call of Lua a pair.
-local function put_in_order(watchers)
-  local ranks, found = {}, {}
-  for i = 1, #watchers do
-    local rank = watchers[i].rank
-    ranks[i], found[rank] = rank, watchers[i]
-  end
-  table.sort(ranks)
-  for i = 1, #ranks do
-    watchers[i] = found[ranks[i]]
-  end
-end
-
 local compare = conditions.compare
-local evaluate = transitions.follow
 
-local UNKNOWN = 2
-
--- The leaves of a slot side by side, three numbers each: how it is looked at, limit, and what it said last.
--- With thousands of rules their tables lie all over the memory, and looking into each costs more than
--- comparing. A watcher's tree is not walked while each of its leaves says the same as before:
+-- The leaves of a slot side by side, three numbers each: how it is looked at, limit, and what it said last; and behind
+-- all of them their watchers. With thousands of rules their tables lie all over the memory, and looking into each costs
+-- more than comparing. A watcher's tree is not walked while each of its leaves says the same as before:
 --   1 to 6   a comparison; its deadband is in the limit, and a hold that runs counts as true
 --   QUIET    something that a good value never changes: quality, no data, a stuck value whose timer runs
 --   BETWEEN  the limit is the leaf itself
 --   COLD     what turned since: its memory or its watcher changed
 --   0        all else
 local QUIET, COLD, BETWEEN = slots.QUIET, slots.COLD, slots.BETWEEN
+local UNKNOWN, said = slots.UNKNOWN, slots.said
+local TRUTH = { [0] = false, [1] = true }
 -- What no comparison says: the tree is walked.
 local NEVER = 3
-
-local function said(truth)
-  return (truth == nil and UNKNOWN) or (truth and 1 or 0)
-end
 
 local function limit_of(leaf)
   if leaf.simple == BETWEEN then
@@ -87,63 +69,80 @@ local function heat_leaf(leaf)
 end
 
 local function heat(slot)
-  local hot = {}
-  for i = 1, #slot.leaves do
+  local hot, count = {}, #slot.leaves
+  for i = 1, count do
     local k, leaf = 3 * i, slot.leaves[i]
     hot[k - 2], hot[k - 1], hot[k] = heat_leaf(leaf)
     if leaf.slot == slot then
       leaf.place = i
     end
   end
+  for i = 1, count do
+    hot[3 * count + i] = slot.leaves[i].watcher
+  end
   slot.hot = hot
   return hot
 end
 
-local function is_stale(code, value, known, limit, truth)
+-- What a leaf says now, as a number; nil where its watcher's tree must be walked.
+local function say_of(code, value, known, limit)
   if code == 0 then
-    return true
+    return nil
   elseif code == QUIET then
-    return not known or truth ~= 0
+    return known and 0 or nil
   elseif not known then
-    return truth ~= UNKNOWN
+    return UNKNOWN
   elseif code == BETWEEN then
     local margin = limit.on and limit.hysteresis or 0
-    return (value >= limit.value[1] - margin and value <= limit.value[2] + margin and 1 or 0) ~= truth
+    return value >= limit.value[1] - margin and value <= limit.value[2] + margin and 1 or 0
   end
-  return (compare(code, value, limit) and 1 or 0) ~= truth
+  return compare(code, value, limit) and 1 or 0
 end
 
+-- The watchers that may turn: their ranks, and by rank { watcher }; of a bare one { watcher, truth, slot }, and that it
+-- says so is kept already.
 local function gather_dirty(ctx)
-  local dirty, seen = {}, {}
+  local ranks, found, n = {}, {}, 0
   local touched = ctx.touched
   for i = 1, #touched do
     local slot = touched[i]
-    local leaves = slot.leaves
-    if leaves then
-      local hot = slot.hot or heat(slot)
+    local hot = slot.hot or (slot.leaves and heat(slot))
+    if hot then
       local value = slot.value
       local known = value ~= nil and not slot.quality
-      for j = 1, #leaves do
+      local count = #hot / 4
+      for j = 1, count do
         local k = 3 * j
         local code = hot[k - 2]
-        local stale
+        local say
         -- The commonest operators are written out: this is the innermost loop.
         if known and code == 1 then
-          stale = (value > hot[k - 1] and 1 or 0) ~= hot[k]
+          say = value > hot[k - 1] and 1 or 0
         elseif known and code == 3 then
-          stale = (value < hot[k - 1] and 1 or 0) ~= hot[k]
+          say = value < hot[k - 1] and 1 or 0
         else
           if code == COLD then
-            code, hot[k - 1], hot[k] = heat_leaf(leaves[j])
+            code, hot[k - 1], hot[k] = heat_leaf(slot.leaves[j])
             hot[k - 2] = code
           end
-          stale = is_stale(code, value, known, hot[k - 1], hot[k])
+          say = say_of(code, value, known, hot[k - 1])
         end
-        if stale then
-          local watcher = leaves[j].watcher
-          if not seen[watcher] then
-            seen[watcher] = true
-            dirty[#dirty + 1] = watcher
+        if say ~= hot[k] then
+          local watcher = hot[3 * count + j]
+          local rank = watcher.rank
+          if not found[rank] then
+            n = n + 1
+            ranks[n] = rank
+            if watcher.bare then
+              hot[k] = say
+              if watcher.sticky and say ~= UNKNOWN then
+                watcher.only.on = TRUTH[say]
+                hot[k - 1] = limit_of(watcher.only)
+              end
+              found[rank] = { watcher, TRUTH[say], slot }
+            else
+              found[rank] = { watcher }
+            end
           end
         end
       end
@@ -152,7 +151,7 @@ local function gather_dirty(ctx)
       publish.gather(ctx, slot)
     end
   end
-  return dirty
+  return ranks, found
 end
 
 local function settle_once(ctx, at)
@@ -160,16 +159,13 @@ local function settle_once(ctx, at)
   if ctx.graph.windowed then
     aggregates.run(ctx, at)
   end
-  local dirty = gather_dirty(ctx)
+  local ranks, found = gather_dirty(ctx)
   ctx.touched = {}
   calculations.store(ctx, at)
   publish.models(ctx, at)
-  if #dirty > 1 then
-    put_in_order(dirty)
-  end
-  for i = 1, #dirty do
-    evaluate(ctx, dirty[i], at)
-  end
+  -- Texts are compared without a call of Lua a pair.
+  table.sort(ranks)
+  transitions.follow_all(ctx, ranks, found, at)
   if ctx.switches then
     switching.run(ctx)
   end
@@ -193,17 +189,17 @@ function M.settle(ctx, at)
 end
 
 local function evaluate_leaves(ctx, slot, at)
-  local seen, watchers = {}, {}
+  local ranks, found = {}, {}
   for i = 1, #slot.leaves do
     local watcher = slot.leaves[i].watcher
-    if not seen[watcher] then
-      seen[watcher] = true
-      watchers[#watchers + 1] = watcher
+    if not found[watcher.rank] then
+      found[watcher.rank] = watcher
+      ranks[#ranks + 1] = watcher.rank
     end
   end
-  put_in_order(watchers)
-  for i = 1, #watchers do
-    evaluate(ctx, watchers[i], at)
+  table.sort(ranks)
+  for i = 1, #ranks do
+    transitions.follow(ctx, found[ranks[i]], at)
   end
 end
 

@@ -6,6 +6,21 @@ local CHUNK = 1000
 -- How the hot path looks at a leaf that is no comparison (core/engine.lua).
 M.QUIET, M.COLD, M.BETWEEN = 7, 8, 9
 
+-- What a leaf said last, as a number.
+M.UNKNOWN = 2
+
+function M.said(truth)
+  return (truth == nil and M.UNKNOWN) or (truth and 1 or 0)
+end
+
+--- A leaf that decides alone and remembers nothing says another thing: all else that its point keeps of it stays.
+function M.say(leaf, truth)
+  local hot = leaf.slot and leaf.slot.hot
+  if hot then
+    hot[3 * leaf.place] = M.said(truth)
+  end
+end
+
 --- Make what a leaf's point keeps of it for speed again, when it is looked at next.
 function M.cool(leaf)
   local hot = leaf.slot and leaf.slot.hot

@@ -4,7 +4,6 @@ local branches = require("rulesrv.branch")
 local conditions = require("core.conditions")
 local deferred = require("core.deferred")
 local json = require("lib.json")
-local keys = require("lib.keys")
 local numbers = require("lib.numbers")
 local marks = require("alarmsrv.marks")
 local measures = require("core.measures")
@@ -31,6 +30,10 @@ end
 
 local function keep_leaf(leaf)
   slots.cool(leaf)
+  if leaf.watcher.sticky then
+    -- Its condition says the same, and is kept (core/wiring.lua).
+    return
+  end
   redis.call("HSET", leaf.watcher.state, "leaf:" .. leaf.index, leaf_field(leaf))
 end
 
@@ -222,29 +225,10 @@ local function item_of(ctx, watcher, on, at)
   return item
 end
 
--- What waits of a definition, as JSON: in a storm there are thousands, and joining texts is cheaper than encoding.
--- Ids and qualities are words: they need no escaping.
-local function waiting(watcher, on, at)
-  local slot = watcher.leaves[1].slot
-  local text = slot.text or ""
-  if text ~= "" then
-    -- The value of a text point is JSON itself, and full of what must be escaped.
-    text = ',"text":' .. (string.find(text, '"', 1, true) and cjson.encode(text) or ('"' .. text .. '"'))
-  end
-  local quality = slot.quality and (',"quality":"' .. slot.quality .. '"') or ""
-  return '{"watcher":"' .. watcher.id .. '","on":' .. (on and "true" or "false")
-    .. ',"at":' .. numbers.whole(at) .. text .. quality .. "}"
-end
-
--- Whether all that is to be known of a transition later is the value of its point.
-local function is_plain(ctx, watcher, on)
-  return watcher.kind ~= "rule" and watcher.kind ~= "shadow" and not (on and watcher.template and watcher.template.points)
-    and not ctx.graph.shadowed[watcher.id]
-end
-
-local function transition(ctx, watcher, on, at)
+-- `slot` is the point of the only leaf, for one that is plain.
+local function transition(ctx, watcher, on, at, slot)
   watcher.active = on
-  if on then
+  if on and watcher.kind ~= "alarm" then
     watcher.fired_ms = at
     watcher.count = (watcher.count or 0) + 1
     if watcher.cooldown_ms then
@@ -252,17 +236,19 @@ local function transition(ctx, watcher, on, at)
     end
   end
   keep_state(ctx, watcher, at)
+  local shadowed = ctx.graph.shadowed[watcher.id]
   local admitted
-  if is_plain(ctx, watcher, on) then
+  if watcher.plain and not shadowed then
     admitted = deferred.admit(ctx)
     if not admitted then
-      return deferred.wait(ctx, waiting(watcher, on, at))
+      slot = slot or watcher.leaves[1].slot
+      return deferred.wait_turned(ctx, watcher.id, on, at, slot.text, slot.quality)
     end
   end
   local item = item_of(ctx, watcher, on, at)
   if watcher.kind == "shadow" then
     return shadow_log.note(ctx, watcher, item)
-  elseif ctx.graph.shadowed[watcher.id] then
+  elseif shadowed then
     shadow_log.note(ctx, watcher, {
       on = on, at = at, inputs = item.inputs or (M.inputs(watcher, at)), text = item.text, quality = item.quality, good = item.good,
     })
@@ -270,7 +256,7 @@ local function transition(ctx, watcher, on, at)
   if admitted or deferred.admit(ctx) then
     act(ctx, watcher, item)
   else
-    deferred.wait(ctx, cjson.encode(item))
+    deferred.wait(ctx, item)
   end
 end
 
@@ -279,14 +265,13 @@ local function mark_uncertain(ctx, watcher, uncertain, at)
   if deferred.admit(ctx) then
     actions.mark_uncertain(ctx, watcher, uncertain, at)
   else
-    deferred.wait(ctx, cjson.encode({ watcher = watcher.id, uncertain = uncertain, at = at }))
+    deferred.wait(ctx, { watcher = watcher.id, uncertain = uncertain, at = at })
   end
 end
 
-local function set_truth(ctx, watcher, truth, at)
-  local before = watcher.truth
-  watcher.truth = truth
-  wiring.cool(watcher)
+-- The truth of a watcher is another than `before`.
+local function turned(ctx, watcher, before, at, slot)
+  local truth = watcher.truth
   if watcher.active and (truth == nil) ~= (before == nil) and watcher.kind ~= "shadow" then
     mark_uncertain(ctx, watcher, truth == nil, at)
   end
@@ -294,13 +279,13 @@ local function set_truth(ctx, watcher, truth, at)
     if watcher.active then
       timers.cancel(ctx.ns, "off", watcher.id)
     elseif not (watcher.cooldown_ms and timers.due_at(ctx.ns, "cooldown", watcher.id)) then
-      return transition(ctx, watcher, true, at)
+      return transition(ctx, watcher, true, at, slot)
     end
   elseif truth == false and watcher.active then
     if watcher.off_ms then
       timers.set(ctx.ns, at + watcher.off_ms, "off", watcher.id)
     else
-      return transition(ctx, watcher, false, at)
+      return transition(ctx, watcher, false, at, slot)
     end
   elseif truth == nil and watcher.off_ms then
     timers.cancel(ctx.ns, "off", watcher.id)
@@ -357,8 +342,11 @@ function M.follow(ctx, watcher, at)
     truth = walk(ctx, watcher.root, at)
   end
   watcher.unseen = nil
-  if truth ~= watcher.truth then
-    set_truth(ctx, watcher, truth, at)
+  local before = watcher.truth
+  if truth ~= before then
+    watcher.truth = truth
+    wiring.cool(watcher)
+    turned(ctx, watcher, before, at)
   end
   if watcher.pulsed then
     -- A change is there for a moment only.
@@ -425,31 +413,65 @@ local function carry_out(ctx, item)
     return
   elseif item.uncertain ~= nil then
     return actions.mark_uncertain(ctx, watcher, item.uncertain, item.at)
-  elseif watcher.kind == "rule" then
-    -- A command that waited needs its inputs good still.
-    local _, good = M.inputs(watcher)
-    item.good = item.good and good
   end
   act(ctx, watcher, item)
 end
 
+--- Let the watchers follow that engine.settle found, in the order of their ranks. Where more may turn than may act in a
+-- call, looking at them takes the time that their alarms would: those wait until all were looked at, and then for a tick
+-- if they are too many still. Rules come before alarms, and act.
+-- `found` has by rank { watcher }, or of a bare one { watcher, truth, slot }.
+function M.follow_all(ctx, ranks, found, at)
+  local storm = #ranks > deferred.TRANSITIONS
+  for i = 1, #ranks do
+    local one = found[ranks[i]]
+    local watcher, truth, slot = one[1], one[2], one[3]
+    if storm and not ctx.held_back then
+      ctx.held_back = watcher.kind == "alarm"
+    end
+    if slot then
+      local before = watcher.truth
+      watcher.truth = truth
+      turned(ctx, watcher, before, at, slot)
+    else
+      M.follow(ctx, watcher, at)
+    end
+  end
+  local items = ctx.held_back and deferred.held_back(ctx)
+  for i = 1, items and #items or 0 do
+    if deferred.admit(ctx) then
+      carry_out(ctx, items[i])
+    else
+      deferred.wait(ctx, items[i])
+    end
+  end
+end
+
+-- A command that waited needs its inputs good still.
+local function look_again(ctx, item)
+  local watcher = item.watcher and ctx.graph.watchers[item.watcher]
+  if watcher and watcher.kind == "rule" and item.uncertain == nil then
+    local _, good = M.inputs(watcher)
+    item.good = item.good and good
+  end
+end
+
 --- Carry out what waits, in order: what the timers of this call left of its budget. Returns how many.
 function M.drain(ctx)
-  local done, deepest = 0, 0
+  local items, deepest = deferred.take(ctx.ns, deferred.TRANSITIONS - ctx.transitions), 0
   -- What follows from what is carried out waits behind the rest.
   ctx.behind = true
-  while done < deferred.TRANSITIONS - ctx.transitions do
-    local text = redis.call("LPOP", keys.deferred(ctx.ns))
-    if not text then
-      break
+  for i = 1, #items do
+    look_again(ctx, items[i])
+    local done, problem = pcall(carry_out, ctx, items[i])
+    if not done then
+      deferred.put_back(ctx.ns, items, i + 1)
+      error(problem, 0)
     end
-    local item = cjson.decode(text)
-    carry_out(ctx, item)
-    deepest = math.max(deepest, item.depth or 0)
-    done = done + 1
+    deepest = math.max(deepest, items[i].depth or 0)
   end
   ctx.depth = deepest + 1
-  return done
+  return #items
 end
 
 return M

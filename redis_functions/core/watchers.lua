@@ -1,6 +1,6 @@
 -- How a watcher (a rule, an alarm definition) comes and goes, whichever it is.
+local deferred = require("core.deferred")
 local graphs = require("core.graph")
-local keys = require("lib.keys")
 local shadow_log = require("core.shadow_log")
 local specials = require("core.specials")
 local timers = require("core.timers")
@@ -29,15 +29,7 @@ function M.retire(ctx, watcher)
     shadow_log.note(ctx, watcher, { on = false, at = ctx.now, inputs = (transitions.inputs(watcher, ctx.now)) })
   end
   wiring.forget(ctx.ns, watcher)
-  local dropped = 0
-  local mark = '"watcher":' .. cjson.encode(watcher.id)
-  local waiting = redis.call("LRANGE", keys.deferred(ctx.ns), 0, -1)
-  for i = 1, #waiting do
-    if string.find(waiting[i], mark, 1, true) then
-      dropped = dropped + redis.call("LREM", keys.deferred(ctx.ns), 1, waiting[i])
-    end
-  end
-  return dropped
+  return deferred.forget(ctx.ns, watcher.id)
 end
 
 --- Take out a watcher that was retired.

@@ -20,13 +20,21 @@ local function state_key(ns, watcher)
 end
 M.state_key = state_key
 
+-- A sticky one (a definition whose deadband is all it remembers) says also while it is unknown on which side it was.
 local TRUTH = { ["1"] = true, ["0"] = false }
+local ON = { ["1"] = true, ["+"] = true }
 -- Neither true nor false, and not active: as one that was never looked at.
-local UNSEEN = "?0"
+local UNSEEN = { ["?0"] = true, ["-0"] = true }
 
 --- What a watcher's condition says and whether it is active, as they are kept.
 function M.texts(watcher)
-  return watcher.truth == nil and "?" or (watcher.truth and "1" or "0"), watcher.active and "1" or "0"
+  local truth = watcher.truth
+  if truth == nil then
+    truth = (not watcher.sticky and "?") or (watcher.only.on and "+" or "-")
+  else
+    truth = truth and "1" or "0"
+  end
+  return truth, watcher.active and "1" or "0"
 end
 
 --- Keep what a watcher's condition says and whether it is active. Those of all definitions are one hash, so that a
@@ -35,7 +43,7 @@ function M.keep(ns, watcher)
   local truth, active = M.texts(watcher)
   if watcher.kind == "alarm" then
     local text = truth .. active
-    writes.field(keys.conditions(ns), watcher.name, text ~= UNSEEN and text)
+    writes.field(keys.conditions(ns), watcher.name, not UNSEEN[text] and text)
   else
     redis.call("HSET", watcher.state, "truth", truth, "active", active)
   end
@@ -58,6 +66,9 @@ end
 
 --- A watcher's truth changed: what its points keep of it for speed is made again.
 function M.cool(watcher)
+  if watcher.bare and not watcher.sticky then
+    return slots.say(watcher.only, watcher.truth)
+  end
   for i = 1, #watcher.leaves do
     slots.cool(watcher.leaves[i])
   end
@@ -84,6 +95,10 @@ function M.load(ns, watcher)
     local on, held, since, elapsed = string.match(state["leaf:" .. i] or "", "^(%d)|(%d)|(%d*)|(%d*)$")
     leaf.on, leaf.held = on == "1", held == "1"
     leaf.since, leaf.elapsed = tonumber(since), tonumber(elapsed) or 0
+    -- "?" is of a time when it was none.
+    if watcher.sticky and state.truth ~= "?" then
+      leaf.on = ON[state.truth] or false
+    end
     if leaf.measure then
       measures.load(leaf, state, i)
     end
@@ -144,6 +159,26 @@ local function way_of(leaf)
   return leaf.operator == "quality" and string.find(leaf.value, "^bad") and slots.QUIET or nil
 end
 
+-- What a watcher is on the hot path (core/engine.lua).
+local function shape(watcher)
+  for i = 1, #watcher.leaves do
+    local leaf = watcher.leaves[i]
+    leaf.watcher = watcher
+    leaf.simple = not watcher.last_good and way_of(leaf) or nil
+    leaf.timer = watcher.id .. "#" .. i
+  end
+  -- One leaf needs no tree walk.
+  local only, kind = #watcher.leaves == 1 and watcher.leaves[1], watcher.kind
+  only = only and (watcher.root == only or (watcher.root.kind ~= "not" and watcher.root[1] == only)) and only or nil
+  watcher.only = only
+  -- Of one that compares, and remembers nothing but the side of its deadband, the hot path knows what it says.
+  local compares = only and only.simple and only.simple ~= slots.QUIET and not only.for_ms
+  watcher.sticky = compares and only.hysteresis and kind == "alarm"
+  watcher.bare = compares and (watcher.sticky or not only.hysteresis)
+  -- There is nothing to tell of its transitions but its point.
+  watcher.plain = kind ~= "rule" and kind ~= "shadow" and not (watcher.template and watcher.template.points)
+end
+
 --- Put a compiled watcher in, in place of the one of that kind and name.
 function M.put(graph, watcher)
   M.drop(graph, watcher.kind, watcher.name)
@@ -153,20 +188,14 @@ function M.put(graph, watcher)
   watcher.rank = string.format("%012.4f", 3000000 - watcher.priority) .. watcher.id
   graph.watchers[watcher.id] = watcher
   indexes.note(graph, watcher, true)
+  shape(watcher)
   M.load(graph.ns, watcher)
   if not watcher.enabled then
     return
   end
-  -- One leaf needs no tree walk, and the hot path knows when it says the same as before (core/engine.lua).
-  local only = #watcher.leaves == 1 and watcher.leaves[1]
-  watcher.only = only and (watcher.root == only or (watcher.root.kind ~= "not" and watcher.root[1] == only)) and only or nil
   for i = 1, #watcher.leaves do
-    local leaf = watcher.leaves[i]
-    leaf.watcher = watcher
-    leaf.simple = not watcher.last_good and way_of(leaf) or nil
-    leaf.timer = watcher.id .. "#" .. i
-    watcher.measured = watcher.measured or leaf.measure == "change"
-    attach(graph, leaf)
+    attach(graph, watcher.leaves[i])
+    watcher.measured = watcher.measured or watcher.leaves[i].measure == "change"
   end
   specials.load_fresh(graph)
   if not graph.building then

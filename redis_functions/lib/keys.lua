@@ -478,7 +478,7 @@ function M.definition_state(ns, id)
   return ns .. "alarmsrv:definition:" .. id .. ":state"
 end
 
--- hash: definition id -> truth and active, as 11 or ?0.
+-- hash: definition id -> truth (1 0 ? + -), active.
 function M.conditions(ns)
   return ns .. "alarmsrv:conditions"
 end

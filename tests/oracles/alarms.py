@@ -41,6 +41,7 @@ class Definition:
     since: int | None = None
     elapsed: int = 0
     held: bool = False
+    on: bool = False
 
     def get(self, name: str) -> Any:
         """Return a member of the document."""
@@ -189,7 +190,12 @@ class Alarms:
     def evaluate(self, definition: Definition, at: int) -> None:
         """Look at a definition's point."""
         value, quality = self.points.get(definition.point, (None, ""))
-        raw = None if value is None or quality else value > definition.get("limit")
+        raw = None
+        if value is not None and not quality:
+            # Once on, it goes off past its deadband only.
+            band = definition.get("deadband") or 0
+            raw = value > definition.get("limit") - (band if definition.on else 0)
+            definition.on = raw
         truth = self.hold(definition, raw, at) if definition.get("on_delay_ms") else raw
         if truth is definition.truth:
             return
@@ -477,7 +483,7 @@ class Alarms:
         if before is not None and before.active:
             for kind in ("hold", "off"):
                 self.timers.pop((kind, name), None)
-            fresh.active = fresh.held = True
+            fresh.active = fresh.held = fresh.on = True
             self.redefine(fresh)
         elif before is not None:
             self.retire(before)

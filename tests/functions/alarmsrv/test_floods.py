@@ -48,7 +48,8 @@ async def test_what_asks_nobody_makes_no_flood(functions: Functions) -> None:
         await functions.call("alarm_define", f"d{number}", HOT)
         await functions.call("alarm_suppress", f"alarm:d{number}", {"by": "anna", "now_ms": site.now})
     await site.put({1: 90})
-    await site.pass_ms(0)
+    for _ in range(2):
+        await site.pass_ms(0)
     assert await flood(site) == []
     # All of them ask at once.
     for number in range(12):
@@ -61,9 +62,10 @@ async def test_a_flood_in_a_poll_is_said_with_its_eleventh_alarm(functions: Func
     for number in range(30):
         await functions.call("alarm_define", f"d{number}", HOT)
     await site.put({1: 90})
-    assert await flood(site) == []
-    site.now += 5
-    await site.pass_ms(0)
+    for _ in range(2):
+        site.now += 5
+        assert await flood(site) == []
+        await site.pass_ms(0)
     assert await flood(site) == [("raised", 0)]
 
 

@@ -25,6 +25,7 @@ DELAYS = st.sampled_from([0, 0, 700])
 DOCUMENTS = st.fixed_dictionaries(
     {
         "limit": st.sampled_from([50, 80]),
+        "deadband": st.sampled_from([None, 25]),
         "level": st.sampled_from(["Critical", "Major", "Warning", "Info"]),
         "on_delay_ms": DELAYS,
         "off_delay_ms": DELAYS,
@@ -50,6 +51,7 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("suppress"), GROUPS, st.booleans()),
     st.tuples(st.just("service"), GROUPS, st.booleans()),
     st.tuples(st.just("tick"), st.sampled_from([1, 300, 1200, 4000])),
+    st.tuples(st.just("restart")),
 )
 
 
@@ -73,6 +75,10 @@ class Pair:
         await self.functions.call("voltage_tick", None, {"now_ms": self.site.now})
         await self.learn()
         if name == "tick":
+            return
+        if name == "restart":
+            # What is compiled is read anew.
+            await execute(self.functions.client, "DEL", "voltage:generation")
             return
         refused = False
         try:
@@ -258,8 +264,11 @@ class Pair:
         for definition in oracle.definitions.values():
             keys[f"alarmsrv:definition:{definition.name}"] = {**definition.document, "id": definition.name}
             keys.setdefault("alarmsrv:definitions", set()).add(definition.name)
-            condition = {None: "?", True: "1", False: "0"}[definition.truth] + ("1" if definition.active else "0")
-            if condition != "?0":
+            unknown = "?"
+            if definition.get("deadband") and not definition.get("on_delay_ms"):
+                unknown = "+" if definition.on else "-"
+            condition = {None: unknown, True: "1", False: "0"}[definition.truth] + ("1" if definition.active else "0")
+            if condition not in {"?0", "-0"}:
                 keys.setdefault("alarmsrv:conditions", {})[definition.name] = condition
         if oracle.journal:
             keys["alarmsrv:journal"] = oracle.journal
@@ -288,8 +297,8 @@ def renamed(found: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
 
 
 PLAIN: dict[str, Any] = {
-    "limit": 50, "level": "Major", "on_delay_ms": 0, "off_delay_ms": 0, "latching": False, "group": GROUP,
-    "realarm_ms": None,
+    "limit": 50, "deadband": None, "level": "Major", "on_delay_ms": 0, "off_delay_ms": 0, "latching": False,
+    "group": GROUP, "realarm_ms": None,
 }  # fmt: skip
 BEGIN = [("put", name, 90.0, "") for name in NAMES]
 TURN = [("put", "hot", 10.0, ""), ("put", "hot", 90.0, "")]
@@ -315,6 +324,16 @@ DEEDS = [
 
 # Within one tick a condition ends, begins anew and moves the re-alarm that was due in it.
 MOVED = {**PLAIN, "on_delay_ms": 700, "off_delay_ms": 700, "latching": True, "realarm_ms": 1500}
+# Between limit and deadband: what it says depends on where it was before, also over a restart while it was unknown.
+STICKY = {**PLAIN, "limit": 80, "deadband": 25}
+STICKING = [
+    ("put", "hot", 60.0, ""), ("restart",), ("put", "hot", None, "bad:timeout"), ("restart",), ("put", "hot", 60.0, ""),
+    ("put", "hot", 10.0, ""), ("put", "hot", 60.0, ""), ("put", "hot", None, "bad:timeout"), ("restart",),
+    ("put", "hot", 60.0, ""), ("put", "hot", 90.0, ""), ("define", "hot", {**STICKY, "deadband": None}),
+    ("put", "hot", 60.0, ""), ("define", "hot", STICKY), ("put", "hot", 90.0, ""),
+    ("define", "hot", {**STICKY, "limit": 90}), ("restart",), ("put", "hot", 60.0, ""), ("put", "hot", 10.0, ""),
+    ("put", "hot", None, "bad:timeout"), ("restart",), ("put", "hot", 60.0, ""),
+]  # fmt: skip
 MOVING = [("tick", 1000), ("put", "warm", 10.0, ""), ("put", "warm", 90.0, ""), ("tick", 2000)]
 
 
@@ -334,6 +353,7 @@ async def fixed(functions: Functions) -> None:
     await run(functions, (PLAIN, PLAIN), FLOOD)
     await run(functions, (PLAIN, PLAIN), DEEDS)
     await run(functions, (PLAIN, MOVED), MOVING)
+    await run(functions, (STICKY, PLAIN), STICKING)
 
 
 async def test_a_flood_and_every_deed(functions: Functions) -> None:
@@ -352,6 +372,7 @@ MISTAKES = {
     "a shelving never ends": ("shelve = alarms.shelve_over", "shelve = nil"),
     "a flood begins too late": ("FLOOD_BEGINS = 10", "FLOOD_BEGINS = 11"),
     "a flood ends too early": ("ENDS_BELOW = 5", "ENDS_BELOW = 6"),
+    "a deadband is forgotten": ('(watcher.only.on and "+" or "-")', '"-"'),
     "unknown ends an alarm": (
         "elseif truth == false and watcher.active then",
         "elseif not truth and watcher.active then",
