@@ -17,7 +17,8 @@ from pydantic import Field, model_validator
 
 from libs.validation import Id, Model
 
-METADATA: Final = frozenset({"version", "author", "reason", "hash", "created_at_ms", "updated_at_ms"})
+# What the service says of a definition, and no part of what it says itself.
+METADATA: Final = frozenset({"version", "author", "reason", "hash", "created_at_ms", "updated_at_ms", "warnings"})
 HASH_DIGITS: Final = 16
 
 
@@ -40,6 +41,12 @@ class Definition(Model):
     def said(self) -> dict[str, Any]:
         """Return what the definition says, without its metadata."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=set(METADATA))
+
+
+class WarnedDefinition(Definition):
+    """Base of definitions that may name what does not exist yet."""
+
+    warnings: list[str] | None = Field(None, description="set by the service: what it names and does not exist yet")
 
 
 def said_of(document: Mapping[str, Any]) -> dict[str, Any]:

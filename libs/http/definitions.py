@@ -281,3 +281,24 @@ def if_match(request: web.Request) -> int | None:
         message = f"If-Match {text[:40]!r} must be a version, as in ETag"
         raise InvalidError(message, [Problem("If-Match", message)])
     return int(number)
+
+
+class WarnedStore(Store, Protocol):
+    """One kind of definition that may name what does not exist yet."""
+
+    async def warned(self, definition: bytes) -> bytes: ...
+    async def warned_page(self, filters: Mapping[str, Any]) -> bytes: ...
+
+
+class WarnedRoutes(DefinitionRoutes):
+    """Definitions are answered with what is remarkable about them."""
+
+    store: Callable[[web.Application], WarnedStore]
+
+    async def page(self, request: web.Request, filters: Mapping[str, Any]) -> bytes:
+        """Return a page of definitions with their warnings."""
+        return await self.store(request.app).warned_page(filters)
+
+    async def shown(self, request: web.Request, document: bytes) -> Json:
+        """Return a definition with its warnings."""
+        return Json(await self.store(request.app).warned(document))

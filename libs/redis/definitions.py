@@ -6,7 +6,7 @@ Who changed what, and what was before, is kept by the functions (redis_functions
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -19,6 +19,10 @@ from libs.redis.functions import Functions
 from libs.redis.keys import key
 
 FROM_FILE = "file"
+
+
+# Redis has one thread: so many definitions are looked at in a call.
+WARNED_A_CALL: Final = 100
 
 
 class Names(NamedTuple):
@@ -281,3 +285,33 @@ def _field(kind: Definitions, definition_id: str) -> str:
 
 def _said(entry: Entry) -> str:
     return digest(entry.definition.said())
+
+
+class Warned(Definitions):
+    """Definitions that may name what does not exist yet: they are answered with `warnings` then."""
+
+    def __init__(self, functions: Functions, names: Names, warnings: str) -> None:
+        """Keep the gate, the names of the functions, and the one that knows the warnings."""
+        super().__init__(functions, names)
+        self._warnings_of = warnings
+
+    async def warned(self, definition: bytes) -> bytes:
+        """Return a definition with its warnings, if it has any."""
+        document = orjson.loads(definition)
+        found = await self._warnings([document["id"]])
+        return orjson.dumps(document | {"warnings": found[document["id"]]}) if found else definition
+
+    async def warned_page(self, filters: Mapping[str, Any]) -> bytes:
+        """Return a page of definitions, with their warnings."""
+        text = await self.page(filters)
+        page = orjson.loads(text)
+        found = await self._warnings([item["id"] for item in page["items"]])
+        items = [item | {"warnings": found[item["id"]]} if item["id"] in found else item for item in page["items"]]
+        return orjson.dumps(page | {"items": items}) if found else text
+
+    async def _warnings(self, ids: list[str]) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for first in range(0, len(ids), WARNED_A_CALL):
+            asked = {"ids": ids[first : first + WARNED_A_CALL]}
+            found |= await self.functions.read_json(self._warnings_of, None, asked)
+        return found

@@ -7,6 +7,7 @@ local compile = require("alarmsrv.compile")
 local errors = require("lib.errors")
 local graphs = require("core.graph")
 local json = require("lib.json")
+local known = require("core.known")
 local keys = require("lib.keys")
 local marks = require("alarmsrv.marks")
 local pages = require("lib.pages")
@@ -17,7 +18,6 @@ local wiring = require("core.wiring")
 local M = {}
 
 local MAX_DEFINITIONS = 20000
-local MAX_ASKED = 1000
 
 local function stored(ns, id)
   return redis.call("GET", keys.definition(ns, id)) or errors.fail("NOTFOUND", "alarm definition " .. id)
@@ -51,24 +51,11 @@ local function check_order(ctx, watcher)
   errors.fail_all(problems)
 end
 
-local function exists(ctx, ref)
-  local ch, kind, id = string.match(ref, "^comsrv:(%d+):(%u):(%d+)$")
-  if ch then
-    return redis.call("HEXISTS", keys.points(ctx.ns, ch), kind .. ":" .. id) == 1
-      or redis.call("HEXISTS", keys.values(ctx.ns, ch, kind == "X" and "text" or kind), id) == 1
-  end
-  local model, name = string.match(ref, "^modsrv:([%w_%-]+):([%w_%-]+)$")
-  if model then
-    return ctx.graph.models[model] ~= nil and ctx.graph.models[model][name] ~= nil
-  end
-  return true
-end
-
 -- References that mean nothing yet: they are taken, and active once the point appears.
-local function warnings_of(ctx, watcher)
+local function warnings_of(graph, watcher)
   local warnings = {}
   local function look(path, ref)
-    if type(ref) == "string" and not exists(ctx, ref) then
+    if type(ref) == "string" and known.missing(graph, ref) then
       warnings[#warnings + 1] = json.text(path .. " " .. ref .. " is no point yet; it counts once it appears")
     end
   end
@@ -198,26 +185,12 @@ end
 
 --- Points that definitions name and that do not exist (yet).
 --
--- ARGV[1]  {ids (at most 1000)}
+-- ARGV[1]  {ids (at most 100)}
 -- Returns  {id: [warning]}, of those that have any
 -- Errors   INVALID  ids is no list of ids
 -- Example  FCALL alarm_definition_warnings 0 '{"ids":["hot"]}'
 function M.warnings(ns, _, argv)
-  local ids = args.document(argv[1]).ids
-  if type(ids) ~= "table" or #ids > MAX_ASKED or (next(ids) ~= nil and #ids == 0) then
-    errors.fail("INVALID", "ids must be a list of at most " .. MAX_ASKED)
-  end
-  local ctx, found = { ns = ns, graph = graphs.open(ns) }, {}
-  for i = 1, #ids do
-    local id = args.id(ids[i], "ids[" .. (i - 1) .. "]")
-    local watcher = ctx.graph.watchers["alarm:" .. id]
-    local warnings = watcher and warnings_of(ctx, watcher) or {}
-    if #warnings > 0 then
-      found[#found + 1] = id
-      found[#found + 1] = json.list(warnings)
-    end
-  end
-  return json.object(found)
+  return watchers.warnings(ns, "alarm", argv[1], warnings_of)
 end
 
 --- Delete an alarm definition; its alarm returns.

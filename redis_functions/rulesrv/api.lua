@@ -13,6 +13,7 @@ return {
   { name = "rule_batch_evaluate", run = rules.batch_evaluate, reads = true },
   { name = "rule_trigger_action", run = rules.trigger_action },
   { name = "rule_update_state", run = rules.update_state },
+  { name = "rule_warnings", run = rules.warnings, reads = true },
   { name = "rule_stats", run = rules.stats, reads = true },
   { name = "rule_zone", run = zones.put },
   { name = "calendar_upsert", run = zones.upsert, puts = "calendar" },

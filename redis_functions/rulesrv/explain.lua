@@ -4,7 +4,7 @@ local branches = require("rulesrv.branch")
 local conditions = require("core.conditions")
 local effects = require("rulesrv.effects")
 local json = require("lib.json")
-local keys = require("lib.keys")
+local known = require("core.known")
 local measures = require("core.measures")
 local numbers = require("lib.numbers")
 local specials = require("core.specials")
@@ -76,25 +76,10 @@ end
 
 -- ---------------------------------------------------------------- what is missing
 
-local function no_such_point(graph, ref)
-  local ch, point = string.match(ref, "^comsrv:(%d+):([TSCAX]:%d+)$")
-  if ch then
-    if redis.call("SISMEMBER", keys.channels(graph.ns), ch) == 0 then
-      return "there is no channel " .. ch
-    end
-    return redis.call("HEXISTS", keys.points(graph.ns, ch), point) == 0 and "the channel has no such point" or nil
-  end
-  local model, name = string.match(ref, "^modsrv:([%w_%-]+):([%w_%-]+)$")
-  if model and not graph.models[model] then
-    return "there is no model " .. model
-  end
-  return model and not graph.models[model][name] and "the model has no such point" or nil
-end
-
 -- Why a point's value can't be used, and whether that is because there is no such point.
 local function why_point(graph, ref, slot)
   if slot.value == nil then
-    local gone = no_such_point(graph, ref)
+    local gone = known.missing(graph, ref)
     return gone or "it has no value yet", gone ~= nil
   elseif slot.quality then
     return "it is " .. slot.quality
@@ -110,7 +95,7 @@ local function missing(look, leaf, said)
   elseif leaf.window then
     return slot.missing
   elseif leaf.state == "rule" and slot.value == nil then
-    return "there is no rule " .. string.sub(leaf.source, 6), true
+    return known.missing(look.graph, leaf.source), true
   elseif leaf.state then
     return "the condition behind it is unknown"
   elseif slot.quality == "uncertain:window" then

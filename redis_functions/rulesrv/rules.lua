@@ -15,6 +15,8 @@ local specials = require("core.specials")
 local switching = require("rulesrv.switching")
 local transitions = require("core.transitions")
 local versions = require("core.versions")
+local warnings = require("rulesrv.warnings")
+local watchers = require("core.watchers")
 local wiring = require("core.wiring")
 
 local M = {}
@@ -261,6 +263,16 @@ function M.update_state(ns, id, argv)
     "rule", json.text(id), "active", watcher.active and "true" or "false", "result", truth_json(watcher.truth),
     "count", watcher.count,
   }))
+end
+
+--- Points, models and rules that rules name and that do not exist (yet), in conditions and actions.
+--
+-- ARGV[1]  {ids (at most 100)}
+-- Returns  {id: [warning]}, of those that have any
+-- Errors   INVALID  ids is no list of ids
+-- Example  FCALL rule_warnings 0 '{"ids":["r1"]}'
+function M.warnings(ns, _, argv)
+  return watchers.warnings(ns, "rule", argv[1], warnings.of)
 end
 
 --- Counts of all rules, or the state of one.

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from libs.definitions import Definition
+from libs.definitions import WarnedDefinition
 from libs.points import QUALITIES, is_quality
 from libs.validation import Id, Model, Ref, WatchedRef, misplaced
 
@@ -34,7 +34,7 @@ class Guidance(Model):
     time_to_respond_ms: int | None = Field(None, ge=0, description="after it the consequence is there")
 
 
-class AlarmDefinition(Definition):
+class AlarmDefinition(WarnedDefinition):
     """One detector on one point; at most one open alarm at a time."""
 
     name: str | None = Field(None, max_length=256)
@@ -70,11 +70,6 @@ class AlarmDefinition(Definition):
     realarm_ms: int | None = Field(None, ge=1000, le=31 * MAX_DELAY_MS, description="then an active one is New again")
     max_shelve_ms: int | None = Field(None, ge=0, le=MAX_DELAY_MS, description="0: it is not to be shelved")
     enabled: bool = True
-    warnings: list[str] | None = Field(None, description="set by the service: points that do not exist yet")
-
-    def said(self) -> dict[str, Any]:
-        """Return what the definition says, without its metadata."""
-        return {name: value for name, value in super().said().items() if name != "warnings"}
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

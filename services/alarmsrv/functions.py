@@ -7,7 +7,7 @@ from typing import Any, Final
 import orjson
 
 from libs.redis.client import execute
-from libs.redis.definitions import Definitions, Names
+from libs.redis.definitions import Definitions, Names, Warned
 from libs.redis.functions import Functions
 from libs.redis.keys import key
 from libs.redis.shadows import Shadows
@@ -31,7 +31,7 @@ class AlarmFunctions:
     def __init__(self, functions: Functions) -> None:
         """Keep the gate to Redis."""
         self._functions = functions
-        self.definitions = Definitions(functions, DEFINITION)
+        self.definitions = Warned(functions, DEFINITION, "alarm_definition_warnings")
         self.routes = Definitions(functions, ROUTE)
         self.shadows = Shadows(functions, DEFINITION.kind)
 
@@ -50,24 +50,6 @@ class AlarmFunctions:
     async def get(self, alarm: str) -> bytes:
         """Return an alarm."""
         return await self._functions.read("get_alarm", alarm)
-
-    async def warned(self, definition: bytes) -> bytes:
-        """Return a definition with `warnings` where a point it names does not exist yet."""
-        document = orjson.loads(definition)
-        found = await self._warnings([document["id"]])
-        return orjson.dumps(document | {"warnings": found[document["id"]]}) if found else definition
-
-    async def definition_page(self, filters: dict[str, Any]) -> bytes:
-        """Return a page of definitions, with their warnings."""
-        text = await self.definitions.page(filters)
-        page = orjson.loads(text)
-        found = await self._warnings([item["id"] for item in page["items"]])
-        items = [item | {"warnings": found[item["id"]]} if item["id"] in found else item for item in page["items"]]
-        return orjson.dumps(page | {"items": items}) if found else text
-
-    async def _warnings(self, ids: list[str]) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = await self._functions.read_json("alarm_definition_warnings", None, {"ids": ids})
-        return found
 
     async def marks(self) -> bytes:
         """Return what is shelved, suppressed or out of service."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
 from libs.http import USER, Comment, Json, Page, Reply, Role, Routes
-from libs.http.definitions import DefinitionRoutes
+from libs.http.definitions import WarnedRoutes
 from libs.http.shadows import ShadowRoutes
 from libs.redis import backtests
 from services.alarmsrv.functions import AlarmFunctions
@@ -112,25 +111,13 @@ async def take_out_of_service(request: web.Request, body: Service) -> Reply:
     return Json(await _operate(request, "alarm_out_of_service", body))
 
 
-class AlarmDefinitionRoutes(DefinitionRoutes):
-    """Definitions are answered with what is remarkable about them."""
-
-    async def page(self, request: web.Request, filters: Mapping[str, Any]) -> bytes:
-        """Return a page of definitions with their warnings."""
-        return await request.app[ALARMS].definition_page(dict(filters))
-
-    async def shown(self, request: web.Request, document: bytes) -> Json:
-        """Return a definition with its warnings."""
-        return Json(await request.app[ALARMS].warned(document))
-
-
 ROUTES.include(
     ShadowRoutes(
         "/api/alarm-definitions", "alarm definition", AlarmDefinition, lambda app: app[ALARMS].shadows
     ).routes()
 )
 ROUTES.include(
-    AlarmDefinitionRoutes(
+    WarnedRoutes(
         "/api/alarm-definitions",
         "alarm definition",
         AlarmDefinition,

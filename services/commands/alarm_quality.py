@@ -124,14 +124,15 @@ def compare(as_json: bool) -> None:
         click.echo(
             f"approved {when(found['approved_at_ms'])} by {found['by']}: {found['approved']}, now {found['running']}"
         )
-        rows = [{"id": one, "what": "missing"} for one in found["missing"]]
-        rows += [{"id": one, "what": "added"} for one in found["added"]]
+        who = {**found["who"], **{one["id"]: one for one in found["changed"]}}
+        rows: list[dict[str, Any]] = [{"id": one, "what": what} for what in ("missing", "added") for one in found[what]]
         for one in found["changed"]:
-            who = {"author": one["author"], "reason": one["reason"]}
-            for name, values in one["fields"].items():
-                rows.append({"id": one["id"], "what": name, **values, **who})
+            rows += [{"id": one["id"], "what": name, **values} for name, values in one["fields"].items()]
+        for row in rows:
+            said = who.get(row["id"], {})
+            row |= {"by": said.get("author"), "at": when(said.get("updated_at_ms")), "reason": said.get("reason")}
         columns = {
-            "definition": "id", "what": "what", "approved": "approved", "running": "running", "by": "author",
+            "definition": "id", "what": "what", "approved": "approved", "running": "running", "by": "by", "at": "at",
             "reason": "reason",
         }  # fmt: skip
         show(rows, columns, as_json=False, empty="the same")

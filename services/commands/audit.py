@@ -37,13 +37,14 @@ def verify(head: str | None, as_json: bool) -> None:
         broken = found.broken._asdict() if found.broken else None
         click.echo(json.dumps({**found._asdict(), "broken": broken, "head_found": None if head is None else seen}))
     else:
-        click.echo(f"{found.entries} entries ({found.first} to {found.last}), {found.on_disk} of them on disk")
+        span = f" ({found.first} to {found.last})" if found.entries else ""
+        click.echo(f"{found.entries} entries{span}, {found.on_disk} of them on disk")
         if found.unchained:
             click.echo(f"{found.unchained} older entries were written before there was a chain")
         if found.broken:
             click.echo(f"BROKEN at {found.broken.number}: {found.broken.reason}")
         else:
-            click.echo(f"whole; head {found.head}")
+            click.echo(f"whole; head {found.head}" if found.entries else "there are no entries yet")
         if lost:
             click.echo(f"the head {head} is not in the chain: it was made anew since then")
     if found.broken or lost:

@@ -25,7 +25,7 @@ def said(path: str, definition: str, file: str | None, version: int | None, sect
         if version is None
         else request(f"{path}/{definition}/versions/{version}")["definition"]
     )
-    return {name: value for name, value in said_of(found or {}).items() if name != "warnings"}
+    return said_of(found or {})
 
 
 def in_file(definition: str, file: str, section: str) -> dict[str, Any]:

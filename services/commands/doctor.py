@@ -93,4 +93,8 @@ def show(found: list[Finding], *, everything: bool) -> None:
     if shown:
         console().print(table)
     counts = {state: sum(finding.state == state for finding in found) for state in COLORS}
-    click.echo(f"{counts['ok']} well, {counts['warning']} warnings, {counts['error']} errors")
+    click.echo(f"{counts['ok']} well, {_many(counts['warning'], 'warning')}, {_many(counts['error'], 'error')}")
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

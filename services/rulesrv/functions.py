@@ -10,7 +10,7 @@ import orjson
 from libs.definitions import Change
 from libs.redis import streams
 from libs.redis.client import execute
-from libs.redis.definitions import Definitions, Names
+from libs.redis.definitions import Definitions, Names, Warned
 from libs.redis.functions import Functions
 from libs.redis.keys import key
 from libs.redis.shadows import Shadows
@@ -25,7 +25,7 @@ class RuleFunctions:
     def __init__(self, functions: Functions) -> None:
         """Keep the gate to Redis."""
         self._functions = functions
-        self.definitions = Definitions(functions, RULE)
+        self.definitions = Warned(functions, RULE, "rule_warnings")
         self.calendars = Definitions(functions, CALENDAR)
         self.shadows = Shadows(functions, RULE.kind)
 

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from libs.definitions import Change
 from libs.http import USER, Comment, Json, Page, PageQuery, Reply, Role, Routes
-from libs.http.definitions import DefinitionRoutes
+from libs.http.definitions import DefinitionRoutes, WarnedRoutes
 from libs.http.shadows import ShadowRoutes
 from libs.redis import backtests
 from services.rulesrv.functions import RuleFunctions
@@ -53,7 +53,7 @@ ROUTES.include(
     ).routes()
 )
 ROUTES.include(
-    DefinitionRoutes(
+    WarnedRoutes(
         "/api/rules",
         "rule",
         Rule,

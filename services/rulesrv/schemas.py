@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from libs.definitions import Definition
+from libs.definitions import WarnedDefinition
 from libs.http import PageQuery
 from libs.instants import Instant
 from libs.redis.backtests import Span
@@ -16,7 +16,7 @@ from services.rulesrv.conditions import MAX_NESTING, Conditions
 from services.rulesrv.sources import Source
 
 
-class Rule(Definition):
+class Rule(WarnedDefinition):
     """When the conditions hold, the actions run once; they re-arm when the conditions end."""
 
     name: str = Field(min_length=1, max_length=256)

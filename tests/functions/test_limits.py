@@ -24,7 +24,7 @@ T1, A1 = "comsrv:1001:T:1", "comsrv:1001:A:1"
 LEAF = {"source": T1, "operator": ">", "value": 1}
 ALARM = {"source": T1, "detector": "Hi", "limit": 80, "level": "Major"}
 # Set by the functions; a type decides which place it is; which offsets fit depends on the template.
-SKIPPED = METADATA | {"id", "requires_approval", "warnings", "type", "data_offset", "action_offset"}
+SKIPPED = METADATA | {"id", "requires_approval", "type", "data_offset", "action_offset"}
 # What a field needs beside it to be taken at all.
 NEEDS: dict[str, dict[str, Any]] = {
     "within_ms": {"operator": "changed", "value": None},

@@ -15,6 +15,8 @@ from libs.definitions import said_of
 from libs.errors import NotFoundError
 
 FILE: Final = "approved.json"
+# What is told of a change.
+ABOUT: Final = ("author", "reason", "version", "updated_at_ms")
 
 
 class Approved:
@@ -28,7 +30,7 @@ class Approved:
         """Keep the definitions as the approved ones; return who, when and how many."""
         document = {
             "approved_at_ms": now, "by": user, "comment": comment,
-            "definitions": {one["id"]: _said(one) for one in definitions},
+            "definitions": {one["id"]: said_of(one) for one in definitions},
         }  # fmt: skip
         await asyncio.to_thread(self._write, document, now)
         return _head(document)
@@ -64,11 +66,6 @@ class Approved:
         return found
 
 
-def _said(definition: Mapping[str, Any]) -> dict[str, Any]:
-    # Warnings are the service's remarks of that moment.
-    return {name: value for name, value in said_of(definition).items() if name != "warnings"}
-
-
 def _head(document: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "approved_at_ms": document["approved_at_ms"], "by": document["by"], "comment": document["comment"],
@@ -83,14 +80,14 @@ def differences(approved: Mapping[str, Mapping[str, Any]], running: list[dict[st
     for definition, document in sorted(approved.items()):
         if definition not in now:
             continue
-        said = _said(now[definition])
+        said = said_of(now[definition])
         fields = {
             name: {"approved": document.get(name), "running": said.get(name)}
             for name in sorted({*document, *said})
             if document.get(name) != said.get(name)
         }
         if fields:
-            who = {name: now[definition].get(name) for name in ("author", "reason", "version", "updated_at_ms")}
+            who = {name: now[definition].get(name) for name in ABOUT}
             changed.append({"id": definition, "fields": fields, **who})
     missing, added = sorted(set(approved) - set(now)), sorted(set(now) - set(approved))
     same = not (missing or added or changed)

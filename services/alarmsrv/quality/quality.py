@@ -8,11 +8,11 @@ from typing import Any, Final
 import orjson
 
 from libs.clock import now_ms
-from libs.errors import InvalidError, UnavailableError
+from libs.errors import InvalidError, NotFoundError, UnavailableError
 from services.alarmsrv.functions import AlarmFunctions
 from services.alarmsrv.journal.chain import Entry
 from services.alarmsrv.journal.journal import Journal
-from services.alarmsrv.quality.approved import Approved
+from services.alarmsrv.quality.approved import ABOUT, Approved
 from services.alarmsrv.quality.history import LIMIT, History
 from services.alarmsrv.quality.measure import DAY_MS, Measured
 from services.alarmsrv.quality.recommend import FALLING, RISING, Sample, Setting, recommend
@@ -20,6 +20,8 @@ from services.alarmsrv.quality.recommend import FALLING, RISING, Sample, Setting
 # The journal is in the order of writing; a timer's entry may be older than those before it by as much.
 SLACK_MS: Final = 3_600_000
 MAX_ENTRIES: Final = 500_000
+# Of so many deleted definitions it is said who deleted them.
+MAX_NAMED: Final = 1000
 _BEGINS: Final = frozenset({"raised", "recurred"})
 
 
@@ -94,8 +96,22 @@ class Quality:
         return await self._approved.approve(await self._definitions(), user, comment, now_ms())
 
     async def compare(self) -> dict[str, Any]:
-        """Return how the running definitions differ from the approved ones."""
-        return await self._approved.compare(await self._definitions())
+        """Return how the running definitions differ from the approved ones, and who made them so."""
+        running = await self._definitions()
+        found = await self._approved.compare(running)
+        now = {one["id"]: one for one in running}
+        who = {name: {field: now[name].get(field) for field in ABOUT} for name in found["added"]}
+        for name in found["missing"][:MAX_NAMED]:
+            who[name] = await self._deleted(name)
+        return {**found, "who": who}
+
+    async def _deleted(self, definition: str) -> dict[str, Any]:
+        try:
+            last = orjson.loads(await self._alarms.definitions.versions(definition))["items"][0]
+        except NotFoundError:
+            # So many were deleted since that this one is not remembered.
+            return dict.fromkeys(ABOUT)
+        return {**{field: last.get(field) for field in ABOUT}, "updated_at_ms": last["at_ms"]}
 
     async def _definitions(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []

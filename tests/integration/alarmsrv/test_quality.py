@@ -85,3 +85,9 @@ async def test_running_against_approved(service: Service) -> None:
     found = (await service.get("/api/alarm-definitions/compare")).body
     assert found["changed"][0]["fields"] == {"limit": {"approved": 80, "running": 85}}
     assert (found["changed"][0]["reason"], found["comment"]) == ("quieter", "review of May")
+    await service.ask("DELETE", "/api/alarm-definitions/hot?reason=double")
+    await service.ask("POST", "/api/alarm-definitions", {**HOT, "id": "warm", "limit": 60, "reason": "earlier"})
+    found = (await service.get("/api/alarm-definitions/compare")).body
+    assert (found["missing"], found["added"], found["changed"]) == (["hot"], ["warm"], [])
+    said = {name: (who["author"], who["reason"]) for name, who in found["who"].items()}
+    assert said == {"hot": ("anna_admin", "double"), "warm": ("anna_admin", "earlier")}

@@ -106,6 +106,19 @@ async def test_a_rule_is_simulated_without_acting(service: Service) -> None:
     assert wrong.status == 422
 
 
+async def test_what_a_rule_names_and_is_not_there_is_said(service: Service) -> None:
+    """With the answer, read again and in lists; what was read may be sent back."""
+    lost = {**RULE, "actions": [{"type": "model_action", "params": {"model": "boiler", "action": "go", "value": 1}}]}
+    created = await service.ask("POST", "/api/rules", lost)
+    assert (
+        created.body["warnings"][-1]
+        == "actions[0] modsrv:boiler:go: there is no model boiler; it counts once it is there"
+    )
+    read = await service.get("/api/rules/hot")
+    assert read.body == created.body == (await service.get("/api/rules")).body["items"][0]
+    assert (await service.ask("PUT", "/api/rules/hot", read.body)).body["version"] == 1, "nothing has changed"
+
+
 async def test_all_rules_are_evaluated_in_pages(service: Service) -> None:
     """One call says of many rules what keeps them from deciding."""
     await service.ask("POST", "/api/rules", RULE)

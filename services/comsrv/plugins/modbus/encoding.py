@@ -33,7 +33,7 @@ def encode(wire: Wire, value: float, factor: float = 1.0) -> bytes:
     if wire.bit is not None:
         low, high = field_range(wire)
         if not low <= device <= high:
-            raise InvalidError(f"{value:.15g} is {device:.15g} on the device, outside {low} to {high}")
+            raise InvalidError(f"{_named(value, device)} outside {low} to {high}")
         bits = (int(device) & ((1 << wire.bits) - 1)) << wire.bit
         size = len(wire.order)
         # A byte in a register is a field of the register; its order only says which half.
@@ -41,7 +41,7 @@ def encode(wire: Wire, value: float, factor: float = 1.0) -> bytes:
     if wire.type in RANGES:
         low, high = RANGES[wire.type]
         if not low <= device <= high:
-            raise InvalidError(f"{value:.15g} is {device:.15g} on the device, outside {wire.type} ({low} to {high})")
+            raise InvalidError(f"{_named(value, device)} outside {wire.type} ({low} to {high})")
         number = int(device)
         packed = struct.pack(kind.packing, int(str(number), 16) if kind.digits else number)
     elif "f" in kind.numpy:
@@ -49,6 +49,10 @@ def encode(wire: Wire, value: float, factor: float = 1.0) -> bytes:
     else:
         packed = struct.pack(kind.packing, int(device))
     return to_wire(wire.order, packed)
+
+
+def _named(value: float, device: float) -> str:
+    return f"{value:.15g} is" if device == value else f"{value:.15g} is {device:.15g} on the device,"
 
 
 def field_range(wire: Wire) -> tuple[int, int]:

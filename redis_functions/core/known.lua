@@ -1,0 +1,27 @@
+-- Whether there is what a reference names.
+local keys = require("lib.keys")
+
+local M = {}
+
+--- Why there is no such point, model or rule; nil where there is one, and of what nobody can say.
+function M.missing(graph, ref)
+  local ch, kind, id = string.match(ref, "^comsrv:(%d+):([TSCAX]):(%d+)$")
+  if ch then
+    if redis.call("SISMEMBER", keys.channels(graph.ns), ch) == 0 then
+      return "there is no channel " .. ch
+    end
+    local there = redis.call("HEXISTS", keys.points(graph.ns, ch), kind .. ":" .. id) == 1
+      or redis.call("HEXISTS", keys.values(graph.ns, ch, kind == "X" and "text" or kind), id) == 1
+    return not there and "the channel has no such point" or nil
+  end
+  local model, name = string.match(ref, "^modsrv:([%w_%-]+):([%w_%-]+)$")
+  if model and not graph.models[model] then
+    return "there is no model " .. model
+  elseif model then
+    return not graph.models[model][name] and "the model has no such point" or nil
+  end
+  local rule = string.match(ref, "^rule:([%w_%-]+)$")
+  return rule and not graph.watchers[ref] and "there is no rule " .. rule or nil
+end
+
+return M
