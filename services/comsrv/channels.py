@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Final
 
-from libs.errors import ConfigurationError, ConflictError, InvalidError, NotFoundError, UnavailableError
+from libs.errors import ConfigurationError, ConflictError, InvalidError, NotFoundError, Problem, UnavailableError
 from libs.redis.client import Client, execute
 from libs.redis.keys import key
 from services.comsrv.backoff import Backoff
@@ -19,7 +19,7 @@ from services.comsrv.pulses import Pulses
 from services.comsrv.runner import Runner, definition, from_definition
 from services.comsrv.sentfile import SentFile
 from services.comsrv.settings import ComsrvSettings
-from services.comsrv.tables import check_channel, load_site
+from services.comsrv.tables import check_channel, check_link, load_site
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +91,9 @@ class Channels:
         async with self._changing:
             if channel.id in self.runners:
                 raise ConflictError(f"channel {channel.id} exists already")
+            # Of one that is changed it is said when it runs: what channels share is changed one after the other.
+            used = (runner.channel for runner in self.runners.values() if runner.channel.enabled)
+            _refuse(check_link(channel, used, self._settings.port_base))
             document = await self._functions.upsert(definition(channel))
             self._run(channel)
         return document
@@ -184,9 +187,7 @@ class Channels:
             runner.start()
 
     def _check(self, channel: Channel) -> None:
-        problems = check_channel(channel, self._settings.port_base)
-        if problems:
-            raise InvalidError("; ".join(map(str, problems[:5])), problems)
+        _refuse(check_channel(channel, self._settings.port_base))
 
     def _read_file(self, channel_id: int) -> Channel:
         try:
@@ -221,6 +222,11 @@ class Channels:
             if stored.get(channel_id) != document:
                 await self._functions.upsert(document)
         return list(channels.values())
+
+
+def _refuse(problems: list[Problem]) -> None:
+    if problems:
+        raise InvalidError("; ".join(map(str, problems[:5])), problems)
 
 
 def _streams(reply: Any) -> list[tuple[str, str]]:

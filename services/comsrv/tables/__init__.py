@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from services.comsrv.tables.site import check_channel, load_site
+from services.comsrv.tables.site import check_channel, check_link, load_site
 
-__all__ = ["check_channel", "load_site"]
+__all__ = ["check_channel", "check_link", "load_site"]

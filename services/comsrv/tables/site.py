@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,7 +60,8 @@ def load_site(
         before = len(problems)
         channels.append(_load_channel(config_dir / "channels" / str(declared.id), declared, place, settings, problems))
         if len(problems) == before:
-            problems += _check_link(channels[-1], place, settings.port_base, links)
+            found = _disagreements(channels[-1], settings.port_base, links)
+            problems += [Problem(place, f"{field}: {text}") for field, text in found]
     if problems:
         raise ConfigurationError(problems)
     return tuple(channels)
@@ -116,9 +117,17 @@ def _check_reporting(channel: Channel) -> list[tuple[str, str]]:
     ]
 
 
-def _check_link(
-    channel: Channel, place: str, port_base: int, links: dict[str, tuple[int, dict[str, Any]]]
-) -> list[Problem]:
+def check_link(channel: Channel, others: Iterable[Channel], port_base: int) -> list[Problem]:
+    """Return what a new channel does not agree on with those that use its link already."""
+    links: dict[str, tuple[int, dict[str, Any]]] = {}
+    for other in others:
+        _disagreements(other, port_base, links)
+    return [Problem(field, text) for field, text in _disagreements(channel, port_base, links)]
+
+
+def _disagreements(
+    channel: Channel, port_base: int, links: dict[str, tuple[int, dict[str, Any]]]
+) -> list[tuple[str, str]]:
     """Return what a channel does not agree on with the first one of its link; `links` grows by new ones."""
     plugin = protocols()[channel.protocol]
     found = plugin.shared(plugin.parameters.model_validate(channel.parameters), port_base)
@@ -127,7 +136,7 @@ def _check_link(
     name, wanted = found
     first, agreed = links.setdefault(name, (channel.id, wanted))
     return [
-        Problem(place, f"{field}: channel {first} shares {name} and has {agreed.get(field)!r}, not {value!r}")
+        (field, f"channel {first} shares {name} and has {agreed.get(field)!r}, not {value!r}")
         for field, value in wanted.items()
         if agreed.get(field) != value
     ]

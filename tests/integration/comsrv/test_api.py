@@ -186,6 +186,18 @@ async def test_a_channel_with_problems_names_each(api: Api):
     assert (await api.call("POST", "/api/channels", {**body, "id": 1001, "protocol": "virtual"}))[0] == 422
 
 
+async def test_a_channel_that_disagrees_with_its_link_is_refused(api: Api, site: Site):
+    body = definition(meter(site.device.port))
+    body = {name: value for name, value in body.items() if name not in {"interval_ms", "source"}} | {"id": 1002}
+    parameters = {**body["parameters"], "connect_pause_ms": 700}
+    status, answer = await api.call("POST", "/api/channels", body | {"parameters": parameters})
+    (error,) = answer["errors"]
+    assert (status, error["field"]) == (422, "parameters.connect_pause_ms")
+    assert "channel 1001 shares" in error["message"]
+    assert (await api.call("GET", "/api/channels/1002"))[0] == 404
+    assert (await api.call("POST", "/api/channels", body))[0] == 201
+
+
 async def test_reload_takes_new_tables_and_refuses_bad_ones(api: Api):
     tables(api.folder, TELEMETRY + "3,New,float64,A,\n")
     status, document = await api.call("POST", "/api/channels/1100/reload")
