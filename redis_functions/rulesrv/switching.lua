@@ -1,11 +1,13 @@
 -- How rules come, go and are switched: by a person, by a definition that changed, by another rule.
 local actions = require("rulesrv.actions")
+local alarms = require("alarmsrv.alarms")
 local args = require("lib.args")
 local compile = require("rulesrv.compile")
 local cycles = require("rulesrv.cycles")
 local graphs = require("core.graph")
 local json = require("lib.json")
 local keys = require("lib.keys")
+local params = require("rulesrv.params")
 local specials = require("core.specials")
 local streams = require("lib.streams")
 local transitions = require("core.transitions")
@@ -39,6 +41,16 @@ local function quiesce(ctx, watcher)
   end
 end
 
+-- A rule that was stored so that it does not compile: what it raised may stand all the same.
+local function abandon(ctx, id)
+  for index = 1, params.MAX_ACTIONS do
+    local origin = "rule:" .. id .. "#" .. index
+    if ctx.graph.open[origin] then
+      alarms.condition_ended(ctx, origin, ctx.now, alarms.seen(ctx, { origin = origin }))
+    end
+  end
+end
+
 --- Put a checked rule in the place of the old one and evaluate it at once.
 function M.install(ctx, watcher, text)
   local ns, id = ctx.ns, watcher.name
@@ -46,6 +58,8 @@ function M.install(ctx, watcher, text)
   if before then
     quiesce(ctx, before)
     unwatch(ns, before)
+  else
+    abandon(ctx, id)
   end
   redis.call("SET", keys.rule(ns, id), text)
   redis.call("SADD", keys.rules(ns), id)
@@ -64,6 +78,8 @@ function M.remove(ctx, id)
     quiesce(ctx, watcher)
     unwatch(ns, watcher)
     watchers.take_out(ctx, watcher)
+  else
+    abandon(ctx, id)
   end
   redis.call("DEL", keys.rule(ns, id), keys.rule_state(ns, id))
   redis.call("SREM", keys.rules(ns), id)

@@ -267,3 +267,15 @@ async def test_counts_over_all_rules(site: Site) -> None:
     found = await site.functions.read_json("rule_stats", None)
     assert found == {"rules": 3, "enabled": 2, "active": 1, "unknown": 1}
     assert await execute(site.functions.client, "SCARD", "rulesrv:rules") == 3
+
+
+@pytest.mark.parametrize("end", ["rule_delete", "rule_upsert"])
+async def test_one_that_does_not_compile_any_more_leaves_no_alarm_standing(site: Site, end: str) -> None:
+    """Deleted, or replaced by one that compiles: what it raised has nobody else to end it."""
+    await put(site)
+    await site.put({1: 20})
+    await execute(site.functions.client, "SET", "rulesrv:rule:r1", '{"id":"r1"}')
+    await execute(site.functions.client, "SET", "voltage:generation", "another")
+    assert [alarm["status"] for alarm in await site.alarms()] == ["New"]
+    await site.functions.call(end, "r1", *([{**HIGH, "enabled": False}] if end == "rule_upsert" else []))
+    assert [alarm["status"] for alarm in await site.alarms()] == ["Returned"]
