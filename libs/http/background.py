@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-CANCEL_AGAIN_S: Final = 2.0
+from libs.tasks import cancel
 
 
 class Background:
@@ -39,12 +39,9 @@ class Background:
 
     async def stop(self) -> None:
         """Cancel all tasks and wait until each has ended."""
-        while tasks := list(self._tasks):
-            for task in tasks:
-                task.cancel()
-            # Again, for a task that was started meanwhile or that lost its cancellation: `wait_for`
-            # before Python 3.12 swallows one that arrives when what it waits for is just done.
-            await asyncio.wait(tasks, timeout=CANCEL_AGAIN_S)
+        # Again, for one that was started meanwhile.
+        while self._tasks:
+            await cancel(*self._tasks)
 
 
 BACKGROUND: Final = web.AppKey("background", Background)

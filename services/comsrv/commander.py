@@ -16,6 +16,7 @@ from typing import Any, Final
 from libs.clock import monotonic_ms
 from libs.errors import ConflictError, InvalidError, NotFoundError, StateError, UnavailableError
 from libs.points import PointKind
+from libs.tasks import cancel
 from services.comsrv.backoff import Backoff
 from services.comsrv.channel import Channel
 from services.comsrv.contract import ComBase, DeviceError, NoAnswerError, NotConnectedError, RefusedError, Value, Write
@@ -112,9 +113,7 @@ class Commander:
                     raise self._failure
         finally:
             await _ended(self._telling.values(), TELL_S)
-            for task in self._verifying.values():
-                task.cancel()
-            await asyncio.gather(*self._verifying.values(), return_exceptions=True)
+            await cancel(*self._verifying.values())
 
     @property
     def _commandable(self) -> bool:
@@ -380,6 +379,4 @@ async def _ended(tasks: Collection[asyncio.Task[None]], longest_s: float) -> Non
     while left and (left_ms := end - monotonic_ms()) > 0:
         with suppress(asyncio.CancelledError):
             _, left = await asyncio.wait(left, timeout=left_ms / 1000)
-    for task in left:
-        task.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
+    await cancel(*left)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from libs.points import PointKind
+from libs.tasks import cancel
 from services.comsrv.channel import Channel, Point
 from services.comsrv.contract import (
     Block,
@@ -216,10 +217,7 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 
 async def _cancelled() -> None:
     """Cancel what a plugin left behind."""
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in left:
-        task.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
+    await cancel(*(task for task in asyncio.all_tasks() if task is not asyncio.current_task()))
 
 
 async def _handed(sink: Sink, events: Sequence[Event]) -> None:

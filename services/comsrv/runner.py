@@ -10,6 +10,7 @@ from typing import Any, Final
 from libs import expression
 from libs.errors import NotFoundError, StateError, UnavailableError
 from libs.points import PointKind
+from libs.tasks import cancel
 from services.comsrv.backoff import Backoff
 from services.comsrv.caretaker import Caretaker
 from services.comsrv.channel import Channel
@@ -157,7 +158,7 @@ class Runner:
         self._stop.set()
         _, pending = await asyncio.wait({task}, timeout=3 * STOP_S)
         if pending:
-            await _cancel(task)
+            await cancel(task, again_s=CANCEL_AGAIN_S)
 
     async def change(self, channel: Channel) -> bool:
         """Take other points of the channel over without a stop; False where it must be started anew.
@@ -298,7 +299,7 @@ class Runner:
             await claim
             return True
         finally:
-            await _cancel(claim, stop)
+            await cancel(claim, stop, again_s=CANCEL_AGAIN_S)
 
     async def _supervise(self, uplink: Uplink, poller: Poller, commander: Commander, caretaker: Caretaker) -> None:
         """Run the loops until one fails or the channel is stopped."""
@@ -317,12 +318,12 @@ class Runner:
             for task in (sending, *working):
                 if task.done():
                     task.result()
-            await _cancel(*working)
+            await cancel(*working, again_s=CANCEL_AGAIN_S)
             if self.channel.commands.on_stop == "safe":
                 await caretaker.make_safe()
             await self._finish(uplink, sending)
         finally:
-            await _cancel(sending, stop, *working)
+            await cancel(sending, stop, *working, again_s=CANCEL_AGAIN_S)
 
     async def _finish(self, uplink: Uplink, sending: asyncio.Task[None]) -> None:
         """Send what was read and give the channel back. What Redis does not take in time is counted as not sent."""
@@ -357,17 +358,3 @@ async def _pushed(plugin: ComBase, uplink: Uplink) -> None:
     """Take what a device pushes; a plugin that has nothing to push any more is polled on."""
     await plugin.subscribe(uplink.push)
     await asyncio.Event().wait()
-
-
-async def _cancel(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks and wait until each has ended.
-
-    Asked again until it works: `asyncio.wait_for` of Python 3.11, which pymodbus uses,
-    swallows a cancellation that comes together with the result it waits for.
-    """
-    pending = {task for task in tasks if not task.done()}
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
-    await asyncio.gather(*tasks, return_exceptions=True)

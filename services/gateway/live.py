@@ -20,6 +20,7 @@ import orjson
 from libs.clock import monotonic_ms, now_ms
 from libs.errors import LimitError, UnauthorizedError, UnavailableError, VoltageError
 from libs.http import User, tokens
+from libs.tasks import cancel
 from services.gateway.functions import Image
 from services.gateway.hub import Hub, Subscriber
 from services.gateway.outbox import Document
@@ -161,9 +162,7 @@ class Live(ABC):
 
 async def over(*tasks: asyncio.Task[Any]) -> None:
     """Cancel what serves a client that is gone; a defect in it is logged."""
-    for task in tasks:
-        task.cancel()
-    for found in await asyncio.gather(*tasks, return_exceptions=True):
+    for found in await cancel(*tasks):
         if isinstance(found, Exception):
             logger.error("a live stream failed", exc_info=found)
 

@@ -13,6 +13,7 @@ import orjson
 
 from libs.clock import now_ms
 from libs.errors import UnavailableError
+from libs.tasks import cancel
 from services.netsrv.disk_queue import DiskQueue, Stored
 from services.netsrv.link import Link, tls_context
 from services.netsrv.schemas import Network
@@ -122,9 +123,7 @@ class MqttLink(Link):
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel(*tasks)
         for task in done:
             task.result()
 
@@ -166,9 +165,7 @@ class MqttLink(Link):
 
     async def _land(self, flying: dict[int, _Flight]) -> None:
         """Give up what is on its way; what was acknowledged still counts."""
-        for flight in flying.values():
-            flight.task.cancel()
-        await asyncio.gather(*(flight.task for flight in flying.values()), return_exceptions=True)
+        await cancel(*(flight.task for flight in flying.values()))
         with contextlib.suppress(aiomqtt.MqttError, asyncio.CancelledError):
             await self._settle(flying)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from libs.errors import NotFoundError
+from libs.tasks import cancel
 from services.netsrv.commands import Commands
 from services.netsrv.disk_queue import DiskQueue
 from services.netsrv.functions import NetworkFunctions
@@ -34,8 +35,7 @@ class Running:
     async def stop(self) -> None:
         """End the link; the queue stays open."""
         if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
+            await cancel(self.task)
             self.task = None
 
     async def status(self) -> NetworkStatus:

@@ -11,6 +11,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table as View
 
+from libs.tasks import cancel
 from services.simulator.server import Simulator
 from services.simulator.settings import SimulateSettings
 
@@ -50,7 +51,5 @@ async def serve(settings: SimulateSettings, port_base: int) -> None:
         for task in done:
             task.result()
     finally:
-        stepping.cancel()
-        stopping.cancel()
-        await asyncio.gather(stepping, stopping, return_exceptions=True)
+        await cancel(stepping, stopping)
         await simulator.close()

@@ -18,6 +18,7 @@ from libs.redis.functions import Functions
 from libs.redis.reports import Reporter, Trouble
 from libs.services import SERVICES, port_of
 from libs.site import Site, private_directory
+from libs.tasks import cancel
 from services.supervisor.child import Child
 from services.supervisor.console import View
 from services.supervisor.health import all_of, redis_health
@@ -252,9 +253,7 @@ class Supervisor:
         await asyncio.gather(*(keeper.stop(SERVICES_GRACE_S) for keeper in self._keepers))
         if self._redis:
             await self._redis.stop(REDIS_GRACE_S)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel(*self._tasks)
         self._view.say(f"stopped in {time.monotonic() - started:.1f} s")
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from libs.clock import now_ms
 from libs.errors import UnavailableError
+from libs.tasks import cancel
 from services.comsrv.functions import ComsrvFunctions
 from services.comsrv.runner import Runner
 from services.comsrv.serving.image import Image
@@ -63,9 +64,7 @@ class ModbusServer:
         """Stop listening and end every connection."""
         if self._server is not None:
             self._server.close()
-        for task in list(self._clients):
-            task.cancel()
-        await asyncio.gather(*self._clients, return_exceptions=True)
+        await cancel(*self._clients)
 
     def document(self) -> dict[str, Any]:
         """Return what the API shows."""

@@ -18,6 +18,7 @@ from libs.errors import InvalidError
 from libs.numbers import EXACT_LIMIT
 from libs.points import PointKind
 from libs.services import resolve_port
+from libs.tasks import cancel
 from libs.validation import Model
 from services.comsrv.backoff import Backoff
 from services.comsrv.channel import Channel, Point
@@ -232,9 +233,7 @@ class Grpc(ComBase):
             try:
                 await asyncio.wait({listening, *others}, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for task in (listening, *others):
-                    task.cancel()
-                await asyncio.gather(listening, *others, return_exceptions=True)
+                await cancel(listening, *others)
             if not listening.cancelled() and (error := listening.exception()) is not None:
                 if not isinstance(error, (DeviceError, ExceptionGroup)):
                     raise error
@@ -262,8 +261,7 @@ class Grpc(ComBase):
             log.info("the gateway pushes nothing; its points are polled")
             await link.closed.wait()
         finally:
-            handing.cancel()
-            results = await asyncio.gather(handing, return_exceptions=True)
+            results = await cancel(handing)
         if isinstance(results[0], Exception):
             raise results[0]
 

@@ -1,0 +1,22 @@
+"""Ending tasks, also those that lose a cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+CANCEL_AGAIN_S: Final = 2.0
+
+
+async def cancel(*tasks: asyncio.Task[Any], again_s: float = CANCEL_AGAIN_S) -> list[Any]:
+    """Cancel tasks and wait until each has ended; return their results, or what they raised.
+
+    Asked again until it works: `asyncio.wait_for` of Python 3.11, which many libraries use,
+    swallows a cancellation that comes together with the result it waits for.
+    """
+    pending = {task for task in tasks if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=again_s)
+    return await asyncio.gather(*tasks, return_exceptions=True)
