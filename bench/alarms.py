@@ -161,14 +161,15 @@ def acknowledge_all(client: Client) -> None:
         client.call("FCALL", "acknowledge_alarms_batch", 0, orjson.dumps({"ids": ids, "by": "bench"}))
 
 
-def define_storm(client: Client, more: dict[str, Any]) -> None:
-    """Store 2,000 definitions on as many points: each block of each channel has its share."""
-    points = sorted(load.references())
+def define_storm(client: Client, blocks: list[Block], more: dict[str, Any]) -> None:
+    """Store 2,000 definitions on as many points, as many in each block."""
     commands: list[tuple[str | bytes | int, ...]] = []
-    for number in range(STORM):
-        source = points[number * len(points) // STORM]
-        definition = {"source": source, "detector": "Hi", "limit": 1000, "level": "Warning", "message": "d", **more}
-        commands.append(("FCALL", "alarm_define", 1, f"d{number}", orjson.dumps(definition)))
+    for place, block in enumerate(blocks):
+        first, last = STORM * place // len(blocks), STORM * (place + 1) // len(blocks)
+        for number in range(first, last):
+            source = f"comsrv:{block.channel}:T:{block.ids[(number - first) * len(block.ids) // (last - first)]}"
+            definition = {"source": source, "detector": "Hi", "limit": 1000, "level": "Warning", "message": "d", **more}
+            commands.append(("FCALL", "alarm_define", 1, f"d{number}", orjson.dumps(definition)))
     send_many(client, commands)
 
 
@@ -193,48 +194,43 @@ def middle(runs: list[list[float]]) -> list[float]:
 
 
 def storm(client: Client) -> list[Row]:
-    """Measure 2,000 definitions that trip within a second, in 32 calls of 125 points, and return; again and again."""
+    """Measure 2,000 definitions that trip within a second and return, again and again.
+
+    In a hundred calls of 125 points 20 trip in each, which is what the budget of a call is said for; in 32 it is 62.
+    """
     rows, lines = [], []
-    blocks = load.make_blocks(BLOCK)
-    for name, more in (("Hi", {}), ("Hi with deadband", {"deadband": 1})):
-        epoch = fresh(client)
-        define_storm(client, more)
+    for channels, count, more in ((13, 100, {}), (4, 32, {}), (4, 32, {"deadband": 1})):
+        epoch = fresh(client, channels)
+        blocks = load.make_blocks(BLOCK, channels)[:count]
+        define_storm(client, blocks, more)
         # As on a site that runs: each point was polled before, and moves without a trip.
-        seq = 3
         sweep(client, blocks, epoch, 1, "1.000000")
-        plain = sweep(client, blocks, epoch, 2, "2.000000")
-        entries: list[int] = []
+        plain: list[list[float]] = []
         trips: list[list[float]] = []
         ticks: list[list[float]] = []
-        for _ in range(STORMS):
+        for turn in range(STORMS):
+            seq = 2 + 3 * turn
+            plain.append(sweep(client, blocks, epoch, seq, f"{seq}.000000"))
             trips.append(
-                sweep(client, blocks, epoch, seq, "2000.000000") + sweep(client, blocks, epoch, seq + 1, "0.000000")
+                sweep(client, blocks, epoch, seq + 1, "2000.000000") + sweep(client, blocks, epoch, seq + 2, "0.000000")
             )
             before = int(client.call("XLEN", "alarmsrv:journal"))
             ticks.append(drain(client))
-            entries.append(int(client.call("XLEN", "alarmsrv:journal")) - before)
-            plain += sweep(client, blocks, epoch, seq + 2, f"{seq}.000000")
-            seq += 3
-        found = {
-            "a call, none trips": (plain, plain),
-            "a call, 62 trip or return": (middle(trips), [cost for run in trips for cost in run]),
-            "a tick of 10": (middle(ticks), [cost for run in ticks for cost in run]),
-        }
+            entries = int(client.call("XLEN", "alarmsrv:journal")) - before
+        name = f"{STORM // count} a call" + (" with deadband" if more else "")
         case = f"storm of {STORM:,}, {name}"
-        for what, (middles, costs) in found.items():
-            figures = [*spread(costs), max(middles)] if middles is not costs else spread(costs)
-            lines.append([f"{name}: {what}", *(f"{figure:.0f}" for figure in figures)])
-            if middles is not costs:
-                rows.append(
-                    Row(case, f"{what}, the slowest by the median of {STORMS} storms", max(middles), "us", BUDGET_US)
-                )
+        for what, runs in (("none trips", plain), ("trip or return", trips), ("a tick of 10", ticks)):
+            costs = [cost for run in runs for cost in run]
+            slowest = max(middle(runs))
+            lines.append([f"{name}: {what}", *(f"{figure:.0f}" for figure in (*spread(costs), slowest))])
             rows.append(Row(case, f"{what}, median", median(costs), "us", BUDGET_US))
+            rows.append(Row(case, f"{what}, slowest by the median of {STORMS}", slowest, "us", BUDGET_US))
         # The first has one more, that of the flood; its end is long after.
-        rows.append(Row(case, "journal entries of a storm", float(entries[-1]), "entries", 2.0 * STORM))
+        rows.append(Row(case, "journal entries of the last", float(entries), "entries", 2.0 * STORM))
     report.table(
-        f"{STORM:,} definitions trip in 32 calls and return in as many, {STORMS} times (us in Redis)",
+        f"{STORM:,} definitions trip and return, {STORMS} times (us in Redis a call of {BLOCK} points)",
         ["call", "median", "p99", "worst", f"slowest by the median of {STORMS}"],
-        [line + [""] * (5 - len(line)) for line in lines],
+        lines,
     )
     return rows
 

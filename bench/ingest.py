@@ -71,11 +71,11 @@ def server(kind: str, *, tcp: bool) -> Iterator[Client]:
             running.stop()
 
 
-def fresh(client: Client) -> int:
+def fresh(client: Client, channels: int = load.CHANNELS) -> int:
     """Empty the server, load the library, take the channels; return the epoch."""
     client.call("FLUSHALL")
     client.call("FUNCTION", "LOAD", "REPLACE", bundle.bundle().text)
-    return load.claim(client)
+    return load.claim(client, channels)
 
 
 def cpu(client: Client) -> float:

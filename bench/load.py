@@ -61,10 +61,10 @@ def make_block(channel: int, first: int, size: int) -> Block:
     return Block(str(channel), f"b{first}", ids, values, texts)
 
 
-def make_blocks(size: int) -> list[Block]:
+def make_blocks(size: int, channels: int = CHANNELS) -> list[Block]:
     """Return all blocks of the site, channel by channel in turn, so that neighbors differ in channel."""
     return [
-        make_block(FIRST_CHANNEL + ch, first, size) for first in range(1, POINTS + 1, size) for ch in range(CHANNELS)
+        make_block(FIRST_CHANNEL + ch, first, size) for first in range(1, POINTS + 1, size) for ch in range(channels)
     ]
 
 
@@ -97,9 +97,9 @@ def words(block: Block, epoch: int, seq: int) -> tuple[str | bytes | int, ...]:
     return ("FCALL", "comsrv_ingest", 1, block.channel, document(block, epoch, seq), block.texts[seq % VARIANTS])
 
 
-def claim(connection: Client) -> int:
+def claim(connection: Client, channels: int = CHANNELS) -> int:
     """Take every channel for a lease of an hour and return the epoch."""
-    for ch in range(CHANNELS):
+    for ch in range(channels):
         claimed = connection.call(
             "FCALL", "channel_claim", 1, FIRST_CHANNEL + ch, '{"owner":"bench","interval_ms":1200000}'
         )
