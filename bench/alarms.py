@@ -180,7 +180,7 @@ def sweep(client: Client, blocks: list[Block], epoch: int, seq: int, value: str)
 
 def drain(client: Client) -> list[float]:
     """Let ticks carry out what waits; return the microseconds in Redis of each."""
-    found = []
+    found: list[float] = []
     while True:
         before = command_us(client)["fcall"][1]
         if not orjson.loads(client.call("FCALL", "voltage_tick", 0))["drained"]:
