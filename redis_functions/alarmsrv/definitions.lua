@@ -73,10 +73,10 @@ end
 
 -- ---------------------------------------------------------------- coming and going
 
--- The definition goes, or watches something else now: its alarm returns.
+-- The definition goes, or watches something else now: its alarm returns, also where its return waited.
 local function end_alarm(ctx, watcher)
-  watchers.retire(ctx, watcher)
-  if watcher.active then
+  local waited = watchers.retire(ctx, watcher) > 0
+  if waited or watcher.active then
     watcher.active = false
     alarms.condition_ended(ctx, watcher.id, ctx.now, alarms.seen(ctx, { origin = watcher.id }))
   end

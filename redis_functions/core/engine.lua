@@ -167,6 +167,8 @@ local function settle_once(ctx, at)
   table.sort(ranks)
   transitions.follow_all(ctx, ranks, found, at)
   if ctx.switches then
+    -- What waits of a rule that is switched off is found in the list.
+    deferred.flush(ctx)
     switching.run(ctx)
   end
 end

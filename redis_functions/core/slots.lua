@@ -15,7 +15,7 @@ end
 
 --- A leaf that decides alone and remembers nothing says another thing: all else that its point keeps of it stays.
 function M.say(leaf, truth)
-  local hot = leaf.slot and leaf.slot.hot
+  local hot = leaf.place and leaf.slot and leaf.slot.hot
   if hot then
     hot[3 * leaf.place] = M.said(truth)
   end
@@ -23,7 +23,7 @@ end
 
 --- Make what a leaf's point keeps of it for speed again, when it is looked at next.
 function M.cool(leaf)
-  local hot = leaf.slot and leaf.slot.hot
+  local hot = leaf.place and leaf.slot and leaf.slot.hot
   if hot then
     hot[3 * leaf.place - 2] = M.COLD
   end

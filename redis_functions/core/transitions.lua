@@ -462,8 +462,10 @@ function M.drain(ctx)
   -- What follows from what is carried out waits behind the rest.
   ctx.behind = true
   for i = 1, #items do
-    look_again(ctx, items[i])
-    local done, problem = pcall(carry_out, ctx, items[i])
+    local done, problem = pcall(function()
+      look_again(ctx, items[i])
+      carry_out(ctx, items[i])
+    end)
     if not done then
       deferred.put_back(ctx.ns, items, i + 1)
       error(problem, 0)

@@ -1,8 +1,8 @@
 -- Lua's collector, a little at the end of each call instead of much in a few.
 --
 -- By itself it works as fast as memory is taken, and what it sweeps costs it many times what it marks: with thousands of
--- definitions loaded, five calls in 150 took 2 to 4 ms more than the others. Here a call pays for the memory that it
--- took, while the collector sweeps no more than a fifth of a millisecond; the rest is paid by the calls after it.
+-- definitions loaded, five calls in 150 took 2 to 4 ms more than the others. Here a call pays for the memory that was
+-- taken, while the collector sweeps no more than a fifth of a millisecond; the rest is paid by the calls after it.
 local M = {}
 
 -- Units of the collector's work a step: so many bytes to mark, a tenth as many chains of texts or 40 other things to
@@ -30,10 +30,10 @@ function M.begin()
   if not left then
     collectgarbage("setstepmul", STEP / 10)
     left = collectgarbage("count")
+    before = left
   end
   -- The server makes it catch up at every 50th call, and with that it goes by itself again.
   collectgarbage("stop")
-  before = collectgarbage("count")
 end
 
 -- Some steps; `count` is what there was before. Returns what there is now.
@@ -57,7 +57,7 @@ local function work(count)
   return now
 end
 
---- A call ends: pay for what it took.
+--- A call ends: pay for what was taken since the last one ended: by the call, by its arguments, by other libraries.
 function M.finish()
   local count = collectgarbage("count")
   local owed = STEPS * math.max(0, count - before)
@@ -67,6 +67,7 @@ function M.finish()
     room = room - BURST * (sweep > 0 and SWEEPING or 1)
     count = work(count)
   end
+  before = count
   collectgarbage("stop")
 end
 

@@ -21,6 +21,7 @@ from services.netsrv.settings import NetworkSecret
 
 _LOG = logging.getLogger(__name__)
 DROPPED: Final = "dropped:"
+STOP_AGAIN_S: Final = 5.0
 
 
 class Running:
@@ -35,7 +36,8 @@ class Running:
     async def stop(self) -> None:
         """End the link; the queue stays open."""
         if self.task is not None:
-            await cancel(self.task)
+            # It says goodbye first, which may take four seconds.
+            await cancel(self.task, again_s=STOP_AGAIN_S)
             self.task = None
 
     async def status(self) -> NetworkStatus:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from libs.errors import InternalError
 from libs.redis.client import execute
 from libs.redis.functions import Functions
 from tests.functions.alarmsrv.test_life_cycle import HOT, check_indexes
@@ -140,3 +143,55 @@ async def test_a_definition_that_goes_while_it_waits_leaves_the_others_waiting(f
     await drain(site)
     left = [f"alarm:d{n:02}" for n in range(30) if n not in {0, 7, 29}]
     assert [e["origin"] for e in await journal(site) if e["event"] == "raised"] == left
+
+
+async def test_an_alarm_whose_return_waits_ends_with_its_definition(functions: Functions) -> None:
+    """Deleted, changed so that it does not apply any more, switched off: nobody else would end it."""
+    site = await Site(functions).start()
+    for number in range(20):
+        await functions.call("alarm_define", f"d{number:02}", {**HOT, "ack_required": False})
+    await site.put({1: 90})
+    await drain(site)
+    site.now += 10
+    await site.put({1: 10})
+    assert await execute(functions.client, "EXISTS", "voltage:deferred")
+    await functions.call("alarm_definition_delete", "d12")
+    await functions.call("alarm_define", "d13", {**HOT, "limit": 85, "ack_required": False})
+    await functions.call("alarm_define", "d14", {**HOT, "enabled": False})
+    await drain(site)
+    assert {alarm["status"] for alarm in await site.alarms()} == {"Resolved"}
+    assert set(await site.hash("alarmsrv:alarms:open")) == {FLOOD}
+
+
+async def test_a_rule_that_is_switched_off_while_it_waits_takes_nothing_with_it(functions: Functions) -> None:
+    """It waits behind the alarms of its pass, and a rule before them switches it off."""
+    site = await Site(functions).start()
+    for number in range(25):
+        point = 1 if number < 17 else 2
+        await functions.call("alarm_define", f"d{number:02}", {**HOT, "source": f"comsrv:1001:T:{point}"})
+    conditions = [{"source": "comsrv:1001:T:1", "operator": ">", "value": 80}]
+    create = {"type": "create_alarm", "params": {"title": "late", "level": "Minor"}}
+    disable = {"type": "disable_rule", "params": {"rule": "late"}}
+    late = {"name": "late", "priority": -10, "conditions": conditions, "actions": [create]}
+    await functions.call("rule_upsert", "late", late)
+    first = {"name": "first", "priority": 10, "conditions": conditions, "actions": [disable]}
+    await functions.call("rule_upsert", "first", first)
+    await site.put({1: 90})
+    site.now += 5
+    await site.put({2: 90})
+    await drain(site)
+    assert [e["origin"] for e in await journal(site)] == [f"alarm:d{number:02}" for number in range(25)]
+    assert ("late", "fired", 0) not in await site.firings()
+
+
+async def test_an_item_that_fails_takes_none_of_the_others_with_it(functions: Functions) -> None:
+    site = await Site(functions).start()
+    for number in range(12):
+        await functions.call("alarm_define", f"d{number:02}", HOT)
+    await site.put({1: 90})
+    broken = '{"watcher":"alarm:d00","on":true,"at":"never"}'
+    await execute(functions.client, "LPUSH", "voltage:deferred", broken)
+    with pytest.raises(InternalError):
+        await functions.call("voltage_tick", None)
+    await drain(site)
+    assert [e["origin"] for e in await journal(site)] == [f"alarm:d{number:02}" for number in range(12)]

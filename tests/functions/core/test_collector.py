@@ -53,3 +53,21 @@ async def test_the_collector_outlasts_a_library_that_is_loaded_anew(site: Site) 
         await peak(site, 60, 1)
         held.append(await memory(site))
     assert max(held) < 30_000_000
+
+
+async def test_arguments_and_other_libraries_are_paid_for(site: Site) -> None:
+    """What is taken outside of our calls, too: texts of arguments, and tables of a library of another name."""
+    client = site.functions.client
+    other = """#!lua name=other
+    redis.register_function("other_tables", function()
+      local all = {}
+      for i = 1, 5000 do all[i] = { i } end
+      return #all
+    end)"""
+    await execute(client, "FUNCTION", "LOAD", "REPLACE", other)
+    for number in range(300):
+        await execute(client, "FCALL", "voltage_version", 0, f"{number}{'x' * 500_000}")
+        await execute(client, "FCALL", "other_tables", 0)
+    held = await memory(site)
+    await execute(client, "FUNCTION", "DELETE", "other")
+    assert held < 60_000_000

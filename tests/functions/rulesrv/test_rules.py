@@ -279,3 +279,14 @@ async def test_one_that_does_not_compile_any_more_leaves_no_alarm_standing(site:
     assert [alarm["status"] for alarm in await site.alarms()] == ["New"]
     await site.functions.call(end, "r1", *([{**HIGH, "enabled": False}] if end == "rule_upsert" else []))
     assert [alarm["status"] for alarm in await site.alarms()] == ["Returned"]
+
+
+async def test_one_that_is_off_and_was_looked_at_is_read_again(site: Site) -> None:
+    """For a look its points are resolved, without being watched: a reload must not take it for one that is."""
+    await site.functions.call("alarm_define", "hot", {"source": REF, "detector": "Hi", "limit": 90, "level": "Minor"})
+    await put(site, enabled=False)
+    await site.put({1: 20})
+    await site.functions.read_json("rule_evaluate", "r1", {})
+    await execute(site.functions.client, "INCR", "voltage:image")
+    await site.put({1: 95})
+    assert [alarm["origin"] for alarm in await site.alarms()] == ["alarm:hot"]

@@ -33,6 +33,6 @@ async def test_it_stops_though_its_session_lost_the_cancellation(tmp_path: Path)
     running = Running(network, queue, link)
     running.task = asyncio.create_task(link.run())
     (await link.answers.get()).set_result(None)
-    await asyncio.wait_for(running.stop(), 10)
+    await asyncio.wait_for(running.stop(), 30)
     assert running.task is None
     await queue.close()
