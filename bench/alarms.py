@@ -219,7 +219,7 @@ def storm(client: Client) -> list[Row]:
             entries = int(client.call("XLEN", "alarmsrv:journal")) - before
         name = f"{STORM // count} a call" + (" with deadband" if more else "")
         case = f"storm of {STORM:,}, {name}"
-        for what, runs in (("none trips", plain), ("trip or return", trips), ("a tick of 10", ticks)):
+        for what, runs in (("none trips", plain), ("trip or return", trips), ("a tick of 8", ticks)):
             costs = [cost for run in runs for cost in run]
             slowest = max(middle(runs))
             lines.append([f"{name}: {what}", *(f"{figure:.0f}" for figure in (*spread(costs), slowest))])

@@ -5,6 +5,8 @@ local M = {}
 
 -- One costs some 40 us and the call around them 200 to 300: so many keep it under a millisecond.
 M.TRANSITIONS = 10
+-- A tick that carries out what waits does nothing else, and the next one follows at once.
+M.A_TICK = 8
 -- So many transitions share an item at most.
 local PACK = 50
 

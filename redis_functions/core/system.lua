@@ -82,7 +82,7 @@ local function look_around(ctx)
   end
 end
 
---- Let time pass: due timers fire (20 at most a call), and what waited from a storm drains in order, 10 at most.
+--- Let time pass: due timers fire (20 at most a call), and what waited from a storm drains in order, 8 at most.
 --
 -- Any number of callers is harmless; rulesrv calls it every 100 ms.
 --

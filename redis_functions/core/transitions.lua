@@ -458,7 +458,7 @@ end
 
 --- Carry out what waits, in order: what the timers of this call left of its budget. Returns how many.
 function M.drain(ctx)
-  local items, deepest = deferred.take(ctx.ns, deferred.TRANSITIONS - ctx.transitions), 0
+  local items, deepest = deferred.take(ctx.ns, math.min(deferred.A_TICK, deferred.TRANSITIONS - ctx.transitions)), 0
   -- What follows from what is carried out waits behind the rest.
   ctx.behind = true
   for i = 1, #items do

@@ -225,7 +225,7 @@ async def test_many_alarms_of_a_channel_are_suppressed_ten_a_call(functions: Fun
     for number in range(25):
         await functions.call("alarm_define", f"d{number:02}", {**HOT, "group": "g", "now_ms": None})
     await site.put({1: 90})
-    for _ in range(3):
+    for _ in range(4):
         await site.pass_ms(0)
     await functions.call("alarm_suppress", "group:g", {"by": "anna", "now_ms": site.now})
     assert sorted((await suppressed(site)).values(), key=str).count("anna") == 10

@@ -31,7 +31,7 @@ async def drain(site: Site) -> int:
     while await execute(site.functions.client, "EXISTS", "voltage:deferred"):
         await site.pass_ms(0)
         ticks += 1
-        assert ticks <= 2 * COUNT / 10 + 2, "each tick carries out its ten"
+        assert ticks <= 2 * COUNT / 8 + 2, "each tick carries out its eight"
     return ticks
 
 
@@ -87,7 +87,7 @@ async def test_a_storm_over_redis_restarting_functions(functions: Functions) -> 
 
 
 async def test_what_waits_keeps_value_quality_and_order(functions: Functions) -> None:
-    """Many that turn share an item of the list; a tick takes ten, over the bounds of items."""
+    """Many that turn share an item of the list; a tick takes eight, over the bounds of items."""
     site = await Site(functions).start()
     for number in range(65):
         await functions.call("alarm_define", f"d{number:02}", {**HOT, "source": f"comsrv:1001:T:{number + 1}"})

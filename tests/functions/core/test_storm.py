@@ -26,10 +26,10 @@ async def test_ten_act_in_the_call_and_the_rest_by_tick(site: Site) -> None:
     assert stats["active"] == 50
     assert len(await site.firings()) == 10
     assert await waiting(site) == 40
-    for left in (30, 20, 10, 0):
+    for left in (32, 24, 16, 8, 0):
         site.now += 7
         done = await site.functions.json("voltage_tick", None, {"now_ms": site.now})
-        assert (done["drained"], await waiting(site), done["more"]) == (10, left, left > 0)
+        assert (done["drained"], await waiting(site), done["more"]) == (8, left, left > 0)
     # In the order of their happening, each with its own instant.
     assert await site.firings() == [(f"r{number:03}", "fired", 0) for number in range(50)]
     assert len(await site.alarms(open=True, limit=60)) == 50
@@ -41,7 +41,7 @@ async def test_what_follows_waits_behind_what_waits(site: Site) -> None:
     site.now += 1
     await site.put({1: 5})
     assert len(await site.firings()) == 10
-    for _ in range(5):
+    for _ in range(7):
         await site.pass_ms(0)
     fired = [(f"r{number:03}", "fired", 0) for number in range(30)]
     assert await site.firings() == [*fired, *((f"r{number:03}", "cleared", 1) for number in range(30))]
