@@ -27,21 +27,16 @@ async def peak(site: Site, calls: int, step: int) -> int:
 async def test_memory_of_polls_is_bounded(site: Site) -> None:
     for number in range(200):
         await site.functions.call("alarm_define", f"d{number}", {**HOT, "source": f"comsrv:1001:T:{number % 400 + 1}"})
-    first = await peak(site, 200, 1)
-    later = await peak(site, 800, 3)
-    assert later < 1.5 * first + 2_000_000
+    assert await peak(site, 1000, 1) < 40_000_000, "uncollected it is a hundred"
 
 
 async def test_large_readers_pay_for_what_they_take(site: Site) -> None:
     """A list of 1,000 takes megabytes: were they left, a hundred of them would be seen."""
     for number in range(1000):
         await site.functions.call("store_alarm", f"a{number}", {"title": "t" * 200, "level": "Minor", "source": "s"})
-    for _ in range(20):
-        await site.functions.read_json("query_alarms", None, {"limit": 1000})
-    before = await memory(site)
     for _ in range(200):
         await site.functions.read_json("query_alarms", None, {"limit": 1000})
-    assert await memory(site) < 2 * before
+    assert await memory(site) < 30_000_000
 
 
 async def test_the_collector_outlasts_a_library_that_is_loaded_anew(site: Site) -> None:

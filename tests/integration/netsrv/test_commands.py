@@ -129,6 +129,8 @@ async def test_the_outcome_is_told_after_a_restart(
         await status_when(service, connected=True)
         await send(broker, {**GOOD, "ttl_ms": 60_000})
         await received(heard, "plant/answers", 1)
+        # Until the broker has acknowledged it, it would be told again.
+        await status_when(service, queue={"messages": 0})
     await claim(functions, channel)
     await functions.call(
         "command_complete", 1001, {"epoch": channel.epoch, "id": "c1", "state": "rejected", "reason": "no"}
