@@ -8,6 +8,7 @@ local engine = require("core.engine")
 local escalation = require("alarmsrv.escalation")
 local floods = require("core.floods")
 local graphs = require("core.graph")
+local holds = require("core.holds")
 local keys = require("lib.keys")
 local leases = require("comsrv.leases")
 local measures = require("core.measures")
@@ -91,7 +92,7 @@ function M.begin(ns, now_ms)
     system_alarms.note(ctx, "clock", "", string.format("by %.0f ms", -step))
     specials.stepped(ctx, step)
     measures.stepped(ctx, step)
-    transitions.stepped(ctx, step)
+    holds.stepped(ctx, step)
   end
   local due, count = timers.take(ns, now, timers.PER_CALL), 0
   if due then

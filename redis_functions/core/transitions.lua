@@ -1,12 +1,12 @@
--- Watchers (rules, alarm definitions) that turn: the memory of their leaves, their state, and what they do.
+-- Watchers (rules, alarm definitions) that turn: their state, and what they do.
 local alarms = require("alarmsrv.alarms")
 local branches = require("rulesrv.branch")
 local conditions = require("core.conditions")
 local deferred = require("core.deferred")
+local holds = require("core.holds")
 local json = require("lib.json")
 local numbers = require("lib.numbers")
 local marks = require("alarmsrv.marks")
-local measures = require("core.measures")
 local specials = require("core.specials")
 local actions = require("rulesrv.actions")
 local shadow_log = require("core.shadow_log")
@@ -17,113 +17,10 @@ local wiring = require("core.wiring")
 
 local M = {}
 
+local truth_of = holds.truth
+
 -- So many rules may follow from each other in one call; the next one's actions are withheld.
 M.DEPTH = 8
-
--- ---------------------------------------------------------------- leaves with memory
-
-local function leaf_field(leaf)
-  return (leaf.on and "1" or "0") .. "|" .. (leaf.held and "1" or "0") .. "|"
-    .. (leaf.since and string.format("%.0f", leaf.since) or "") .. "|"
-    .. (leaf.elapsed and string.format("%.0f", leaf.elapsed) or "")
-end
-
-local function keep_leaf(leaf)
-  slots.cool(leaf)
-  if leaf.watcher.sticky then
-    -- Its condition says the same, and is kept (core/wiring.lua).
-    return
-  end
-  redis.call("HSET", leaf.watcher.state, "leaf:" .. leaf.index, leaf_field(leaf))
-end
-
--- What a leaf is compared with is a new one since its hold began. An instant from the future is of before the clock
--- was set back.
-local function is_new(ctx, leaf)
-  local came = leaf.other.at
-  return came ~= nil and came > leaf.since and came <= ctx.now
-end
-
-local function hold(ctx, leaf, raw, at)
-  local timer = leaf.timer
-  if raw == true then
-    if leaf.held then
-      return true
-    elseif leaf.since then
-      if not (leaf.restarts and is_new(ctx, leaf)) then
-        return false
-      end
-      leaf.elapsed = 0
-    end
-    -- Also a hold that is over by now ends by its timer, so that it fires at its due instant and
-    -- in order with everything else that is due.
-    leaf.since = math.min(at, ctx.now)
-    timers.set(ctx.ns, leaf.since - leaf.elapsed + leaf.for_ms, "hold", timer)
-    keep_leaf(leaf)
-    return false
-  end
-  if leaf.since or leaf.held or leaf.elapsed ~= 0 then
-    if raw == nil then
-      -- Unknown pauses: what has been held counts on when the point is good again.
-      if leaf.held or not leaf.since then
-        return nil
-      end
-      -- The timer knows what is left, also where the clock was set back meanwhile.
-      local due = timers.due_at(ctx.ns, "hold", timer) or at
-      leaf.elapsed = math.max(leaf.elapsed, leaf.for_ms - math.max(0, due - at))
-    else
-      leaf.held, leaf.elapsed = false, 0
-    end
-    leaf.since = nil
-    timers.cancel(ctx.ns, "hold", timer)
-    keep_leaf(leaf)
-  end
-  return raw
-end
-
-local function truth_of(ctx, leaf, at)
-  local raw
-  if leaf.measure then
-    raw = measures.raw(ctx, leaf, at)
-  else
-    raw = conditions.raw(leaf, leaf.watcher.last_good)
-  end
-  if leaf.hysteresis and raw ~= nil and raw ~= (leaf.on or false) then
-    leaf.on = raw
-    keep_leaf(leaf)
-  end
-  if leaf.for_ms then
-    return hold(ctx, leaf, raw, at)
-  end
-  return raw
-end
-
---- The machine's clock was set back: a hold that runs began as much earlier as its timer ends.
-function M.stepped(ctx, step)
-  for _, watcher in pairs(ctx.graph.watchers) do
-    for i = 1, watcher.enabled and #watcher.leaves or 0 do
-      local leaf = watcher.leaves[i]
-      if leaf.since and not leaf.held then
-        leaf.since = leaf.since + step
-        keep_leaf(leaf)
-      end
-    end
-  end
-end
-
---- What a leaf says now, without any effect.
-function M.peek(leaf, last_good, at)
-  local raw
-  if leaf.measure then
-    raw = measures.peek(leaf, at)
-  else
-    raw = conditions.raw(leaf, last_good)
-  end
-  if leaf.for_ms and raw == true then
-    return leaf.held == true
-  end
-  return raw
-end
 
 -- ---------------------------------------------------------------- transitions
 
@@ -370,7 +267,7 @@ function M.hold_over(ctx, id, due)
   local leaf = watcher and watcher.leaves[tonumber(index)]
   if leaf and leaf.since and watcher.enabled then
     leaf.held = true
-    keep_leaf(leaf)
+    holds.keep(leaf)
     M.evaluate(ctx, watcher, due)
   end
 end
