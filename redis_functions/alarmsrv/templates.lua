@@ -1,5 +1,6 @@
 -- Messages with values: "{value} {unit} at {source}, ambient {point:comsrv:1001:T:2:1}".
 local keys = require("lib.keys")
+local numbers = require("lib.numbers")
 local sources = require("core.sources")
 
 local M = {}
@@ -95,8 +96,7 @@ local function shown(text, decimals)
   elseif decimals then
     return string.format("%." .. decimals .. "f", number)
   end
-  local plain = string.format("%.6f", number)
-  return (string.gsub(string.gsub(plain, "0+$", ""), "%.$", ""))
+  return numbers.plain(number)
 end
 
 local function point_value(ctx, ref)

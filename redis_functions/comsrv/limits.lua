@@ -128,23 +128,23 @@ end
 function M.check(found, value)
   local options = found.options
   if found.min and value < found.min then
-    errors.fail("INVALID", string.format("value %.6g is below the minimum %.6g of %s", value, found.min, found.ref))
+    errors.fail("INVALID", string.format("value %.15g is below the minimum %.15g of %s", value, found.min, found.ref))
   end
   if found.max and value > found.max then
-    errors.fail("INVALID", string.format("value %.6g is above the maximum %.6g of %s", value, found.max, found.ref))
+    errors.fail("INVALID", string.format("value %.15g is above the maximum %.15g of %s", value, found.max, found.ref))
   end
   if found.kind == "C" and value ~= math.floor(value) then
     errors.fail("INVALID", "value of a control point must be an integer, " .. found.ref)
   end
   if options.allowed and not allowed(options.allowed, value) then
     errors.fail("INVALID", string.format(
-      "value %.6g is none of those %s takes: %s", value, found.ref, table.concat(options.allowed, ", ")
+      "value %.15g is none of those %s takes: %s", value, found.ref, table.concat(options.allowed, ", ")
     ))
   end
   local steps = options.step and (value - (found.min or 0)) / options.step
   if steps and math.abs(steps - math.floor(steps + 0.5)) > STEP_TOLERANCE then
     errors.fail("INVALID", string.format(
-      "value %.6g is no step of %.6g from %.6g of %s", value, options.step, found.min or 0, found.ref
+      "value %.15g is no step of %.15g from %.15g of %s", value, options.step, found.min or 0, found.ref
     ))
   end
 end

@@ -17,6 +17,12 @@ function M.format(number)
   return text
 end
 
+--- Write a number as people do: 81.500000 is 81.5. Takes a number or its text.
+function M.plain(number)
+  local text = string.format("%.6f", number)
+  return (string.gsub(string.gsub(text, "0+$", ""), "%.$", ""))
+end
+
 -- The instants of a call are one or two, and a storm writes each of them hundreds of times.
 local last, last_text
 

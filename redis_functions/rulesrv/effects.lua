@@ -6,6 +6,7 @@ local expression = require("core.expression")
 local json = require("lib.json")
 local keys = require("lib.keys")
 local leases = require("comsrv.leases")
+local numbers = require("lib.numbers")
 local outbox = require("alarmsrv.outbox")
 local records = require("alarmsrv.records")
 local slots = require("core.slots")
@@ -237,8 +238,9 @@ local REHEARSALS = {
     local members = over or {}
     if spec then
       local last = #members
+      local value = spec.text and spec.value or numbers.plain(spec.value)
       members[last + 1], members[last + 2] = "would", json.text(
-        "command comsrv:" .. ch .. ":" .. spec.type .. ":" .. spec.point .. " to " .. spec.value
+        "command comsrv:" .. ch .. ":" .. spec.type .. ":" .. spec.point .. " to " .. value
       )
     end
     return members, problem

@@ -33,6 +33,8 @@ MAX_READ: Final = 125
 FEW: Final = 4
 ALTERNATIVES: Final = 2
 WORTH_NAMING: Final = 0.2
+# What a float holds, as people write it.
+DIGITS: Final = {"float16": 5, "float32": 7, "float64": 15}
 
 Command = Callable[..., Coroutine[Any, Any, None]]
 
@@ -181,9 +183,9 @@ def _layout_table(ranked: list[list[Guess]], registers: list[int], address: int)
         part = registers[place : place + guess.width]
         raw = " ".join(f"{register:04X}" for register in part[:FEW]) + (" ..." if len(part) > FEW else "")
         others = [
-            f"{one.type} {one.order} {_shown(one.values[-1])}"
+            f"{one.type} {one.order} {_shown(one, one.values[-1])}"
             for one in ranked[place]
-            if one is not guess and one.score >= WORTH_NAMING and _shown(one.values[-1]) != _shown(guess.values[-1])
+            if one is not guess and one.score >= WORTH_NAMING and one.values[-1] != guess.values[-1]
         ]
         table.add_row(
             str(guess.address), raw, guess.type, guess.order, _values(guess), f"{guess.score:.0%}", guess.why,
@@ -205,7 +207,7 @@ def _matrix(ranked: list[list[Guess]], registers: list[int], address: int) -> Ta
                 continue
             if name != STRING:
                 orders = [order for order in ORDERS[TYPES[name].size] if (name, order) in shown]
-            cells = [f"{order} {_shown(shown[name, order].values[-1])}" for order in orders]
+            cells = [f"{order} {_shown(shown[name, order], shown[name, order].values[-1])}" for order in orders]
             where = (str(address + place), f"{registers[place]:04X}") if first else ("", "")
             table.add_row(*where, name, *cells)
             first = False
@@ -215,19 +217,22 @@ def _matrix(ranked: list[list[Guess]], registers: list[int], address: int) -> Ta
 
 def _values(guess: Guess) -> str:
     """Return the last value, and where several reads differ the range."""
-    last = _shown(guess.values[-1])
-    numbers = [value for value in guess.values if isinstance(value, float)]
+    last = _shown(guess, guess.values[-1])
+    numbers = [value for value in guess.values if not isinstance(value, str)]
     if len(set(numbers)) < FEW - 2:
         return last
-    return f"{last} ({_shown(min(numbers))} to {_shown(max(numbers))})"
+    return f"{last} ({_shown(guess, min(numbers))} to {_shown(guess, max(numbers))})"
 
 
-def _shown(value: float | str) -> str:
+def _shown(guess: Guess, value: float | str) -> str:
+    """Render a value with the digits that its type holds."""
     if isinstance(value, str):
         return repr(value)
+    if isinstance(value, int):
+        return str(value)
     if not math.isfinite(value):
         return "none"
-    return f"{value:.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.7g}"
+    return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.{DIGITS[guess.type]}g}"
 
 
 def _print(table: Table) -> None:

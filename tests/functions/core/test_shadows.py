@@ -73,7 +73,7 @@ async def test_both_are_noted_and_only_the_active_one_acts(site: Site, kind: str
     states = [(one["active"], one["shadow"]) for one in await site.entries(f"voltage:shadow:{kind}:x:log")]
     assert states == [("0", "0"), ("0", "1"), ("1", "1"), ("1", "0"), ("0", "0")]
     would = [one["would"] for one in await site.entries(f"voltage:shadow:{kind}:x:log")]
-    said = "command comsrv:1001:A:1 to 50.000000" if kind == "rule" else "raise Major: 85 of 80"
+    said = "command comsrv:1001:A:1 to 50" if kind == "rule" else "raise Major: 85 of 80"
     assert orjson.loads(would[2])[0]["would"] == said, "of the active one, too, what it came to"
     assert len(await site.alarms()) == (kind == "alarm_definition")
     assert [one[1] for one in await site.firings()] == (["fired", "cleared"] if kind == "rule" else [])
@@ -88,7 +88,7 @@ async def test_what_it_would_do_is_checked_as_if_it_were_done(site: Site) -> Non
     await site.put({2: 1}, {2: "bad:timeout"})
     await site.put({1: 80})
     (_, first, _, second) = await site.entries("voltage:shadow:rule:x:log")
-    assert orjson.loads(first["would"]) == [{"type": "command", "would": "command comsrv:1001:A:1 to 50.000000"}]
+    assert orjson.loads(first["would"]) == [{"type": "command", "would": "command comsrv:1001:A:1 to 50"}]
     assert orjson.loads(first["inputs"])[0]["value"] == 75
     assert orjson.loads(second["would"]) == [{"type": "command", "problem": "withheld: an input is not good"}]
     assert await commands(site) == 0
@@ -107,7 +107,7 @@ async def test_what_the_active_one_commands_is_not_in_the_way(site: Site) -> Non
         await site.put({1: value})
         await site.pass_ms(100)
     would = {one["would"] for one in await site.entries("voltage:shadow:rule:x:log") if one["event"] == "on"}
-    assert [orjson.loads(one)[0]["would"] for one in would] == ["command comsrv:1001:A:1 to 50.000000"]
+    assert [orjson.loads(one)[0]["would"] for one in would] == ["command comsrv:1001:A:1 to 50"]
 
 
 async def test_an_alarm_says_what_it_would_raise(site: Site) -> None:

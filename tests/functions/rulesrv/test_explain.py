@@ -103,7 +103,7 @@ async def test_what_the_actions_would_come_to(site: Site) -> None:
     assert (await explain(site))["actions"][0]["problem"] == "withheld: an input is not good"
     await site.put({1: 5, 2: 20})
     said = (await explain(site))["actions"]
-    assert said[0] == {"type": "command", "would": "command comsrv:1001:A:1 to 5.000000"}
+    assert said[0] == {"type": "command", "would": "command comsrv:1001:A:1 to 5"}
     assert "INVALID" in said[1]["problem"]
     assert [one.get("problem", "") for one in said[2:]] == [
         "no alarm is open", "no route of notification takes the level Minor", "", "NOTFOUND rule nobody", "", "",

@@ -45,6 +45,13 @@ def test_sixteen_bits_stay_sixteen_bits():
     assert [guess.values[0] for guess in found][4] == -2
 
 
+def test_an_integer_of_64_bits_keeps_every_digit():
+    number = 2**53 + 1
+    registers = [int.from_bytes(number.to_bytes(8, "big")[at : at + 2], "big") for at in range(0, 8, 2)]
+    (exact,) = [guess for guess in guesses(0, [registers])[0] if (guess.type, guess.order) == ("uint64", "ABCDEFGH")]
+    assert exact.values == [number]
+
+
 def test_a_register_alone_has_guesses_too():
     found = guesses(7, [[0]])
     assert {guess.type for guess in found[0]} == {"int16", "uint16", "float16", "bcd16"}

@@ -105,12 +105,14 @@ def _number(address: int, name: str, order: str, parts: list[bytes]) -> Guess:
 
 
 def _value(name: str, order: str, data: bytes) -> float:
+    """Return the value, an integer exactly."""
     kind = TYPES[name]
     packed = from_wire(order, data, kind.size)
     if kind.digits:
         text = packed.hex()
-        return float(text) if text.isdecimal() else math.nan
-    return float(struct.unpack(kind.packing, packed)[0])
+        return int(text) if text.isdecimal() else math.nan
+    number: float = struct.unpack(kind.packing, packed)[0]
+    return number
 
 
 def _plausible(name: str, values: list[float]) -> tuple[float, str]:

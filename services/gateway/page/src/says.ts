@@ -19,7 +19,7 @@ export function actionText(action: RuleAction): string {
   return `${what}${came ? `: ${came}` : ""}${action.over ? `, over ${action.over}` : ""}`;
 }
 
-/** `command comsrv:1004:C:1 to 1.000000` becomes `command Genset · Start to on`. */
+/** `command comsrv:1004:C:1 to 1` becomes `command Genset · Start to on`. */
 function wouldText(would: string): string {
   const [, ref, value] = /^command (\S+) to (\S+)$/.exec(would) ?? [];
   return ref && value ? `command ${store.nameOf(ref)} to ${textOf(ref, Number(value))}` : would;
