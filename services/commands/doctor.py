@@ -35,6 +35,7 @@ REDIS: Final[tuple[Check, ...]] = (
 SERVED: Final[tuple[Check, ...]] = (
     doctor_site.check_devices,
     doctor_site.check_rules,
+    doctor_site.check_alarms,
     doctor_site.check_history,
     doctor_site.check_networks,
     doctor_site.check_ledger,

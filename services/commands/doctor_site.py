@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from libs.errors import ConfigurationError, Problem, UnavailableError
@@ -19,7 +19,7 @@ from services.commands.networks import state_of
 DISK_PERCENT: Final = 90
 DISK_CRITICAL_PERCENT: Final = 95
 MAX_SHOWN: Final = 10
-MAX_ITEMS: Final = 1000
+MAX_ITEMS: Final = 100_000
 OLD_PENDING: Final = 10_000
 
 
@@ -118,6 +118,7 @@ def check_rules(_: Site) -> Iterator[Finding]:
     rules = pages("/api/rules/evaluations", {}, MAX_ITEMS)
     on = [rule for rule in rules if rule["enabled"]]
     yield from (finding for rule in on if (finding := undecided(rule)))
+    yield from unfounded(rule for rule in pages("/api/rules", {}, MAX_ITEMS) if rule["enabled"])
     well = sum(rule["result"] is not None for rule in on)
     off = len(rules) - len(on)
     yield Finding("rules", "ok", f"{well} of {len(rules)} rules can decide, {off} are switched off")
@@ -137,6 +138,48 @@ def undecided(rule: dict[str, Any]) -> Finding | None:
         return Finding("rules", "error", f"rule {rule['rule']}: no such data source: {shown}", remedy)
     remedy = f"see devices, and: voltage rules explain {rule['rule']}"
     return Finding("rules", "warning", f"rule {rule['rule']} waits for good inputs: {shown}", remedy)
+
+
+def unfounded(rules: Iterable[dict[str, Any]]) -> Iterator[Finding]:
+    """Name what actions would be refused for, before they fire; a source that is missing is no matter of actions."""
+    for rule in rules:
+        named = [text for text in rule.get("warnings", ()) if text.startswith("actions")]
+        if named:
+            detail = f"rule {rule['id']} can't act: {'; '.join(named)}"
+            yield Finding("rules", "warning", detail, "add what it names, or correct the rule")
+
+
+def check_alarms(_: Site) -> Iterator[Finding]:
+    """Is there what alarm definitions watch, and is everybody told?"""
+    definitions = pages("/api/alarm-definitions", {}, MAX_ITEMS)
+    yield from unwatched(definitions)
+    yield from untold(request("/api/alarms/outbox"))
+    routes = len(pages("/api/alarm-routes", {}, MAX_ITEMS))
+    yield Finding("alarms", "ok", f"{len(definitions)} alarm definitions, {routes} routes of notification")
+
+
+def unwatched(definitions: list[dict[str, Any]]) -> Iterator[Finding]:
+    """Name the alarm definitions whose points do not exist; of many the first."""
+    lost = [one for one in definitions if one.get("warnings") and one.get("enabled") is not False]
+    remedy = "correct the definition, or add the point"
+    for one in lost[:MAX_SHOWN]:
+        yield Finding("alarms", "warning", f"alarm definition {one['id']}: {'; '.join(one['warnings'])}", remedy)
+    if len(lost) > MAX_SHOWN:
+        yield Finding(
+            "alarms", "warning", f"{len(lost) - MAX_SHOWN} more alarm definitions name what does not exist", remedy
+        )
+
+
+def untold(outbox: dict[str, Any]) -> Iterator[Finding]:
+    """Name the recipients that messages do not reach, and messages that were given up."""
+    for target in outbox["targets"]:
+        if target["last_error"]:
+            detail = f"{target['target']} is not told: {target['last_error']}; {target['waiting']} messages wait"
+            remedy = "check notifications in config/alarmsrv.yaml, and try it: voltage alarms notify-test ROUTE"
+            yield Finding("alarms", "warning", detail, remedy)
+    if letters := outbox["dead_letters"]:
+        remedy = "see why: GET /api/alarms/outbox/dead-letters; send again: POST .../retry"
+        yield Finding("alarms", "warning", f"{letters} messages to people were given up", remedy)
 
 
 def check_history(_: Site) -> Iterator[Finding]:

@@ -18,6 +18,12 @@ CAREFUL = {
     "requires_approval": True,
     "conditions": [{"source": "modsrv:grid:frequency", "operator": "<", "value": 49}],
 }
+POINTLESS = {
+    "id": "pointless",
+    "name": "Pointless",
+    "conditions": [{"source": "modsrv:grid:frequency", "operator": "<", "value": 49}],
+    "actions": [{"type": "command", "params": {"channel": 9999, "type": "C", "point": 1, "value": 1}}],
+}
 STRICTER = CAREFUL | {"conditions": [CAREFUL["conditions"][0] | {"value": 48.5}]}
 
 
@@ -47,6 +53,16 @@ async def opened(page: Page, definition: str) -> Locator:
     row = page.locator(f".rules li[data-id={definition}]")
     await row.locator("button.name").first.click()
     return row
+
+
+async def test_what_a_rule_names_and_there_is_not_is_said(page: Page, api: Api) -> None:
+    assert (await api("POST", "/api/rules", POINTLESS)).status == 201
+    rule = page.locator(".rules li[data-id=pointless]")
+    await expect(rule.locator(".marks")).to_have_text("warning")
+    await opened(page, "pointless")
+    await expect(rule.locator(".problem").first).to_contain_text("there is no channel 9999")
+    assert (await api("DELETE", "/api/rules/pointless")).status == 200
+    await expect(rule).to_have_count(0)
 
 
 async def test_a_proposal_is_read_approved_and_not_by_who_made_it(page: Page, api: Api) -> None:

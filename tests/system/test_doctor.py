@@ -19,6 +19,14 @@ rules:
     name: Watches a channel that does not exist
     conditions: [{source: "comsrv:9999:T:1", operator: ">", value: 1}]
     actions: [{type: publish, params: {topic: lost, message: never}}]
+  - id: idle
+    name: Commands a channel that does not exist
+    conditions: [{source: "comsrv:1001:T:1", operator: ">", value: 1e9}]
+    actions: [{type: command, params: {channel: 9998, type: C, point: 1, value: 1}}]
+"""
+ALARMS = """
+definitions:
+  - {id: lost, source: "comsrv:9999:T:1", detector: Hi, limit: 1, level: Minor, message: Never}
 """
 
 # Nobody listens on port 1.
@@ -41,7 +49,7 @@ def test_a_good_site_has_no_errors(site: Site):
     checks = {finding["check"] for finding in found}
     assert checks == {
         "configuration", "disk", "secrets", "redis", "redis_settings", "memory", "persistence", "functions", "schema",
-        "clock", "ports", "devices", "rules", "history", "networks", "ledger",
+        "clock", "ports", "devices", "rules", "alarms", "history", "networks", "ledger",
     }  # fmt: skip
     assert "0 errors" in site.voltage("doctor", "--all").stdout
 
@@ -49,6 +57,7 @@ def test_a_good_site_has_no_errors(site: Site):
 def test_it_recognises_the_rows_of_the_troubleshooting_table(tmp_path: Path):
     site = Site(tmp_path)
     (site.config / "rules" / "lost.yaml").write_text(RULE)
+    (site.config / "alarms" / "lost.yaml").write_text(ALARMS)
     (site.config / "netsrv.yaml").write_text(NETWORKS)
     try:
         site.start("--without", "simulator")
@@ -69,6 +78,9 @@ def test_it_recognises_the_rows_of_the_troubleshooting_table(tmp_path: Path):
     details = [finding["detail"] for finding in found if finding["state"] == "error"]
     assert any("channel 1001" in text and "no new data in Redis" in text for text in details)
     assert any("rule lost" in text and "comsrv:9999:T:1" in text for text in details)
+    warned = [finding["detail"] for finding in found if finding["state"] == "warning"]
+    assert any("rule idle can't act" in text and "there is no channel 9998" in text for text in warned)
+    assert any("alarm definition lost: source comsrv:9999:T:1 is no point yet" in text for text in warned)
     assert all(finding["remedy"] for finding in found if finding["state"] != "ok")
 
 

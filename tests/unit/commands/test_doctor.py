@@ -144,6 +144,36 @@ def test_a_point_without_a_value_yet_is_no_missing_source():
     assert found(True, quality="bad:stale", missing="it is bad:stale") is None
 
 
+def test_an_action_that_would_be_refused_is_named_before_it_fires():
+    rules = [
+        {
+            "id": "idle",
+            "warnings": ["conditions[0].source comsrv:9:T:1: x", "actions[0] rule:gone: there is no rule gone"],
+        },
+        {"id": "blind", "warnings": ["conditions[0].source comsrv:9:T:1: x"]},
+        {"id": "well"},
+    ]
+    found = [finding.detail for finding in doctor_site.unfounded(rules)]
+    assert found == ["rule idle can't act: actions[0] rule:gone: there is no rule gone"]
+
+
+def test_of_many_alarm_definitions_without_a_point_the_first_are_named():
+    lost = [{"id": f"a{number}", "warnings": ["source comsrv:9:T:1 is no point yet"]} for number in range(12)]
+    off = {"id": "off", "warnings": ["source comsrv:9:T:2 is no point yet"], "enabled": False}
+    found = [finding.detail for finding in doctor_site.unwatched([off, *lost])]
+    assert found[0] == "alarm definition a0: source comsrv:9:T:1 is no point yet"
+    assert len(found) == 11
+    assert found[-1].startswith("2 more alarm definitions")
+
+
+def test_who_is_not_told_is_named():
+    well = {"target": "email:a@b.c", "last_error": None, "waiting": 0}
+    away = {"target": "webhook:pager", "last_error": "HTTP 503", "waiting": 3}
+    assert list(doctor_site.untold({"targets": [well], "dead_letters": 0})) == []
+    found = [finding.detail for finding in doctor_site.untold({"targets": [well, away], "dead_letters": 2})]
+    assert found == ["webhook:pager is not told: HTTP 503; 3 messages wait", "2 messages to people were given up"]
+
+
 def test_what_mappings_leave_out_is_not_lost():
     def found(**dropped: int) -> list[tuple[str, str]]:
         history = {"difference": 0, "dropped": dropped}

@@ -30,17 +30,29 @@ export const waitingText = ({ proposals }: Beside): string =>
   proposals.length > 1 ? `${proposals.length} proposals wait` : proposals.length ? "1 proposal waits" : "";
 
 /** Words in the row of a definition, so that nobody need open it to know. */
-export function Marks({ beside }: { beside: Beside }) {
-  if (!beside.proposals.length && !beside.shadows.length) return null;
+export function Marks({ of, beside }: { of: Kept; beside: Beside }) {
+  if (!beside.proposals.length && !beside.shadows.length && !of.warnings) return null;
   return (
     <small class="marks">
       {beside.proposals.length > 0 && (
         <span class="mark">{beside.proposals.length > 1 ? `${beside.proposals.length} proposals` : "proposal"}</span>
       )}
       {beside.shadows.length > 0 && <span class="mark">shadow</span>}
+      {of.warnings && <span class="mark">{of.warnings.length > 1 ? `${of.warnings.length} warnings` : "warning"}</span>}
     </small>
   );
 }
+
+/** What a definition names and there is not. */
+export const Warnings = ({ of }: { of: Kept }) => (
+  <>
+    {of.warnings?.map((text) => (
+      <p key={text} class="problem">
+        {text}
+      </p>
+    ))}
+  </>
+);
 
 interface Around {
   path: string;

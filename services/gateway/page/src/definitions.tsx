@@ -1,7 +1,7 @@
 /** Alarm definitions: when each alarms, what waits for a second person, what runs beside it, and its versions. */
 import { useSignal } from "@preact/signals";
 import { api } from "./auth";
-import { type Beside, besideOf, Marks, Proposals, readBeside, ShadowAndVersions, waitingText } from "./beside";
+import { type Beside, besideOf, Marks, Proposals, readBeside, ShadowAndVersions, waitingText, Warnings } from "./beside";
 import { formatAge, formatValue, showValue } from "./format";
 import type { Definition, Page } from "./model";
 import { usePolled } from "./polled";
@@ -82,7 +82,7 @@ function Row({ definition, beside, changed }: One) {
           <i class="caret" aria-hidden="true" />
           <strong>{definition.name ?? said(definition.message) ?? definition.id}</strong>
         </button>
-        <Marks beside={beside} />
+        <Marks of={definition} beside={beside} />
       </span>
       <span class="state">
         {state === "off" ? "switched off" : state && "alarm open"}
@@ -91,6 +91,7 @@ function Row({ definition, beside, changed }: One) {
       {open.value && (
         <div class="detail">
           <Proposals {...around} />
+          <Warnings of={definition} />
           <p class="because">{`${sentence(definition)}.`}</p>
           <p class="hint">{options(definition).join(" · ")}</p>
           <ShadowAndVersions {...around} />

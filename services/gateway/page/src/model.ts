@@ -132,6 +132,7 @@ export interface Kept {
   version: number;
   author: string;
   requires_approval?: boolean;
+  warnings?: string[];
 }
 
 export interface Rule extends Kept {

@@ -3,7 +3,7 @@ import { useSignal } from "@preact/signals";
 import { AskReason } from "./ask";
 import { Problem, useAct } from "./act";
 import { api, atLeast } from "./auth";
-import { type Beside, besideOf, Marks, Proposals, readBeside, ShadowAndVersions, waitingText } from "./beside";
+import { type Beside, besideOf, Marks, Proposals, readBeside, ShadowAndVersions, waitingText, Warnings } from "./beside";
 import { formatAge, formatInstant, formatQuality } from "./format";
 import type { Condition, Explanation, Firing, Page, Rule } from "./model";
 import { usePolled } from "./polled";
@@ -85,7 +85,7 @@ function Row({ rule, firings, beside, changed }: One) {
           <i class="caret" aria-hidden="true" />
           <strong>{rule.name}</strong>
         </button>
-        <Marks beside={beside} />
+        <Marks of={rule} beside={beside} />
       </span>
       <span class="state">
         {state === "off" ? "switched off" : state}
@@ -120,6 +120,7 @@ function Why({ rule, firings, beside, changed }: One) {
     <div class="detail">
       <Proposals path={path} of={rule} beside={beside} changed={changed} />
       {rule.description && <p>{rule.description}</p>}
+      <Warnings of={rule} />
       {problem.value && <p class="problem">{problem}</p>}
       {why && (
         <>
