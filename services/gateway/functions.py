@@ -17,6 +17,8 @@ from services.gateway.selection import ALL, NO_KIND, Selection
 
 # How many open alarms and last commands a snapshot shows.
 MAX_ALARMS: Final = 1000
+# Redis has one thread, and this many take a millisecond of it.
+ALARMS_A_CALL: Final = 40
 LAST_COMMANDS: Final = 50
 MAX_AUDIT: Final = 10_000
 TEXT_KIND: Final = "X"
@@ -62,7 +64,9 @@ class GatewayFunctions:
         """Read a selection in one transaction, which also publishes the barrier.
 
         The barrier's message stands in the order of all messages exactly where the
-        snapshot was taken: what was published before it is in the snapshot.
+        snapshot was taken: what was published before it is in the snapshot. Of many alarms
+        the rest is read after it, so that others have their turn between: what changes
+        meanwhile is published after the barrier, and says the same again.
         """
         plan = _Plan(self._functions)
         plan.add("PUBLISH", *barrier)
@@ -70,7 +74,7 @@ class GatewayFunctions:
         for owner in selection.owners:
             plan.read_owner(owner, selection.points[owner])
         if "alarms" in selection.streams:
-            plan.call("get_active_alarms", {"limit": MAX_ALARMS})
+            plan.call("get_active_alarms", {"limit": ALARMS_A_CALL})
         if "commands" in selection.streams:
             plan.call("command_list", {"limit": LAST_COMMANDS})
         replies = await _transaction(self._client, plan.commands)
@@ -79,11 +83,20 @@ class GatewayFunctions:
         for owner in selection.owners:
             at = _take_owner(image, owner, selection.points[owner], replies, at)
         if "alarms" in selection.streams:
-            image = image._replace(alarms=orjson.loads(replies[at])["items"])
+            image = image._replace(alarms=await self._alarms(orjson.loads(replies[at])))
             at += 1
         if "commands" in selection.streams:
             image = image._replace(commands=orjson.loads(replies[at])["items"])
         return image
+
+    async def _alarms(self, page: Document) -> list[Document]:
+        """Return the alarms of a first page and of those behind it."""
+        alarms: list[Document] = page["items"]
+        while page["cursor"] is not None and len(alarms) < MAX_ALARMS:
+            asked = {"limit": min(ALARMS_A_CALL, MAX_ALARMS - len(alarms)), "cursor": page["cursor"]}
+            page = await self._functions.read_json("get_active_alarms", None, asked)
+            alarms += page["items"]
+        return alarms
 
     async def liveness(self, channels: list[str], pulse: tuple[str, str]) -> dict[str, Liveness]:
         """Read when each channel's blocks last answered and its state; publish a pulse on the way."""

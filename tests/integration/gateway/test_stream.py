@@ -106,6 +106,37 @@ async def test_alarms_and_commands(gateway: Gateway, functions: Functions, chann
     await watcher.close()
 
 
+async def test_many_alarms_come_whole_and_those_that_turn_meanwhile_are_right(
+    gateway: Gateway, functions: Functions
+) -> None:
+    """More than one call reads; alarms are acknowledged, resolved and raised while clients join."""
+    for number in range(150):
+        await functions.call("store_alarm", f"a{number:03}", {"title": "many", "level": "Minor"})
+
+    async def turn() -> None:
+        for number in range(0, 150, 3):
+            await functions.call("acknowledge_alarm", f"a{number:03}", "tester")
+            await functions.call("resolve_alarm", f"a{number + 1:03}", "tester")
+            await functions.call("store_alarm", f"b{number:03}", {"title": "late", "level": "Minor"})
+
+    async def watch() -> dict[str, str]:
+        watcher = await gateway.stream("alarms")
+        shown = {alarm["id"]: alarm["status"] for alarm in (await watcher.until("snapshot"))["alarms"]}
+        while "b147" not in shown:
+            for alarm in (await watcher.next()).get("alarms", ()):
+                shown[alarm["id"]] = alarm["status"]
+        await watcher.close()
+        # A flood of alarms raises one of its own.
+        return {name: status for name, status in shown.items() if status != "Resolved" and name[1].isdigit()}
+
+    turning = asyncio.create_task(turn())
+    found = await asyncio.gather(*(watch() for _ in range(5)))
+    await turning
+    kept = {f"a{number:03}": "Acknowledged" if number % 3 == 0 else "New" for number in range(150) if number % 3 != 1}
+    kept |= {f"b{number:03}": "New" for number in range(0, 150, 3)}
+    assert [sorted(one.items() ^ kept.items()) for one in found] == [[]] * 5
+
+
 async def test_a_wish_ends_with_unsubscribe(gateway: Gateway, channel: Channel) -> None:
     watcher = await gateway.stream("comsrv:1001:T:1", "comsrv:1001:T:2")
     await watcher.until("snapshot")
