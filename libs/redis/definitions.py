@@ -20,9 +20,9 @@ from libs.redis.keys import key
 
 FROM_FILE = "file"
 
-
-# Redis has one thread: so many definitions are looked at in a call.
-WARNED_A_CALL: Final = 100
+# Redis has one thread: so many definitions are read, or looked at, in a call.
+READ_A_CALL: Final = 100
+WARNED_A_CALL: Final = 50
 
 
 class Names(NamedTuple):
@@ -50,7 +50,10 @@ class Definitions:
 
     async def page(self, filters: Mapping[str, Any]) -> bytes:
         """Return a page: {items, cursor}."""
-        return await self.functions.read(self.names.list, None, dict(filters))
+        return orjson.dumps(await self._page(filters))
+
+    async def _page(self, filters: Mapping[str, Any]) -> dict[str, Any]:
+        return await self.functions.read_page(self.names.list, filters, READ_A_CALL)
 
     async def get(self, definition_id: str) -> bytes:
         """Return a definition as it was stored, or raise NotFoundError."""
@@ -303,11 +306,10 @@ class Warned(Definitions):
 
     async def warned_page(self, filters: Mapping[str, Any]) -> bytes:
         """Return a page of definitions, with their warnings."""
-        text = await self.page(filters)
-        page = orjson.loads(text)
+        page = await self._page(filters)
         found = await self._warnings([item["id"] for item in page["items"]])
         items = [item | {"warnings": found[item["id"]]} if item["id"] in found else item for item in page["items"]]
-        return orjson.dumps(page | {"items": items}) if found else text
+        return orjson.dumps(page | {"items": items})
 
     async def _warnings(self, ids: list[str]) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}

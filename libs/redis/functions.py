@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
@@ -14,6 +15,8 @@ from libs.redis.client import Client, execute, translate, translated
 Argument = str | bytes | int | dict[str, Any] | list[Any]
 
 READ_ATTEMPTS: Final = 3
+# So many calls make a page at most; it may be short then, and its cursor says that there is more.
+CALLS_A_PAGE: Final = 200
 FSYNC_TIMEOUT_MS: Final = 4000
 
 
@@ -95,3 +98,19 @@ class Functions:
     async def read_json(self, name: str, key: str | int | None, *args: Argument) -> Any:
         """Call a function that only reads and decode its JSON reply."""
         return orjson.loads(await self.read(name, key, *args))
+
+    async def read_page(self, name: str, filters: Mapping[str, Any], a_call: int) -> dict[str, Any]:
+        """Read a page {items, cursor}: `a_call` items in a call, so that others have their turn between.
+
+        Redis has one thread, and a call may take a millisecond of it. `filters` has `limit`.
+        """
+        items: list[Any] = []
+        part = {name: value for name, value in filters.items() if value is not None}
+        for _ in range(CALLS_A_PAGE):
+            part["limit"] = min(filters["limit"] - len(items), a_call)
+            page = await self.read_json(name, None, part)
+            items += page["items"]
+            part["cursor"] = page["cursor"]
+            if page["cursor"] is None or len(items) >= filters["limit"]:
+                break
+        return {"items": items, "cursor": part["cursor"]}

@@ -178,7 +178,7 @@ end
 -- Returns  {items, cursor}
 -- Example  FCALL alarm_definition_list 0
 function M.list(ns, _, argv)
-  return pages.sorted(keys.definitions(ns), args.document(argv[1], true), function(id)
+  return pages.definitions(ns, keys.definitions(ns), args.document(argv[1], true), function(id)
     return redis.call("GET", keys.definition(ns, id))
   end)
 end

@@ -170,10 +170,13 @@ end
 -- Example  FCALL model_list 0 '{"limit":20}'
 function M.list(ns, _, argv)
   local filter = args.document(argv[1], true)
-  local index = filter.template and keys.models_by_template(ns, args.id(filter.template, "template")) or keys.models(ns)
-  return pages.sorted(index, filter, function(id)
+  local function take(id)
     return redis.call("GET", keys.model(ns, id))
-  end)
+  end
+  if filter.template then
+    return pages.sorted(keys.models_by_template(ns, args.id(filter.template, "template")), filter, take)
+  end
+  return pages.definitions(ns, keys.models(ns), filter, take)
 end
 
 local function fields(key, names)

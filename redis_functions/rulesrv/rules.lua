@@ -80,7 +80,7 @@ end
 -- Returns  {items, cursor}
 -- Example  FCALL rule_list 0
 function M.list(ns, _, argv)
-  return pages.sorted(keys.rules(ns), args.document(argv[1], true), function(id)
+  return pages.definitions(ns, keys.rules(ns), args.document(argv[1], true), function(id)
     return redis.call("GET", keys.rule(ns, id))
   end)
 end
@@ -185,7 +185,7 @@ function M.batch_evaluate(ns, _, argv)
     return explain.evaluation(explain.look(graph, watcher_of(graph, ns, args.id(id, "rule")), simulated, at))
   end
   if not document.ids then
-    return pages.sorted(keys.rules(ns), document, one)
+    return pages.definitions(ns, keys.rules(ns), document, one)
   end
   if type(document.ids) ~= "table" or #document.ids > pages.MAX_LIMIT then
     errors.fail("LIMIT", "ids must be a list of at most " .. pages.MAX_LIMIT)

@@ -21,8 +21,6 @@ ROUTE: Final = Names("alarm route", "alarm_route_upsert", "alarm_route_get", "al
 A_CALL: Final = 20
 REMOVED_A_CALL: Final = 100
 READ_A_CALL: Final = 40
-# So many calls make a page at most; it may be short then, and its cursor says that there is more.
-CALLS_A_PAGE: Final = 200
 
 
 class AlarmFunctions:
@@ -36,16 +34,8 @@ class AlarmFunctions:
         self.shadows = Shadows(functions, DEFINITION.kind)
 
     async def query(self, filters: dict[str, Any]) -> bytes:
-        """Return a page of alarms, newest first: as many calls as it takes, so that others have their turn between."""
-        items: list[dict[str, Any]] = []
-        limit, cursor = filters["limit"], filters.get("cursor")
-        for _ in range(CALLS_A_PAGE):
-            part = {**filters, "cursor": cursor, "limit": min(limit - len(items), READ_A_CALL)}
-            page = await self._functions.read_json("query_alarms", None, part)
-            items, cursor = items + page["items"], page["cursor"]
-            if cursor is None or len(items) == limit:
-                break
-        return orjson.dumps({"items": items, "cursor": cursor})
+        """Return a page of alarms, newest first."""
+        return orjson.dumps(await self._functions.read_page("query_alarms", filters, READ_A_CALL))
 
     async def get(self, alarm: str) -> bytes:
         """Return an alarm."""

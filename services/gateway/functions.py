@@ -92,11 +92,11 @@ class GatewayFunctions:
     async def _alarms(self, page: Document) -> list[Document]:
         """Return the alarms of a first page and of those behind it."""
         alarms: list[Document] = page["items"]
-        while page["cursor"] is not None and len(alarms) < MAX_ALARMS:
-            asked = {"limit": min(ALARMS_A_CALL, MAX_ALARMS - len(alarms)), "cursor": page["cursor"]}
-            page = await self._functions.read_json("get_active_alarms", None, asked)
-            alarms += page["items"]
-        return alarms
+        if page["cursor"] is None:
+            return alarms
+        rest = {"limit": MAX_ALARMS - len(alarms), "cursor": page["cursor"]}
+        page = await self._functions.read_page("get_active_alarms", rest, ALARMS_A_CALL)
+        return [*alarms, *page["items"]]
 
     async def liveness(self, channels: list[str], pulse: tuple[str, str]) -> dict[str, Liveness]:
         """Read when each channel's blocks last answered and its state; publish a pulse on the way."""

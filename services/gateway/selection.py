@@ -100,15 +100,18 @@ class Selection:
             if not mine:
                 self.points.pop(owner, None)
 
-    def parts(self, size: int) -> list[Selection]:
-        """Cut it into selections of at most `size` owners; the streams go with the first."""
-        owners = self.owners
-        cut = []
-        for start in range(0, max(len(owners), 1), size):
-            part = Selection()
-            part.points = {owner: self.points[owner] for owner in owners[start : start + size]}
-            part.streams = set(self.streams) if start == 0 else set()
-            cut.append(part)
+    def parts(self, models: int, channels: int) -> list[Selection]:
+        """Cut it into selections of so many models or channels at most; the streams go with the first."""
+        part, taken = Selection(), 0.0
+        part.streams = set(self.streams)
+        cut = [part]
+        for owner, kinds in self.points.items():
+            share = 1 / (channels if owner.startswith("comsrv:") else models)
+            if taken + share > 1:
+                part, taken = Selection(), 0.0
+                cut.append(part)
+            part.points[owner] = kinds
+            taken += share
         return cut
 
     def refs(self) -> list[str]:

@@ -18,6 +18,9 @@ from libs.redis.shadows import Shadows
 CALENDAR: Final = Names("calendar", "calendar_upsert", "calendar_get", "calendar_list", "calendar_delete")
 RULE: Final = Names("rule", "rule_upsert", "rule_get", "rule_list", "rule_delete")
 
+# One takes Redis 35 us, and meanwhile it does nothing else.
+EVALUATED_A_CALL: Final = 20
+
 
 class RuleFunctions:
     """Rules: definitions, evaluation, firings."""
@@ -39,7 +42,7 @@ class RuleFunctions:
 
     async def evaluations(self, query: dict[str, Any]) -> bytes:
         """Evaluate a page of the rules; acts on nothing."""
-        return await self._functions.read("rule_batch_evaluate", None, query)
+        return orjson.dumps(await self._functions.read_page("rule_batch_evaluate", query, EVALUATED_A_CALL))
 
     async def explain(self, rule: str) -> bytes:
         """Say why a rule is as it is."""

@@ -36,7 +36,9 @@ def test_removing_a_point_leaves_the_others():
 
 
 def test_parts_hold_everything_once():
-    selection = Selection.parse([f"comsrv:{ch}:T:*" for ch in range(1, 8)] + ["alarms"])
-    parts = selection.parts(3)
-    assert [len(part.owners) for part in parts] == [3, 3, 1]
+    refs = [f"comsrv:{ch}:T:*" for ch in range(1, 8)] + [f"modsrv:m{number}:*" for number in range(30)]
+    selection = Selection.parse([*refs, "alarms"])
+    parts = selection.parts(16, 4)
+    assert [len(part.owners) for part in parts] == [4, 3 + 4, 16, 10]
+    assert [part.streams for part in parts] == [{"alarms"}, set(), set(), set()]
     assert sorted(ref for part in parts for ref in part.refs()) == sorted(selection.refs())
