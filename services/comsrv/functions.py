@@ -9,6 +9,7 @@ import msgpack
 import orjson
 
 from libs.points import PointKind
+from libs.redis import channels
 from libs.redis.client import execute, run_id, translate, translated
 from libs.redis.functions import Functions
 from libs.redis.keys import key
@@ -62,19 +63,13 @@ class ComsrvFunctions:
 
     async def page(self, limit: int, cursor: str | None) -> dict[str, Any]:
         """Return a page of channel definitions: {items, cursor}."""
-        found: dict[str, Any] = await self.functions.read_json("channel_list", None, _page(limit, cursor))
-        return found
+        wanted = [one for one in await channels.ids(self.functions) if one > (cursor or "")]
+        items = [document async for document in channels.documents(self.functions, wanted[:limit])]
+        return {"items": items, "cursor": wanted[limit - 1] if len(wanted) > limit else None}
 
     async def all(self) -> list[dict[str, Any]]:
         """Return every channel's definition."""
-        items: list[dict[str, Any]] = []
-        cursor: str | None = None
-        while True:
-            page = await self.page(100, cursor)
-            items += page["items"]
-            cursor = page["cursor"]
-            if not cursor:
-                return items
+        return [document async for document in channels.documents(self.functions, await channels.ids(self.functions))]
 
     async def delete(self, channel: int) -> None:
         """Delete a channel."""
@@ -214,10 +209,6 @@ class ComsrvFunctions:
                 pipeline.hgetall(self.functions.key(name))
             replies = await pipeline.execute()
         return [{field.decode(): value.decode() for field, value in reply.items()} for reply in replies]
-
-
-def _page(limit: int, cursor: str | None) -> dict[str, Any]:
-    return {"limit": limit} | ({"cursor": cursor} if cursor else {})
 
 
 def _pack(document: dict[str, Any]) -> bytes:

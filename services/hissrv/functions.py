@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from libs.errors import NotFoundError
-from libs.redis import keys
+from libs.redis import channels, keys
 from libs.redis.client import execute
 from libs.redis.definitions import Definitions, Names
 from libs.redis.functions import Functions
@@ -126,13 +126,9 @@ class HistoryFunctions:
     async def references(self) -> list[str]:
         """Return the references of all points of all channels."""
         found: list[str] = []
-        cursor: str | None = ""
-        while cursor is not None:
-            page = await self._functions.read_json("channel_list", None, {"limit": _PAGE, "cursor": cursor or None})
-            for channel in page["items"]:
-                points = (channel.get("points") or {}).items()
-                found += [f"comsrv:{channel['id']}:{kind}:{one['id']}" for kind, known in points for one in known]
-            cursor = page["cursor"]
+        async for channel in channels.documents(self._functions, await channels.ids(self._functions)):
+            points = (channel.get("points") or {}).items()
+            found += [f"comsrv:{channel['id']}:{kind}:{one['id']}" for kind, known in points for one in known]
         return found
 
     async def dead_letters(self, limit: int, before: str) -> list[DeadLetter]:

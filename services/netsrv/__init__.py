@@ -2,8 +2,8 @@
 
 Port    base + 6 (6006)
 Keys    netsrv:*; reads hissrv:queue in the consumer group `netsrv`
-Calls   network_*, route_*, forward_claim, forward_complete, command_submit, command_get, channel_list,
-        model_list, model_expand
+Calls   network_*, route_*, forward_claim, forward_complete, command_submit, command_get, model_list,
+        model_expand
 Files   config/netsrv.yaml; {data_dir}/netsrv/{network}.db: what waits for a network
 
 The way of a value: queue entry -> samples (documents) -> messages (router) -> a network's

@@ -10,9 +10,9 @@ import orjson
 from pydantic import ValidationError
 
 from libs.points import KINDS
-from libs.redis import keys
+from libs.redis import channels, keys
 from libs.redis.client import translated
-from libs.redis.definitions import Definitions, Names
+from libs.redis.definitions import READ_A_CALL, Definitions, Names
 from libs.redis.functions import Functions
 from libs.redis.queue import QueueEntry, Sample
 from libs.validation import problems_of
@@ -88,7 +88,7 @@ class NetworkFunctions:
         found: list[dict[str, Any]] = []
         cursor: str | None = ""
         while cursor is not None:
-            page = await self._functions.read_json(function, None, {"limit": _PAGE, "cursor": cursor or None})
+            page = await self._functions.read_page(function, {"limit": _PAGE, "cursor": cursor or None}, READ_A_CALL)
             found += page["items"]
             cursor = page["cursor"]
         return found
@@ -134,11 +134,11 @@ class NetworkFunctions:
 
     async def _places(self) -> list[_Hashes]:
         places = []
-        for channel in await self._all("channel_list"):
+        for channel in await channels.ids(self._functions):
             for kind in sorted(KINDS):
                 names = ("values", "values_at", "values_quality")
-                hashes = (keys.key(name, ch=channel["id"], type=kind) for name in names)
-                places.append(_Hashes("comsrv", str(channel["id"]), kind, *hashes))
+                hashes = (keys.key(name, ch=channel, type=kind) for name in names)
+                places.append(_Hashes("comsrv", channel, kind, *hashes))
         for model in await self._all("model_list"):
             names = ("model_values", "model_values_at", "model_values_quality")
             hashes = (keys.key(name, id=model["id"]) for name in names)
