@@ -29,10 +29,26 @@ local function is_new(ctx, leaf)
   return came ~= nil and came > leaf.since and came <= ctx.now
 end
 
+-- An alarm that stands goes on standing: what comes back within its off-delay waits for nothing, unless it is about a
+-- new command.
+local function resumes(ctx, leaf)
+  local watcher = leaf.watcher
+  if not (watcher.active and watcher.off_ms) then
+    return false
+  end
+  local due = leaf.restarts and timers.due_at(ctx.ns, "off", watcher.id)
+  local came = due and leaf.other.at
+  return not (came and came > due - watcher.off_ms and came <= ctx.now)
+end
+
 local function hold(ctx, leaf, raw, at)
   local timer = leaf.timer
   if raw == true then
     if leaf.held then
+      return true
+    elseif not leaf.since and resumes(ctx, leaf) then
+      leaf.held, leaf.elapsed = true, 0
+      M.keep(leaf)
       return true
     elseif leaf.since then
       if not (leaf.restarts and is_new(ctx, leaf)) then

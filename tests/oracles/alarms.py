@@ -218,6 +218,8 @@ class Alarms:
         """Apply the on-delay; unknown pauses it."""
         timer = ("hold", definition.name)
         if raw:
+            if definition.active and definition.get("off_delay_ms") and definition.since is None:
+                definition.held, definition.elapsed = True, 0
             if not definition.held and definition.since is None:
                 definition.since = at
                 self.timers[timer] = at - definition.elapsed + definition.get("on_delay_ms")

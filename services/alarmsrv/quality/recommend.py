@@ -86,6 +86,9 @@ class _Watch:
     def _hold(self, raw: bool | None, at: int) -> bool | None:
         """Return what the condition says once its delay before has its say."""
         if raw is True:
+            if self.active:
+                # What comes back within the delay after waits for nothing.
+                self._held, self._hold_from, self._elapsed = True, None, 0
             if not self._held and self._hold_from is None:
                 self._hold_from = at
             return self._held

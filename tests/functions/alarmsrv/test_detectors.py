@@ -124,6 +124,44 @@ async def test_discrepancy_gives_each_command_its_time(functions: Functions) -> 
     assert await transitions(site) == [("raised", 4500), ("resolved", 4500)]
 
 
+async def test_what_comes_back_within_the_off_delay_waits_for_nothing(functions: Functions) -> None:
+    site = await Site(functions).start()
+    delays = {"on_delay_ms": 3000, "off_delay_ms": 1500, "ack_required": False}
+    definition = {**POINT, "detector": "Hi", "limit": 50, **delays}
+    await functions.call("alarm_define", "hot", definition)
+    # Over, gone for half a second twice, unknown for longer than the delay, and gone for good.
+    await feed(site, [(0, 60), (3300, 0), (3800, 60), (4300, 0), (4800, 60), (5200, 0)], 5300)
+    await site.put({1: 0}, quality={1: "bad:timeout"})
+    await pass_until(site, 8000)
+    await site.put({1: 60})
+    await pass_until(site, 12_000)
+    assert [event for event, _ in await transitions(site)] == ["raised", "uncertain", "certain"]
+    await site.put({1: 0})
+    await pass_until(site, 14_000)
+    assert (await transitions(site))[-1] == ("resolved", 13_500)
+
+
+async def test_a_new_command_has_its_whole_time_within_the_off_delay_too(functions: Functions) -> None:
+    site = await Site(functions).start()
+    definition = {
+        "source": "comsrv:1001:S:1", "other": "comsrv:1001:C:1", "detector": "Discrepancy", "level": "Warning",
+        "on_delay_ms": 1000, "off_delay_ms": 500, "ack_required": False,
+    }  # fmt: skip
+    await functions.call("alarm_define", "breaker", definition)
+    await site.put({1: 0}, kind="S")
+    await site.put({1: 1}, kind="C")
+    await pass_until(site, 1200)
+    for at, state in ((1200, 1), (1400, 0), (1600, 1)):
+        await pass_until(site, at)
+        await site.put({1: state}, kind="S")
+    await pass_until(site, 1800)
+    await site.put({1: 0}, kind="C")
+    await pass_until(site, 2500)
+    await site.put({1: 0}, kind="S")
+    await pass_until(site, 4000)
+    assert await transitions(site) == [("raised", 1000), ("resolved", 2100)]
+
+
 async def test_deadband_percent_is_of_the_limit(functions: Functions) -> None:
     site = await Site(functions).start()
     await functions.call("alarm_define", "hot", {**HOT, "limit": -50, "deadband_percent": 10})
