@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 # While Redis is away there is nothing to tick; asking more often would only add load.
 AWAY_MS: Final = 1000
-# A tick carries out 10 of what a storm left waiting, in under a millisecond. While there is more the next tick comes
+# A tick carries out 8 of what a storm left waiting, in under a millisecond. While there is more the next tick comes
 # soon: 2,000 alarms are in the journal within a second, and Redis is free for the rest.
 STORM_MS: Final = 2
 
