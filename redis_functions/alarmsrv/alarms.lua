@@ -79,8 +79,8 @@ local function recur(ctx, alarm, spec, at)
     status = status, latched = latched or false, active = "1", uncertain = false,
     count = string.format("%.0f", tonumber(alarm.count or 1) + 1),
     value = spec.value or false, quality = spec.quality or false, returned_at_ms = false,
-    -- The message of a definition may show the value.
-    title = spec.definition and spec.title or nil,
+    -- It says why it came this time: the value that a message shows, the cause of a system alarm.
+    title = spec.title, description = spec.description,
   }
   if status == "New" then
     changes.acknowledged_by, changes.acknowledged_at_ms = false, false

@@ -26,6 +26,9 @@ local function field_of(text)
       ref, decimals = string.match(ref, "^(.*):([0-6])$")
     end
     if not is_reference(ref) then
+      if is_reference(string.match(text, "^point:(.*):[^:]*$")) then
+        return nil, "{" .. text .. "} is unknown; decimals are 0 to 6"
+      end
       return nil, "{" .. text .. "} names no reference (service:owner:T|S|C|A:point, modsrv:model:point)"
     end
     return { point = ref, decimals = tonumber(decimals) }
@@ -35,6 +38,10 @@ local function field_of(text)
     name, decimals = string.match(text, "^(%l+):([0-6])$")
   end
   if not FIELDS[name] then
+    local before = string.match(text, "^(%l+):[^:]*$")
+    if FIELDS[before] then
+      return nil, "{" .. text .. "} is unknown; decimals are 0 to 6, as {" .. before .. ":1}"
+    end
     return nil, "{" .. text .. "} is unknown; there are " .. NAMES
   end
   return { field = name, decimals = tonumber(decimals) }
@@ -158,6 +165,9 @@ function M.fill(ctx, watcher, parts, said, seen, bytes)
       words[i] = unit_of(ctx, watcher, said.source)
     elseif part.field == "priority" and watcher.kept then
       words[i] = watcher.kept.priority
+    elseif part.field == "deadband" and watcher.kept then
+      -- One in percent is compiled to what it comes to.
+      words[i] = shown(watcher.leaves[1].hysteresis or 0, part.decimals)
     else
       local value = said[part.field]
       words[i] = value ~= nil and shown(value, part.decimals) or ""

@@ -9,7 +9,7 @@ import pytest
 from libs.errors import InvalidError
 from libs.redis.client import execute
 from libs.redis.functions import Functions
-from tests.functions.alarmsrv.test_life_cycle import HOT
+from tests.functions.alarmsrv.test_life_cycle import HOT, standing
 from tests.support.site import START, Site, keyspace
 
 POINT = {"source": "comsrv:1001:T:1", "level": "Minor"}
@@ -233,13 +233,35 @@ async def test_messages(functions: Functions, message: str, title: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("band", "said"), [({}, "0"), ({"deadband": 2.5}, "2.5"), ({"deadband_percent": 5}, "4"), ({"deadband": 0}, "0")]
+)
+async def test_a_message_says_the_deadband_that_results(
+    functions: Functions, band: dict[str, float], said: str
+) -> None:
+    site, _ = await standing(functions, message="hysteresis {deadband}", **band)
+    assert [alarm["title"] for alarm in await site.alarms()] == [f"hysteresis {said}"]
+
+
+async def test_an_alarm_that_comes_again_says_the_value_of_this_time(functions: Functions) -> None:
+    site, _ = await standing(functions, message="at {value}")
+    await site.put({1: 10})
+    await site.put({1: 95.5})
+    assert [(alarm["count"], alarm["title"]) for alarm in await site.alarms()] == [(2, "at 95.5")]
+    entries = await site.entries("alarmsrv:journal")
+    assert [(entry["event"], entry["title"]) for entry in entries] == [
+        ("raised", "at 81"), ("returned", "at 81"), ("recurred", "at 95.5"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
     ("message", "problem"),
     [
         ("at {colour}", r"message: \{colour\} is unknown; there are value, unit"),
         ("at {value", "message: a { at byte 4 stands alone; write it twice"),
         ("at }", "message: a } at byte 4 stands alone"),
         ("{point:comsrv:x:T:1}", r"message: \{point:comsrv:x:T:1\} names no reference"),
-        ("{value:9}", r"message: \{value:9\} is unknown"),
+        ("{value:9}", r"message: \{value:9\} is unknown; decimals are 0 to 6, as \{value:1\}"),
+        ("{point:comsrv:1:T:1:x}", r"message: \{point:comsrv:1:T:1:x\} is unknown; decimals are 0 to 6"),
         ("{value}" * 17, "message: at most 16 fields are taken, not 17"),
     ],
 )

@@ -71,6 +71,23 @@ async def test_a_channel_whose_lease_lapsed_is_an_alarm_after_ten_seconds_until_
     assert "voltage doctor" in alarm["description"]
 
 
+async def test_one_that_comes_again_says_its_new_cause(polled: Site) -> None:
+    await renew(polled, "running")
+    await polled.pass_ms(LEASE_MS + 10_000)
+    await claim(polled)
+    await renew(polled, "running")
+    await renew_for(polled, 12, "down", {"5": "bad:timeout"})
+    (alarm,) = [one for one in await polled.system_alarms() if one["origin"] == CHANNEL]
+    assert (alarm["status"], alarm["count"]) == ("New", 2)
+    assert "no comsrv polls it" not in alarm["title"]
+    titles = [
+        (entry["event"], "no comsrv polls it" in entry["title"])
+        for entry in await polled.entries("alarmsrv:journal")
+        if entry["origin"] == CHANNEL
+    ]
+    assert titles == [("raised", True), ("returned", True), ("recurred", False)]
+
+
 async def test_a_restart_of_comsrv_and_a_missed_poll_are_no_alarm(polled: Site) -> None:
     await renew(polled, "running")
     await polled.pass_ms(LEASE_MS + 2_000)
@@ -168,7 +185,7 @@ async def test_a_ledger_that_does_not_balance_is_said_once_a_difference(site: Si
             await site.pass_ms(10_000)
         (alarm,) = await site.system_alarms()
         assert (alarm["origin"], alarm["count"]) == ("system:ledger", round_)
-    assert "0 polled, 3 queued" in alarm["title"]
+    assert f"0 polled, {3 * round_} queued" in alarm["title"]
 
 
 async def test_a_difference_names_the_channel_and_the_store(site: Site) -> None:
