@@ -209,7 +209,8 @@ local function end_one_shot(ctx, alarm, at, seen)
   local row = states.shelving("one_shot", "end", NO_FACTS)
   marks.unshelve(ctx, marks.origin_name(alarm))
   records.change(ctx, alarm, { shelved_by = false, shelved_until_ms = false, shelved_one_shot = false }, at)
-  journal.append(ctx, at, alarm, row[5], "condition", nil, seen)
+  local said = seen or { text = alarm.value, quality = alarm.quality }
+  journal.append(ctx, at, alarm, row[5], "condition", nil, { text = said.text, quality = said.quality, over = true })
 end
 
 --- The condition of an origin ended: Returned, Resolved, or latched where the definition says so.

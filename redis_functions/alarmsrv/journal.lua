@@ -98,7 +98,8 @@ local function count(ctx, at)
 end
 
 --- Append a transition: what happened, by whom, and the value at that moment.
--- `seen` is { text, quality } where the moment is another than the record's. The head is read once a call.
+-- `seen` is { text, quality } where the moment is another than the record's, and `over` where the condition ends in
+-- this call. The head is read once a call.
 -- Where a route wants to know of it, it goes to the outbox too. Returns its number.
 function M.append(ctx, at, alarm, what, user, comment, seen)
   local ns = ctx.ns
@@ -133,7 +134,7 @@ function M.append(ctx, at, alarm, what, user, comment, seen)
   local wants, escalate = head["wants:" .. alarm.level], head["escalate:" .. alarm.level]
   if wants or escalate then
     outbox.transition(ns, at, alarm, what, wants, escalate, {
-      number = number, value = value, quality = quality, user = user, comment = comment,
+      number = number, value = value, quality = quality, user = user, comment = comment, over = seen and seen.over,
     })
   end
   return number

@@ -13,6 +13,8 @@ M.CAP = 20000
 
 -- With these an unacknowledged alarm asks for attention, from now on.
 local ASKS = { raised = true, recurred = true, realarmed = true, unshelved = true, unsuppressed = true, in_service = true }
+-- These begin to ask. Where something keeps the alarm quiet meanwhile, its record keeps the first as `untold`.
+local BEGINS = { raised = true, recurred = true, realarmed = true }
 
 local function set(text)
   return text and text ~= ""
@@ -50,6 +52,8 @@ local function entry_of(at, alarm, what, moment)
     "level", alarm.level, "source", alarm.source, "title", alarm.title, "value", moment.value or "",
     "quality", moment.quality or "", "tags", alarm.tags or "", "area", alarm.area or "",
     "equipment", alarm.equipment or "", "user", moment.user or "", "comment", moment.comment or "",
+    "definition", alarm.definition or "", "priority", alarm.priority or "", "raised_at_ms", alarm.created_at_ms,
+    "description", alarm.description or "",
   }
 end
 
@@ -82,16 +86,49 @@ function M.steps(text, alarm)
   return steps
 end
 
+local function note_untold(ns, alarm, what)
+  if alarm.untold ~= (what or nil) then
+    alarm.untold = what or nil
+    if what then
+      redis.call("HSET", keys.alarm(ns, alarm.id), "untold", what)
+    else
+      redis.call("HDEL", keys.alarm(ns, alarm.id), "untold")
+    end
+  end
+end
+
+local function wanted(wants, what)
+  return wants and what and string.find(wants, "," .. what .. ",", 1, true) ~= nil
+end
+
 --- A transition was journaled: tell whoever wants it, and let time run for who must know of no acknowledgement.
--- `wants` and `escalate` are the head's fields of the alarm's level; `moment` is what the journal says of it.
+-- `wants` and `escalate` are the head's fields of the alarm's level; `moment` is what the journal says of it, and
+-- `over` where the condition ends in this call. What began while the alarm was quiet is told when that ends.
 function M.transition(ns, at, alarm, what, wants, escalate, moment)
-  if M.masked(alarm) or (ASKS[what] and not M.waits(alarm)) then
+  if M.masked(alarm) then
+    if BEGINS[what] and alarm.status == "New" then
+      note_untold(ns, alarm, alarm.untold or what)
+    end
     return
   end
-  if wants and string.find(wants, "," .. what .. ",", 1, true) then
-    M.put(ns, "event", entry_of(at, alarm, what, moment))
+  local asks = ASKS[what] and not moment.over
+  if asks and not M.waits(alarm) then
+    return
   end
-  if escalate and ASKS[what] then
+  local untold = alarm.untold
+  local told_as = asks and alarm.status == "New" and untold or nil
+  if wanted(wants, what) or wanted(wants, told_as) then
+    local fields = entry_of(at, alarm, what, moment)
+    if told_as then
+      fields[#fields + 1], fields[#fields + 2] = "told_as", told_as
+    end
+    M.put(ns, "event", fields)
+  end
+  if told_as then
+    note_untold(ns, alarm, false)
+  end
+  -- Nobody waits for an answer about what nobody was told of.
+  if escalate and asks and (told_as or not untold) then
     local steps = M.steps(escalate, alarm)
     for i = 1, #steps do
       timers.set(ns, at + steps[i], "escalate", alarm.id .. "|" .. string.format("%.0f", steps[i]))

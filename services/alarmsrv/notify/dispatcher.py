@@ -46,7 +46,7 @@ def targets_of(entry: Told, routes: Iterable[AlarmRoute]) -> list[str]:
             found |= dict.fromkeys(
                 text for step in route.escalation if step.after_s * 1000 == after_ms for text in step.to
             )
-        elif entry.fields.get("event") in route.events:
+        elif {entry.fields.get("event"), entry.fields.get("told_as")}.intersection(route.events):
             found |= dict.fromkeys(route.to)
     return list(found)
 
