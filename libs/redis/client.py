@@ -24,6 +24,7 @@ Client = redis.asyncio.Redis
 TIMEOUT_S: Final = 5.0
 _RUN_ID: Final = re.compile(rb"run_id:(\w+)")
 CONNECTIONS: Final = 32
+NOT_LOADED: Final = "the function library is not loaded"
 
 
 class _Pool(redis.asyncio.BlockingConnectionPool):
@@ -90,7 +91,7 @@ def translate(error: Exception) -> VoltageError:
         if word == "MISCONF":
             return UnavailableError("Redis can't write to its disk and takes nothing; make room: voltage doctor")
         if "Function not found" in text:
-            return UnavailableError("the function library is not loaded; run: voltage functions load")
+            return UnavailableError(f"{NOT_LOADED}; run: voltage functions load")
         return InternalError(f"Redis refused the call: {text}")
     return UnavailableError(f"Redis is away: {text or type(error).__name__}")
 

@@ -8,7 +8,7 @@ import orjson
 
 from libs.errors import StateError, UnavailableError
 from libs.redis import bundle, keys, migrations
-from libs.redis.client import Client, execute
+from libs.redis.client import NOT_LOADED, Client, execute
 
 
 class Version(NamedTuple):
@@ -23,7 +23,7 @@ async def version(client: Client) -> Version | None:
     try:
         reply: bytes = await execute(client, "FCALL_RO", "voltage_version", 0)
     except UnavailableError as error:
-        if "not loaded" in str(error):
+        if NOT_LOADED in str(error):
             return None
         raise
     document = orjson.loads(reply)

@@ -14,6 +14,11 @@ from services.alarmsrv.definition import MAX_DELAY_MS, AlarmDefinition, Level
 from services.alarmsrv.journal.journal import Wanted
 
 Status = Literal["New", "Acknowledged", "Returned", "Resolved"]
+# What the journal notes: the table of states (redis_functions/alarmsrv/states.lua), and what moves nothing.
+Noted = Literal[
+    "raised", "recurred", "realarmed", "acknowledged", "returned", "latched", "resolved", "shelved", "unshelved",
+    "suppressed", "unsuppressed", "out_of_service", "in_service", "redefined", "uncertain", "certain", "escalated",
+]  # fmt: skip
 MAX_SOURCE = 128
 
 __all__ = [
@@ -100,7 +105,7 @@ class JournalQuery(PageQuery):
     """Which transitions."""
 
     alarm: Id | None = None
-    event: Id | None = None
+    event: Noted | None = None
     level: Level | None = None
     source: str | None = Field(None, max_length=MAX_SOURCE)
     user: str | None = Field(None, max_length=64)

@@ -1,56 +1,60 @@
-"""`voltage alarms`: the open ones, the journal, and who is told."""
+"""`voltage alarms`: the open ones, what operators do to them, the journal, and who is told."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from services.commands import alarm_quality
+from libs.numbers import readable
+from services.commands import alarm_operate, alarm_quality
+from services.commands.alarm_operate import InOrder
 from services.commands.api import download, pages, request, show
 from services.commands.definitions import add_history
 from services.commands.read import as_json, limited, timed, when
 from services.commands.shadows import add_shadow
 
+DAYS: Final = 7  # of a week: a schedule that names all of them names none
 COLUMNS = {
-    "id": "id", "level": "level", "status": "status", "marks": "marks", "title": "title", "source": "source",
-    "value": "value", "count": "count", "since": "created_at_ms",
+    "id": "id", "level": "level", "status": "status", "title": "title", "source": "source",
+    "value when raised": "value", "count": "count", "since": "created_at_ms",
 }  # fmt: skip
 
 
-def marks_of(alarm: dict[str, Any]) -> str:
-    """Say what an operator must know beside the status."""
+def _status(alarm: dict[str, Any]) -> str:
+    """Say the status, and what an operator must know beside it."""
     marks = [name for name in ("latched", "uncertain", "shelved", "suppressed", "out_of_service") if alarm.get(name)]
-    return ", ".join(name.replace("_", " ") for name in marks)
+    return ", ".join([alarm["status"], *(name.replace("_", " ") for name in marks)])
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=InOrder, invoke_without_command=True)
 @click.option("--status", help="New, Acknowledged, Returned or Resolved; else all that are open.")
 @click.option("--level", help="Critical, Major, Minor, Warning or Info.")
 @limited
 @as_json
 @click.pass_context
 def alarms(ctx: click.Context, status: str | None, level: str | None, limit: int, as_json: bool) -> None:
-    """List the alarms, by default those that are open."""
+    """List the alarms, by default those that are open; the commands act on them."""
     if ctx.invoked_subcommand:
         return
     items = pages("/api/alarms", {"status": status, "level": level, "active": None if status else "true"}, limit)
     if not as_json:
-        items = [one | {"marks": marks_of(one)} for one in timed(items, when, "created_at_ms")]
+        items = [one | {"status": _status(one)} for one in timed(items, when, "created_at_ms")]
     show(items, COLUMNS, as_json=as_json, empty="no alarms")
 
 
-for _command in (alarm_quality.quality, alarm_quality.recommend, alarm_quality.approve_all, alarm_quality.compare):
+for _command in alarm_operate.COMMANDS:
     alarms.add_command(_command)
-add_history(alarms, "/api/alarm-definitions", "alarm definition", "definitions")
-add_shadow(alarms, "/api/alarm-definitions", "alarm definition", "definitions")
 
 
 @alarms.command()
 @click.option("--alarm", help="Only of this alarm.")
-@click.option("--event", help="raised, acknowledged, returned, resolved, shelved, ...")
+@click.option(
+    "--event", help="raised, acknowledged, returned, resolved, shelved, ...; another word is refused with all."
+)
 @click.option("--level", help="Critical, Major, Minor, Warning or Info.")
 @click.option("--source", help="Only of this point, or what was written as source.")
 @click.option("--user", help="Only what this person did.")
@@ -81,10 +85,10 @@ def journal(
         return
     items = pages("/api/alarms/journal", filters, limit)
     if not as_json:
-        items = timed(items, when, "at_ms")
+        items = [one | _told(one) for one in timed(items, when, "at_ms")]
     columns = {
-        "no": "number", "time": "at_ms", "alarm": "alarm", "event": "event", "status": "status", "level": "level",
-        "title": "title", "value": "value", "quality": "quality", "user": "user", "comment": "comment",
+        "no": "number", "time": "at_ms", "alarm": "alarm", "event": "event", "level": "level", "title": "title",
+        "value": "value", "by": "user",
     }  # fmt: skip
     show(items, columns, as_json=as_json, empty="nothing happened")
 
@@ -94,6 +98,8 @@ def journal(
 def routes(as_json: bool) -> None:
     """List who is told of which alarms, and how each recipient is doing."""
     items = pages("/api/alarm-routes", {}, 200)
+    if not as_json:
+        items = [one | _in_words(one) for one in items]
     columns = {
         "id": "id", "enabled": "enabled", "levels": "levels", "tags": "tags", "to": "to", "schedule": "schedule",
         "escalation": "escalation",
@@ -110,6 +116,53 @@ def routes(as_json: bool) -> None:
     }  # fmt: skip
     if targets:
         show(targets, columns, as_json=False, empty="")
+
+
+def _told(entry: dict[str, Any]) -> dict[str, str]:
+    """Return an entry as people read it: what belongs together in one column, and only what says something."""
+    event, quality = entry["event"].replace("_", " "), entry.get("quality", "good")
+    closed = entry["status"] == "Resolved" and event != "resolved"
+    return {
+        "event": f"{event}, resolved" if closed else event,
+        "value": f"{_plain(entry.get('value'))} {'' if quality == 'good' else quality}".strip(),
+        "user": ": ".join(entry[name] for name in ("user", "comment") if entry.get(name)),
+    }
+
+
+def _plain(text: object) -> str:
+    """Render a value of the journal: six decimals are for programs, and a text point's is JSON."""
+    try:
+        found = json.loads(str(text or '""'))
+    except ValueError:
+        return str(text)
+    return readable(found) if isinstance(found, float) else str(found)
+
+
+def _in_words(route: dict[str, Any]) -> dict[str, str]:
+    """Return the lists of a route as people say them; what is not named is meant by all."""
+    return {
+        "levels": ", ".join(route.get("levels") or []) or "all but Info",
+        "tags": ", ".join(route.get("tags") or []) or "any",
+        "to": ", ".join(route["to"]),
+        "schedule": _schedule(route.get("schedule")),
+        "escalation": "; ".join(
+            f"after {_span(step['after_s'])}: {', '.join(step['to'])}" for step in route.get("escalation") or []
+        )
+        or "none",
+    }
+
+
+def _schedule(schedule: dict[str, Any] | None) -> str:
+    if not schedule:
+        return "always"
+    days, start, end = schedule.get("days") or [], schedule.get("start", "00:00"), schedule.get("end", "00:00")
+    said = "all day" if start == end else f"{start} to {end}"
+    return f"{'' if len(days) in {0, DAYS} else ', '.join(days) + ' '}{said} {schedule['time_zone']}"
+
+
+def _span(seconds: int) -> str:
+    """Render a time of escalation: 300 is 5 min."""
+    return f"{seconds} s" if seconds % 60 else f"{seconds // 60} min"
 
 
 @alarms.command("notify-test")
@@ -137,3 +190,11 @@ def notify_test(route: str, wait_s: float) -> None:
         click.echo("given up messages: GET /api/alarms/outbox/dead-letters")
     if failed or waiting:
         sys.exit(1)
+
+
+for _command in (alarm_quality.quality, alarm_quality.recommend):
+    alarms.add_command(_command)
+add_history(alarms, "/api/alarm-definitions", "alarm definition", "definitions")
+add_shadow(alarms, "/api/alarm-definitions", "alarm definition", "definitions")
+for _command in (alarm_quality.approve_all, alarm_quality.compare):
+    alarms.add_command(_command)

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Final
 from urllib.parse import urlencode
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -29,6 +30,7 @@ PAGE: Final = 500
 # A pipe has no width; what a person greps for must not be cut at the 80 columns rich assumes.
 PIPED_WIDTH: Final = 240
 UNWRAPPED: Final = 12  # ids, states and numbers stay in one piece; names fold
+BORDER: Final = 3  # what a column of a table takes beside its text
 
 
 def request(
@@ -131,12 +133,35 @@ def show(items: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, as_j
         click.echo(empty)
         return
     rows = [[cell(field(item, path)) for path in columns.values()] for item in items]
-    table = Table()
-    for title, texts in zip(columns, zip(*rows, strict=True), strict=True):
-        table.add_column(title, overflow="fold", no_wrap=max(map(len, texts)) <= UNWRAPPED)
+    texts = [[title, *column] for title, column in zip(columns, zip(*rows, strict=True), strict=True)]
+    shown, table = console(), Table()
+    for title, width in zip(columns, _widths(texts, shown.width), strict=True):
+        table.add_column(title, overflow="fold", width=width)
     for row in rows:
         table.add_row(*row)
-    console().print(table)
+    shown.print(table)
+
+
+def _widths(columns: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Return how wide each column of a table is: long texts fold, short ones and words stay whole.
+
+    Where not even that has room, all of them give way alike; none is squeezed out.
+    """
+    room, found = width - BORDER * len(columns) - 1, [1] * len(columns)
+    whole = [max(map(_unbroken, texts)) for texts in columns]
+    for wanted in (whole, [max(map(cell_len, texts)) for texts in columns]):
+        for cap in range(1, max(wanted) + 1):
+            wider = [max(low, min(high, cap)) for low, high in zip(found, wanted, strict=True)]
+            if sum(wider) > room:
+                return found
+            found = wider
+    return found
+
+
+def _unbroken(text: str) -> int:
+    """Return how wide the longest part of a text is that folds only where there is no room."""
+    parts = [text] if cell_len(text) <= UNWRAPPED else text.split()
+    return min(UNWRAPPED, max(map(cell_len, parts), default=0))
 
 
 def console(**options: Any) -> Console:

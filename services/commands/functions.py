@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import json
 import sys
 from collections.abc import Awaitable, Callable
@@ -11,10 +12,10 @@ from typing import Any, TypeVar
 import click
 from rich.table import Table
 
-from libs.errors import InternalError, StateError, UnavailableError, VoltageError
+from libs.errors import InternalError, NotFoundError, StateError, UnavailableError, VoltageError
 from libs.redis import bundle as bundler
 from libs.redis import library
-from libs.redis.client import Client, connect
+from libs.redis.client import NOT_LOADED, Client, connect
 from libs.redis.functions import Functions
 from libs.redis.resp import Connection
 from libs.site import load_site
@@ -64,11 +65,9 @@ def check() -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def list_functions(as_json: bool) -> None:
     """List the functions in the site's Redis."""
-    with Connection(load_site().redis_url()) as connection:
-        libraries = connection.call("FUNCTION", "LIST", "LIBRARYNAME", bundler.LIBRARY)
-    if not libraries:
+    found = _loaded()
+    if not found:
         raise StateError("Redis has no function library; run: voltage functions load")
-    found = sorted((_fields(item) for item in _fields(libraries[0])["functions"]), key=lambda item: item["name"])
     described = {one.name: one.summary for one in reference.functions()}
     rows = [
         {
@@ -85,6 +84,14 @@ def list_functions(as_json: bool) -> None:
     for row in rows:
         table.add_row(row["name"], " ".join(row["flags"]), row["description"])
     console().print(table)
+
+
+def _loaded() -> list[dict[str, Any]]:
+    """Return the functions that the site's Redis has, by name; none without the library."""
+    with Connection(load_site().redis_url()) as connection:
+        libraries = connection.call("FUNCTION", "LIST", "LIBRARYNAME", bundler.LIBRARY)
+    found = _fields(libraries[0])["functions"] if libraries else []
+    return sorted((_fields(item) for item in found), key=lambda item: item["name"])
 
 
 def _fields(reply: list[Any]) -> dict[str, Any]:
@@ -112,8 +119,13 @@ def call(name: str, key: str | None, arguments: tuple[str, ...]) -> None:
     except InternalError as error:
         # A defect names a line of the bundle; people want the file.
         raise InternalError(bundler.bundle().explain(str(error))) from None
-    except UnavailableError:
-        raise
+    except UnavailableError as error:
+        names = [item["name"].decode() for item in _loaded()] if NOT_LOADED in str(error) else []
+        if not names:
+            raise
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        hint = f"near are {', '.join(near)}" if near else "see: voltage functions list"
+        raise NotFoundError(f"there is no function {name}; {hint}") from None
     except VoltageError as error:
         click.echo(f"(error) {error.code} {error}", err=True)
         sys.exit(1)
