@@ -187,7 +187,7 @@ local function close(ctx, alarm, at, done, changes)
   changes.resolved_at_ms = numbers.whole(at)
   changes.resolved_by = done.user or "condition"
   changes.uncertain, changes.latched = false, false
-  changes.shelved_by, changes.shelved_until_ms, changes.shelved_one_shot = false, false, false
+  changes.shelved_by, changes.shelved_until_ms, changes.shelved_one_shot, changes.shelved_comment = false, false, false, false
   if done.comment then
     changes.comment = done.comment
   end
@@ -208,7 +208,7 @@ local function end_one_shot(ctx, alarm, at, seen)
   end
   local row = states.shelving("one_shot", "end", NO_FACTS)
   marks.unshelve(ctx, marks.origin_name(alarm))
-  records.change(ctx, alarm, { shelved_by = false, shelved_until_ms = false, shelved_one_shot = false }, at)
+  records.change(ctx, alarm, marks.unshelved(), at)
   local said = seen or { text = alarm.value, quality = alarm.quality }
   journal.append(ctx, at, alarm, row[5], "condition", nil, { text = said.text, quality = said.quality, over = true })
 end
@@ -337,7 +337,7 @@ function M.unshelve(ctx, name, at, user)
   end
   local alarm = marks.alarm_of(ctx, name)
   if alarm then
-    records.change(ctx, alarm, { shelved_by = false, shelved_until_ms = false, shelved_one_shot = false }, at)
+    records.change(ctx, alarm, marks.unshelved(), at)
     journal.append(ctx, at, alarm, row[5], user, nil, M.seen(ctx, alarm))
   else
     journal.append(ctx, at, M.nobody(name), row[5], user)

@@ -17,7 +17,11 @@ local timers = require("core.timers")
 local M = {}
 
 M.HAND = "hand"
-local RECORD = { suppressed = "suppressed_by", out_of_service = "out_of_service_by" }
+-- What a record says of a mark: who, on which of its names, and why.
+local RECORD = {
+  suppressed = { "suppressed_by", "suppressed_name", "suppressed_comment" },
+  out_of_service = { "out_of_service_by", "out_of_service_name", "out_of_service_comment" },
+}
 
 --- Read the marks of a namespace into its graph.
 function M.load(graph)
@@ -40,6 +44,7 @@ local function put(ctx, kind, name, holder, mark)
   redis.call("HSET", keys.alarm_marks(ctx.ns), kind .. "|" .. name .. "|" .. holder, json.object({
     "by", json.text(mark.by), "at_ms", json.integer(mark.at_ms),
     "until_ms", mark.until_ms and json.integer(mark.until_ms), "one_shot", mark.one_shot and "true",
+    "comment", mark.comment and json.text(mark.comment),
   }))
 end
 
@@ -135,8 +140,9 @@ local function names_of(ctx, alarm, held)
   return names
 end
 
--- Who holds a mark of a kind on one of the alarm's names; a person before others, never the alarm itself.
-local function holder_of(ctx, kind, alarm)
+--- Who holds a mark of a kind on one of the alarm's names, on which, and why; nil for nobody. A person comes before
+-- others, and it is never the alarm itself.
+function M.holder_of(ctx, kind, alarm)
   local held = ctx.graph.marks[kind]
   if next(held) == nil then
     return nil
@@ -146,13 +152,13 @@ local function holder_of(ctx, kind, alarm)
     local best
     for holder, mark in pairs(held[names[i]] or {}) do
       if holder == M.HAND then
-        return mark.by
+        return mark.by, names[i], mark.comment
       elseif holder ~= alarm.origin and (not best or mark.by < best) then
         best = mark.by
       end
     end
     if best then
-      return best
+      return best, names[i]
     end
   end
   return nil
@@ -171,30 +177,31 @@ function M.born(ctx, alarm)
   local mark = M.shelved(ctx, origin_name(alarm))
   if mark then
     alarm.shelved_by, alarm.shelved_one_shot = mark.by, mark.one_shot and "1" or "0"
-    alarm.shelved_until_ms = string.format("%.0f", mark.until_ms)
+    alarm.shelved_until_ms, alarm.shelved_comment = string.format("%.0f", mark.until_ms), mark.comment
   end
-  alarm.suppressed_by = holder_of(ctx, "suppressed", alarm)
-  alarm.out_of_service_by = holder_of(ctx, "out_of_service", alarm)
+  for kind, fields in pairs(RECORD) do
+    alarm[fields[1]], alarm[fields[2]], alarm[fields[3]] = M.holder_of(ctx, kind, alarm)
+  end
 end
 
 --- Journal what a new record was born with, after its first entry.
 function M.born_journal(ctx, alarm, at)
   if alarm.shelved_by then
-    journal.append(ctx, at, alarm, "shelved", alarm.shelved_by)
+    journal.append(ctx, at, alarm, "shelved", alarm.shelved_by, alarm.shelved_comment)
   end
   if alarm.suppressed_by then
-    journal.append(ctx, at, alarm, "suppressed", alarm.suppressed_by)
+    journal.append(ctx, at, alarm, "suppressed", alarm.suppressed_by, alarm.suppressed_comment)
   end
   if alarm.out_of_service_by then
-    journal.append(ctx, at, alarm, "out_of_service", alarm.out_of_service_by)
+    journal.append(ctx, at, alarm, "out_of_service", alarm.out_of_service_by, alarm.out_of_service_comment)
   end
 end
 
 --- Bring a record to what the marks say. `user` and `comment` are of the person who changed them.
 function M.refresh(ctx, alarm, kind, at, user, comment)
-  local field = RECORD[kind]
-  local was, now = alarm[field], holder_of(ctx, kind, alarm)
-  if was == now then
+  local by_field, name_field, why_field = unpack(RECORD[kind])
+  local was, now, name, why = alarm[by_field], M.holder_of(ctx, kind, alarm)
+  if was == now and alarm[name_field] == name and alarm[why_field] == why then
     return
   end
   local row
@@ -203,7 +210,9 @@ function M.refresh(ctx, alarm, kind, at, user, comment)
   else
     row = states.service(was and "out_of_service" or "in_service", now and "take_out" or "return", {})
   end
-  records.change(ctx, alarm, { [field] = now or false, comment = comment }, at)
+  records.change(ctx, alarm, {
+    [by_field] = now or false, [name_field] = name or false, [why_field] = why or false, comment = comment,
+  }, at)
   if row[5] then
     journal.append(ctx, at, alarm, row[5], user or now or was, comment, M.seen(ctx, alarm))
   end
@@ -297,7 +306,7 @@ function M.hold(ctx, kind, name, holder, by, at, comment)
   if names[name] and names[name][holder] then
     return false
   end
-  put(ctx, kind, name, holder, { by = by, at_ms = at })
+  put(ctx, kind, name, holder, { by = by, at_ms = at, comment = comment })
   refresh_all(ctx, kind, name, at, by, comment)
   return true
 end
@@ -352,9 +361,16 @@ end
 -- ---------------------------------------------------------------- shelving
 
 --- Shelve an origin until an instant; `once` ends with its condition, too.
-function M.shelve(ctx, name, by, until_ms, once)
-  put(ctx, "shelved", name, M.HAND, { by = by, at_ms = ctx.now, until_ms = until_ms, one_shot = once or nil })
+function M.shelve(ctx, name, by, until_ms, once, comment)
+  put(ctx, "shelved", name, M.HAND, {
+    by = by, at_ms = ctx.now, until_ms = until_ms, one_shot = once or nil, comment = comment,
+  })
   timers.set(ctx.ns, until_ms, "shelve", name)
+end
+
+--- What a record loses with its shelving.
+function M.unshelved()
+  return { shelved_by = false, shelved_until_ms = false, shelved_one_shot = false, shelved_comment = false }
 end
 
 --- End the shelving of an origin. Returns the mark it had.

@@ -38,19 +38,25 @@ local function shelved_json(alarm)
   return json.object({
     "until_ms", alarm.shelved_until_ms ~= "" and alarm.shelved_until_ms or "null", "by", json.text(alarm.shelved_by),
     "one_shot", alarm.shelved_one_shot == "1" and "true" or "false",
+    "comment", alarm.shelved_comment and json.text(alarm.shelved_comment),
   })
 end
 
-local function by_json(by)
-  return by and by ~= "" and json.object({ "by", json.text(by) }) or "null"
+-- By whom, on which of the alarm's names (its own, its group's, ...), and why.
+local function by_json(by, name, comment)
+  return by and by ~= "" and json.object({
+    "by", json.text(by), "name", name and json.text(name), "comment", comment and json.text(comment),
+  }) or "null"
 end
+M.by_json = by_json
 
 local function attention_json(alarm)
   if not (alarm.shelved_by or alarm.suppressed_by or alarm.out_of_service_by) then
     return ',"shelved":null,"suppressed":null,"out_of_service":null}'
   end
-  return ',"shelved":' .. shelved_json(alarm) .. ',"suppressed":' .. by_json(alarm.suppressed_by)
-    .. ',"out_of_service":' .. by_json(alarm.out_of_service_by) .. "}"
+  return ',"shelved":' .. shelved_json(alarm)
+    .. ',"suppressed":' .. by_json(alarm.suppressed_by, alarm.suppressed_name, alarm.suppressed_comment)
+    .. ',"out_of_service":' .. by_json(alarm.out_of_service_by, alarm.out_of_service_name, alarm.out_of_service_comment) .. "}"
 end
 
 local function text_json(value)

@@ -49,12 +49,18 @@ local function level_of(ctx, target)
   return watcher and watcher.kept and watcher.kept.level
 end
 
-local function mark_json(ctx, kind, name)
-  local mark = (ctx.graph.marks[kind][name] or {})[marks.HAND]
+local function shelved_json(mark)
   return mark and json.object({
-    "by", json.text(mark.by), "until_ms", mark.until_ms and json.integer(mark.until_ms),
-    "one_shot", kind == "shelved" and tostring(mark.one_shot == true) or nil,
+    "by", json.text(mark.by), "until_ms", json.integer(mark.until_ms), "one_shot", tostring(mark.one_shot == true),
+    "comment", mark.comment and json.text(mark.comment),
   }) or "null"
+end
+
+-- What is marked: the open alarm, or one as it would be raised.
+local function subject_of(ctx, target)
+  local watcher = ctx.graph.watchers[target.name]
+  local kept = watcher and watcher.kept or {}
+  return target.alarm or { origin = target.name, source = kept.source or "", group = kept.group, equipment = kept.equipment }
 end
 
 -- The reply: the alarm, or where none is open what holds of the name.
@@ -62,15 +68,18 @@ local function answer(ctx, target)
   if target.alarm then
     return records.encode(target.alarm)
   end
+  local subject = subject_of(ctx, target)
   return json.object({
-    "name", json.text(target.name), "shelved", mark_json(ctx, "shelved", target.name),
-    "suppressed", mark_json(ctx, "suppressed", target.name), "out_of_service", mark_json(ctx, "out_of_service", target.name),
+    "name", json.text(target.name), "shelved", shelved_json(marks.shelved(ctx, target.name)),
+    "suppressed", records.by_json(marks.holder_of(ctx, "suppressed", subject)),
+    "out_of_service", records.by_json(marks.holder_of(ctx, "out_of_service", subject)),
   })
 end
 
-local function refuse(target, row, verb)
+-- `stands` says who marked which of its names.
+local function refuse(target, row, verb, stands)
   local what = target.alarm and ("alarm " .. target.alarm.id) or target.name
-  errors.fail("STATE", what .. " can't be " .. verb .. ": " .. (row and row[6] or "there is no such way"))
+  errors.fail("STATE", what .. " can't be " .. verb .. ": " .. (row and row[6] or "there is no such way") .. (stands or ""))
 end
 
 -- Parse what all of the functions below take: { ctx, target, document, by, comment }.
@@ -139,9 +148,10 @@ function M.shelve(ns, id, argv)
     refuse(target, row, "shelved")
   end
   call.accept(ctx)
-  marks.shelve(ctx, target.name, asked.by, ctx.now + lasts, once)
+  marks.shelve(ctx, target.name, asked.by, ctx.now + lasts, once, asked.comment)
   note(asked, row[5], {
     shelved_by = asked.by, shelved_one_shot = once and "1" or "0", shelved_until_ms = string.format("%.0f", ctx.now + lasts),
+    shelved_comment = asked.comment or false,
   })
   return call.finish(ctx, answer(ctx, target))
 end
@@ -162,14 +172,13 @@ function M.unshelve(ns, id, argv)
   if row[5] then
     call.accept(ctx)
     marks.unshelve(ctx, target.name)
-    note(asked, row[5], { shelved_by = false, shelved_one_shot = false, shelved_until_ms = false })
+    note(asked, row[5], marks.unshelved())
   end
   return call.finish(ctx, answer(ctx, target))
 end
 
 -- ---------------------------------------------------------------- suppression and service
 
-local FIELD = { suppressed = "suppressed_by", out_of_service = "out_of_service_by" }
 local IN = { suppressed = "suppressed", out_of_service = "out_of_service" }
 local OUT = { suppressed = "unsuppressed", out_of_service = "in_service" }
 
@@ -178,11 +187,13 @@ local function alter(ns, id, argv, kind, event, on)
   local asked = begin(ns, id, argv)
   local ctx, target = asked.ctx, asked.target
   local held = marks.by_hand(ctx, kind, target.name)
-  local marked = held or (target.alarm ~= nil and target.alarm[FIELD[kind]] ~= nil)
+  local by, name = marks.holder_of(ctx, kind, subject_of(ctx, target))
   local machine = kind == "suppressed" and states.suppression or states.service
-  local row = machine(marked and IN[kind] or OUT[kind], event, { by_design = not held })
+  local row = machine(by and IN[kind] or OUT[kind], event, { by_design = not held })
   if not row[4] then
-    refuse(target, row, on and kind or (kind == "suppressed" and "unsuppressed" or "returned to service"))
+    refuse(
+      target, row, on and kind or (kind == "suppressed" and "unsuppressed" or "returned to service"), " (" .. name .. ", by " .. by .. ")"
+    )
   end
   -- A person's mark beside another's changes nothing that shows, but outlasts it.
   if on ~= held then
@@ -240,7 +251,7 @@ end
 
 --- What is shelved, suppressed or out of service, whether an alarm of it is open or not.
 --
--- Returns  {items: [{kind, name, holder, by, at_ms, until_ms?, one_shot?}]}, by kind and name
+-- Returns  {items: [{kind, name, holder, by, at_ms, until_ms?, one_shot?, comment?}]}, by kind and name
 -- Example  FCALL alarm_marks 0
 function M.list(ns)
   local found, items = redis.call("HGETALL", keys.alarm_marks(ns)), {}

@@ -332,10 +332,11 @@ class Alarms:
 
     # ------------------------------------------------------------ marks
 
-    def holder(self, kind: str, alarm: Alarm) -> str | None:
-        """Return who marked the alarm or its group."""
+    def holder(self, kind: str, alarm: Alarm) -> tuple[str | None, str | None]:
+        """Return who marked the alarm or its group, and which of them."""
         names = [alarm["origin"], *([f"group:{GROUP}"] if "group" in alarm else [])]
-        return next((self.marks[kind, name]["by"] for name in names if (kind, name) in self.marks), None)
+        held = next((name for name in names if (kind, name) in self.marks), None)
+        return (self.marks[kind, held]["by"], held) if held else (None, None)
 
     def born(self, alarm: Alarm) -> None:
         """Give a new alarm what its names are marked with."""
@@ -344,24 +345,25 @@ class Alarms:
             alarm["shelved_by"], alarm["shelved_until_ms"] = mark["by"], str(mark["until_ms"])
             alarm["shelved_one_shot"] = "1" if mark.get("one_shot") else "0"
         for kind in ("suppressed", "out_of_service"):
-            if by := self.holder(kind, alarm):
-                alarm[f"{kind}_by"] = by
+            by, name = self.holder(kind, alarm)
+            if by and name:
+                alarm[f"{kind}_by"], alarm[f"{kind}_name"] = by, name
 
     def follow_names(self, alarm: Alarm, at: int) -> None:
         """Bring an alarm whose names are others to what the marks say."""
         for kind in ("suppressed", "out_of_service"):
-            was, by = alarm.get(f"{kind}_by"), self.holder(kind, alarm)
-            if was != by:
+            was, (by, name) = alarm.get(f"{kind}_by"), self.holder(kind, alarm)
+            if (was, alarm.get(f"{kind}_name")) != (by, name):
                 self.refresh(kind, by or was or "", at)
 
     def refresh(self, kind: str, user: str, at: int | None = None) -> None:
         """Bring the open alarms to what the marks say, in the order of their origins."""
         at = self.now if at is None else at
         for alarm in sorted((a for a in self.alarms if a["status"] != "Resolved"), key=lambda a: a["origin"]):
-            was, by = alarm.get(f"{kind}_by"), self.holder(kind, alarm)
-            if was == by:
+            was, (by, name) = alarm.get(f"{kind}_by"), self.holder(kind, alarm)
+            if (was, alarm.get(f"{kind}_name")) == (by, name):
                 continue
-            self.change(alarm, at, **{f"{kind}_by": by})
+            self.change(alarm, at, **{f"{kind}_by": by, f"{kind}_name": name})
             if (was is None) != (by is None):
                 event = {
                     "suppressed": ("suppressed", "unsuppressed"),
@@ -451,7 +453,9 @@ class Alarms:
         alarm = self.target(name)
         own = alarm["origin"] if alarm else name
         held = (kind, own) in self.marks
-        if not on and not held and alarm is not None and f"{kind}_by" in alarm:
+        definition = self.definitions.get(own.removeprefix("alarm:"))
+        subject = alarm or {"origin": own, **({"group": GROUP} if definition and definition.get("group") else {})}
+        if not on and not held and self.holder(kind, subject)[0]:
             raise RefusedError
         if on == held:
             return

@@ -54,11 +54,79 @@ async def test_a_definition_is_shelved_before_its_alarm_comes(functions: Functio
     await functions.call("alarm_define", "hot", {**HOT, "limit": 70})
     await site.put({1: 75})
     (alarm,) = await site.alarms()
-    assert (alarm["shelved"]["by"], alarm["out_of_service"]) == ("anna", {"by": "anna"}), "a change keeps it"
+    assert (alarm["shelved"]["by"], alarm["out_of_service"]["by"]) == ("anna", "anna"), "a change keeps it"
     await functions.call("alarm_definition_delete", "hot")
     assert await functions.read_json("alarm_marks", None) == {"items": []}
     with pytest.raises(NotFoundError):
         await functions.call("alarm_suppress", "alarm:hot", who)
+
+
+async def test_why_and_where_it_is_quiet_outlasts_the_occurrence(functions: Functions) -> None:
+    """The comment and the name that was marked: on every alarm raised under the mark, in its journal, in the list."""
+    site, alarm = await standing(functions, level="Warning", group="feeder", equipment="pump")
+    who = {"by": "anna", "now_ms": site.now}
+    said = {"alarm:hot": "valve in repair", "group:feeder": "start-up", "equipment:pump": "bearing"}
+    await functions.call("alarm_shelve", "alarm:hot", {**who, "duration_ms": 5000, "comment": said["alarm:hot"]})
+    await functions.call("alarm_suppress", "group:feeder", {**who, "comment": said["group:feeder"]})
+    await functions.call("alarm_out_of_service", "equipment:pump", {**who, "comment": said["equipment:pump"]})
+    items = (await functions.read_json("alarm_marks", None))["items"]
+    assert {item["name"]: item["comment"] for item in items} == said
+    await site.put({1: 10})
+    await execute(functions.client, "DEL", "voltage:generation")
+    await site.put({1: 90})
+    (again,) = await site.alarms(open=True)
+    assert again["id"] != alarm
+    assert again["shelved"]["comment"] == "valve in repair"
+    assert again["suppressed"] == {"by": "anna", "name": "group:feeder", "comment": "start-up"}
+    assert again["out_of_service"] == {"by": "anna", "name": "equipment:pump", "comment": "bearing"}
+    entries = [e for e in await site.entries("alarmsrv:journal") if e["alarm"] == again["id"]]
+    assert [(e["event"], e["comment"]) for e in entries] == [
+        ("raised", ""), ("shelved", "valve in repair"), ("suppressed", "start-up"), ("out_of_service", "bearing"),
+    ]  # fmt: skip
+    await site.pass_ms(5000)
+    await functions.call("alarm_unsuppress", "group:feeder", who)
+    await functions.call("alarm_out_of_service", "equipment:pump", {**who, "in_service": True})
+    left = await site.hash(f"alarmsrv:alarm:{again['id']}")
+    assert [field for field in left if field.startswith(("shelved", "suppressed", "out_of"))] == []
+
+
+async def test_marks_of_before_they_had_a_comment_are_read(functions: Functions) -> None:
+    site = await Site(functions).start()
+    await functions.call("alarm_define", "hot", HOT)
+    await execute(
+        functions.client, "HSET", "alarmsrv:marks", "suppressed|alarm:hot|hand", '{"by":"anna","at_ms":1}',
+        "shelved|alarm:hot|hand", '{"by":"ben","at_ms":1,"until_ms":2000000}',
+    )  # fmt: skip
+    await execute(functions.client, "DEL", "voltage:generation")
+    await site.put({1: 90})
+    (alarm,) = await site.alarms()
+    assert alarm["suppressed"] == {"by": "anna", "name": "alarm:hot"}
+    assert alarm["shelved"] == {"by": "ben", "until_ms": 2_000_000, "one_shot": False}
+
+
+async def test_what_a_group_holds_is_not_ended_at_one_of_its_alarms(functions: Functions) -> None:
+    """With an open alarm and without one: refused, and it says what holds it."""
+    site, alarm = await standing(functions, group="feeder", level="Warning")
+    who = {"by": "anna", "now_ms": site.now}
+    await functions.call("alarm_suppress", "group:feeder", who)
+    await functions.call("alarm_out_of_service", "group:feeder", who)
+
+    async def refused(name: str) -> None:
+        with pytest.raises(StateError, match=r"what suppresses it stands \(group:feeder, by anna\)"):
+            await functions.call("alarm_unsuppress", name, who)
+        with pytest.raises(StateError, match=r"is out of service \(group:feeder, by anna\)"):
+            await functions.call("alarm_out_of_service", name, {**who, "in_service": True})
+
+    await refused(alarm)
+    await refused("alarm:hot")
+    await site.put({1: 10})
+    assert await site.alarms(open=True) == []
+    await refused("alarm:hot")
+    reply = await functions.json("alarm_suppress", "alarm:hot", who)
+    assert reply["suppressed"] == {"by": "anna", "name": "alarm:hot"}
+    reply = await functions.json("alarm_unsuppress", "alarm:hot", who)
+    assert reply["suppressed"] == {"by": "anna", "name": "group:feeder"}, "the group's still holds"
+    assert (await functions.json("alarm_unsuppress", "group:feeder", who))["suppressed"] is None
 
 
 async def test_the_maximum_of_a_definition(functions: Functions) -> None:
@@ -111,7 +179,7 @@ async def test_suppressed_in_the_call_that_raises_it(functions: Functions) -> No
         await site.put({1: 1, 2: 0})
         messages = [m async for m in _received(pubsub)]
     assert len(messages) == 1
-    assert b'"suppressed":{"by":"condition"}' in messages[0]
+    assert b'"suppressed":{"by":"condition","name":"alarm:low"}' in messages[0]
 
 
 async def _received(pubsub: Any) -> Any:

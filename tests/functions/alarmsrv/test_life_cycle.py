@@ -216,7 +216,9 @@ async def test_shelving(functions: Functions) -> None:
     site, alarm = await standing(functions)
     shelve = {"duration_ms": 5000, "comment": "Monday", "by": "anna", "now_ms": site.now}
     shelved = await functions.json("alarm_shelve", alarm, shelve)
-    assert shelved["shelved"] == {"until_ms": site.now + 5000, "by": "anna", "one_shot": False}
+    assert shelved["shelved"] == {
+        "until_ms": site.now + 5000, "by": "anna", "one_shot": False, "comment": "Monday",
+    }  # fmt: skip
     assert await site.members("alarmsrv:alarms:active") == {alarm}, "shelved ones stay"
     await site.pass_ms(5000)
     assert (await functions.read_json("get_alarm", alarm))["shelved"] is None
@@ -239,8 +241,9 @@ async def test_shelving(functions: Functions) -> None:
 async def test_suppressed_and_out_of_service(functions: Functions) -> None:
     site, alarm = await standing(functions)
     who = {"by": "anna", "comment": "start-up"}
-    assert (await functions.json("alarm_suppress", alarm, who))["suppressed"] == {"by": "anna"}
-    assert (await functions.json("alarm_out_of_service", alarm, who))["out_of_service"] == {"by": "anna"}
+    said = {**who, "name": "alarm:hot"}
+    assert (await functions.json("alarm_suppress", alarm, who))["suppressed"] == said
+    assert (await functions.json("alarm_out_of_service", alarm, who))["out_of_service"] == said
     assert (await functions.json("alarm_unsuppress", alarm, who))["suppressed"] is None
     returned = await functions.json("alarm_out_of_service", alarm, {**who, "in_service": True})
     assert returned["out_of_service"] is None
