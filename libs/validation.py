@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, Wit
 from pydantic_core import PydanticCustomError, core_schema
 
 from libs.errors import InvalidError, Problem
+from libs.numbers import readable
 from libs.points import (
     ID_PATTERN,
     REFERENCE_PATTERN,
@@ -27,15 +28,18 @@ from libs.points import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from pydantic import GetCoreSchemaHandler
 
 SHOWN_INPUT: Final = 60
+SHOWN_PROBLEMS: Final = 4  # in the one line of an answer; its list has them all
 # Stands for a place where there is none.
 UNPLACED: Final = "(document)"
 # What pydantic adds of how it read a text; the text itself says enough.
 _PARSED: Final = re.compile(r", unable to .*$")
+# How pydantic begins: "input should ...", "string should ...".
+_SHOULD: Final = re.compile(r"^\w+ should ", re.IGNORECASE)
 
 Path = tuple[str | int, ...]
 M = typing.TypeVar("M", bound=BaseModel)
@@ -234,7 +238,11 @@ def problems_of(
             itself is in the message when the place doesn't show it.
     """
     problems = []
-    for item in _decided([dict(item) for item in error.errors(include_url=False)], _names(model, set())):
+    found = _decided([dict(item) for item in error.errors(include_url=False)], _names(model, set()))
+    for item in found:
+        own = item["loc"]
+        if item["type"] == "too_short" and any(one["loc"][: len(own)] == own != one["loc"] for one in found):
+            continue  # pydantic counts the right ones; those that are wrong are there, and told.
         # Tags of unions, written in angle brackets, are no part of the document, nor is the word for a bad key.
         path: Path = tuple(step for step in item["loc"] if not str(step).startswith("<") and step != "[key]")
         if item["type"] == "misplaced":
@@ -281,6 +289,59 @@ def _without(data: Any, paths: list[Path]) -> Any:
     return rest
 
 
+# What is wrong, for people, with what pydantic says of it.
+_SAID: Final = {
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be above {gt}",
+    "less_than_equal": "must be at most {le}",
+    "less_than": "must be below {lt}",
+    "too_short": "must have at least {min_length}",
+    "too_long": "must have at most {max_length}, not {actual_length}",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "finite_number": "must be a finite number",
+}
+# What `worded` gave: the form of a text by its pattern.
+_FORMS: Final[dict[str, str]] = {}
+
+
+def worded(pattern: str, words: str) -> str:
+    """Return a pattern for a field, and keep the words that people are told instead: `must be <words>`."""
+    _FORMS[pattern] = words
+    return pattern
+
+
+def _said(item: dict[str, Any]) -> str:
+    """Return what pydantic found in words for people, without the value."""
+    kind, value = item["type"], item.get("input")
+    context = {name: _plain(bound) for name, bound in item.get("ctx", {}).items()}
+    if kind == "string_pattern_mismatch":
+        return f"must be {_FORMS.get(item['ctx']['pattern'], 'of the form ' + item['ctx']['pattern'])}"
+    if kind in {"literal_error", "enum"}:
+        return f"must be {context['expected']}"
+    if kind in _SAID:
+        return "must not be empty" if kind == "string_too_short" and value == "" else _SAID[kind].format(**context)
+    if kind in _SHAPE:
+        return f"must be {_SHAPE[kind]}"
+    text = _PARSED.sub("", str(item["msg"]))
+    text = _SHOULD.sub("must ", text)
+    return text[:1].lower() + text[1:]
+
+
+def _plain(value: object) -> str:
+    """Write a bound, or the words that are taken, as people do."""
+    return readable(value) if isinstance(value, float) else str(value).replace("'", "")
+
+
+def shortened(problems: Sequence[Problem]) -> str:
+    """Return problems in a line: the first of them, and how many more there are."""
+    more = len(problems) - SHOWN_PROBLEMS
+    return "; ".join([*map(str, problems[:SHOWN_PROBLEMS]), *([f"and {more} more"] if more > 0 else [])])
+
+
 def _message(item: dict[str, Any], model: type[BaseModel], path: Path) -> str:
     """Return one finding in a few words, with the value where that helps."""
     kind = item["type"]
@@ -291,15 +352,12 @@ def _message(item: dict[str, Any], model: type[BaseModel], path: Path) -> str:
     if kind == "union_tag_invalid":
         expected = str(item["ctx"]["expected_tags"]).translate(str.maketrans("", "", "<>'"))
         return f"must be one of {expected}"
-    text = str(item["msg"])
     if kind in {"value_error", "misplaced"}:
-        return text.removeprefix("Value error, ")
-    if _SHAPE.get(kind) in {"a list", "a mapping"}:
-        text = f"must be {_SHAPE[kind]}"
-    text = _PARSED.sub("", text).replace(" after validation", "").replace("tuple should", "list should")
-    text = text[:1].lower() + text[1:]
-    value = item.get("input")
-    if isinstance(value, (str, int, float, bool)):
-        shown = repr(value)
+        return str(item["msg"]).removeprefix("Value error, ")
+    text, value = _said(item), item.get("input")
+    if kind == "string_too_long":
+        return f"{text}, not {len(str(value))}"
+    if value != "" and isinstance(value, (str, int, float, bool)):
+        shown = str(value).lower() if isinstance(value, bool) else repr(value)
         text += f", not {shown if len(shown) <= SHOWN_INPUT else shown[:SHOWN_INPUT] + '...'}"
     return text

@@ -8,10 +8,10 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, SecretStr, field_validator
 
 from libs.services import BY_NAME, PORT_BASE, REDIS_OFFSET, RESERVED, port_of
-from libs.validation import Model, nearest
+from libs.validation import Model, nearest, worded
 
 MAX_PORT_BASE: Final = 65535 - 1000
-NAMESPACE_PATTERN: Final = r"^[A-Za-z0-9_-]{0,64}$"
+NAMESPACE_PATTERN: Final = worded(r"^[A-Za-z0-9_-]{0,64}$", "at most 64 of A-Z, a-z, 0-9, _ and -")
 
 
 class Secret:
@@ -54,13 +54,15 @@ class TokenSettings(Model):
 class ServiceAddress(Model):
     """Where a service is, when it is elsewhere."""
 
-    url: str | None = Field(None, pattern=r"^https?://[^/]+$")
+    url: str | None = Field(None, pattern=worded(r"^https?://[^/]+$", "an address as http://host:6001, without a path"))
 
 
 class InfluxSettings(Model):
     """The InfluxDB that holds history once `url` is set; without it, the embedded store does."""
 
-    url: str | None = Field(None, pattern=r"^https?://[^/\s]+(/[^\s?#]*)?$")
+    url: str | None = Field(
+        None, pattern=worded(r"^https?://[^/\s]+(/[^\s?#]*)?$", "an address as http://host:8086, without ? and #")
+    )
     api: Literal["v3", "v2", "v1", "victoria"] = Field(
         "v2", description="v3 for InfluxDB 3, v2 for InfluxDB 2 and 3, v1 for InfluxDB 1, victoria for VictoriaMetrics"
     )

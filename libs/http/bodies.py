@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from libs.errors import InvalidError, Problem
 from libs.http.problems import UnparsableError
-from libs.validation import Model, dotted, problems_of
+from libs.validation import Model, dotted, problems_of, shortened
 
 MAX_BYTES: Final = 1_000_000
 # Bodies that are files: passed on as a stream, to routes that take them.
@@ -54,8 +54,7 @@ def validate(model: type[M], data: object) -> M:
         return model.model_validate(data)
     except ValidationError as error:
         problems = problems_of(error, model)
-        text = "; ".join(str(problem) for problem in problems[:SHOWN_STEPS])
-        raise InvalidError(text, problems) from None
+        raise InvalidError(shortened(problems), problems) from None
 
 
 def parse_json(data: bytes) -> Any:

@@ -8,7 +8,7 @@ A service says where they stand and what is special about its kind; `DefinitionR
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import orjson
 from aiohttp import hdrs, web
@@ -87,7 +87,7 @@ class ProposalQuery(PageQuery):
     """Which proposals."""
 
     of: Id | None = Field(None, description="of this definition")
-    status: str | None = Field(None, pattern="^(pending|approved|rejected|expired)$")
+    status: Literal["pending", "approved", "rejected", "expired"] | None = None
 
 
 class Proposed(Model):

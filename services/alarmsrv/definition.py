@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from libs.definitions import WarnedDefinition
 from libs.points import QUALITIES, is_quality
-from libs.validation import Id, Model, Ref, WatchedRef, misplaced
+from libs.validation import Id, Model, Ref, WatchedRef, misplaced, worded
 
 Level = Literal["Critical", "Major", "Minor", "Warning", "Info"]
 Detector = Literal[
@@ -22,7 +22,10 @@ _NAME: Final = (
     r"|rule:[A-Za-z0-9_-]{1,64}#[1-9][0-9]*"
     r"|comsrv:[1-9][0-9]*(:unit:[A-Za-z0-9_-]{1,64})?"
 )
-Name = Annotated[str, Field(pattern=f"^({_NAME})$", examples=["group:feeder1"])]
+_NAMES: Final = (
+    "alarm:DEFINITION, group:GROUP, equipment:EQUIPMENT, rule:RULE#N, comsrv:CHANNEL or comsrv:CHANNEL:unit:UNIT"
+)
+Name = Annotated[str, Field(pattern=worded(f"^({_NAME})$", _NAMES), examples=["group:feeder1"])]
 
 
 class Guidance(Model):

@@ -10,6 +10,7 @@ from typing import Any, Final
 from libs.errors import ConfigurationError, ConflictError, InvalidError, NotFoundError, Problem, UnavailableError
 from libs.redis.client import Client, execute
 from libs.redis.keys import key
+from libs.validation import shortened
 from services.comsrv.backoff import Backoff
 from services.comsrv.channel import Channel
 from services.comsrv.functions import ComsrvFunctions
@@ -226,7 +227,7 @@ class Channels:
 
 def _refuse(problems: list[Problem]) -> None:
     if problems:
-        raise InvalidError("; ".join(map(str, problems[:5])), problems)
+        raise InvalidError(shortened(problems), problems)
 
 
 def _streams(reply: Any) -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from libs.errors import InvalidError, UnauthorizedError, VoltageError
 from libs.http import tokens
 from libs.http.bodies import parse_json
-from libs.validation import Model, problems_of
+from libs.validation import Model, problems_of, shortened
 from services.gateway.hub import Hub
 from services.gateway.live import Live, over
 from services.gateway.selection import Selection
@@ -74,7 +74,7 @@ def parse_message(text: str) -> Auth | Subscribe | Unsubscribe | Ping:
         return _MESSAGE.validate_python(data)
     except ValidationError as error:
         problems = problems_of(error, Subscribe)
-        raise InvalidError("; ".join(str(problem) for problem in problems[:4]), problems) from None
+        raise InvalidError(shortened(problems), problems) from None
 
 
 class Stream(Live):

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, mo
 from libs.errors import InvalidError
 from libs.http import PageQuery
 from libs.instants import Instant, parse_duration
-from libs.validation import Model, Ref, misplaced
+from libs.validation import Model, Ref, misplaced, worded
 from services.hissrv.store.contract import Aggregate, Fill, Order
 from services.hissrv.store.edges import zone_of
 from services.hissrv.store.stats import Counter
@@ -130,7 +130,20 @@ class HistoryAnswer(Model):
 class Range(Model):
     """Which samples: of series by patterns, from start to end."""
 
-    series: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_:*?-]{1,256}$")]] | None = Field(
+    series: (
+        list[
+            Annotated[
+                str,
+                Field(
+                    pattern=worded(
+                        r"^[A-Za-z0-9_:*?-]{1,256}$",
+                        "a reference, in which * and ? stand for others, as comsrv:1001:T:*",
+                    )
+                ),
+            ]
+        ]
+        | None
+    ) = Field(
         None, min_length=1, max_length=1000, description="patterns over references, as comsrv:1001:T:*; all when absent"
     )
     start: Instant = Field(0, description="the beginning of time when absent")
@@ -179,7 +192,12 @@ class LatestQuery(PageQuery):
 class RetryLetters(Model):
     """Which dead letters to write once more; the newest 200 when none is named."""
 
-    ids: list[Annotated[str, Field(pattern=r"^\d{1,15}-\d{1,15}$")]] | None = Field(None, max_length=200)
+    ids: (
+        list[
+            Annotated[str, Field(pattern=worded(r"^\d{1,15}-\d{1,15}$", "the id of a dead letter, as 1763707000000-0"))]
+        ]
+        | None
+    ) = Field(None, max_length=200)
 
 
 class RetriedLetters(Model):

@@ -8,11 +8,16 @@ from pydantic import Discriminator, Field, StringConstraints, Tag
 
 from libs.definitions import Definition
 from libs.http import PageQuery
-from libs.validation import Id, Model
+from libs.validation import Id, Model, worded
 
 MAX_POINT = 999_999_999
 Point = Annotated[int, Field(ge=1, le=MAX_POINT)]
-PointText = Annotated[str, StringConstraints(pattern=r"^((comsrv:[1-9][0-9]{0,8}:)?[TSCA]:)?[1-9][0-9]{0,8}$")]
+PointText = Annotated[
+    str,
+    StringConstraints(
+        pattern=worded(r"^((comsrv:[1-9][0-9]{0,8}:)?[TSCA]:)?[1-9][0-9]{0,8}$", "a point as 7, T:7 or comsrv:1001:T:7")
+    ),
+]
 Offset = Annotated[int, Field(ge=-MAX_POINT, le=MAX_POINT)] | Literal["auto"]
 # Told apart by type, so that a wrong one gets one message and not one a member.
 PointAddress = Annotated[

@@ -18,7 +18,7 @@ from pydantic import (
 from libs.config.yaml_loader import load_yaml
 from libs.errors import ConfigurationError, InvalidError, Problem
 from libs.services import resolve_port
-from libs.validation import Model, nearest, problems_of
+from libs.validation import Model, nearest, problems_of, worded
 from services.simulator.devices import (
     CLASSES,
     Battery,
@@ -37,7 +37,7 @@ from services.simulator.registers import Register
 from services.simulator.site import Site, random_of
 
 MAX_UNIT_ID: Final = 247
-TIME_PATTERN: Final = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
+TIME_PATTERN: Final = worded(r"^([01][0-9]|2[0-3]):[0-5][0-9]$", "HH:MM, 00:00 to 23:59")
 MINUTE_MS: Final = 60_000
 
 

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, Field
 
 from libs.definitions import Definition
-from libs.validation import Model
+from libs.validation import Model, worded
 from services.alarmsrv.schemas import Level
 
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -75,7 +75,7 @@ TargetText = Annotated[
     str, AfterValidator(_check_target), Field(examples=["email:anna@example.com", "webhook:pager", "mqtt:site/alarms"])
 ]
 Zone = Annotated[str, AfterValidator(_check_zone), Field(examples=["Europe/Berlin"])]
-Time = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", examples=["07:30"])]
+Time = Annotated[str, Field(pattern=worded(r"^([01]\d|2[0-3]):[0-5]\d$", "HH:MM, 00:00 to 23:59"), examples=["07:30"])]
 
 
 class Schedule(Model):

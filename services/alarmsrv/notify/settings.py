@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from libs.validation import Id, Model
+from libs.validation import Id, Model, worded
 from services.alarmsrv.notify.schemas import AlarmRoute, Zone
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - how secrets of Standard Webhooks begin
@@ -22,7 +22,7 @@ class EmailSettings(Model):
     host: str
     port: int | None = Field(None, ge=1, le=65535, description="587 with starttls, 465 with tls, 25 with none")
     security: Literal["starttls", "tls", "none"] = Field("starttls", description="none only where nobody listens")
-    sender: str = Field(pattern=r"^[^@\s]+@[^@\s]+$", description="address in From:")
+    sender: str = Field(pattern=worded(r"^[^@\s]+@[^@\s]+$", "an e-mail address"), description="address in From:")
     username: str | None = None
     password: SecretStr | None = None
     ca_file: Path | None = Field(None, description="PEM of the authority that signed; without it the system's")
@@ -37,7 +37,7 @@ class EmailSettings(Model):
 class WebhookSettings(Model):
     """One receiver, signed after the Standard Webhooks specification."""
 
-    url: str = Field(max_length=2048, pattern=r"^https?://[^/@\s]+(/\S*)?$")
+    url: str = Field(max_length=2048, pattern=worded(r"^https?://[^/@\s]+(/\S*)?$", "an address as https://host/path"))
     secret: SecretStr = Field(
         description="whsec_ and 24 to 64 bytes in base64; two, parted by a space, while it changes"
     )
@@ -101,7 +101,11 @@ class NotificationRetry(Model):
 class NotificationSettings(Model):
     """Who is told of alarms, and how."""
 
-    page_url: str | None = Field(None, pattern=r"^https?://\S+$", description="address of the page, put into messages")
+    page_url: str | None = Field(
+        None,
+        pattern=worded(r"^https?://\S+$", "an address as https://host/"),
+        description="address of the page, put into messages",
+    )
     site: str = Field("VoltageEMS", min_length=1, max_length=64, description="name of the site, put into messages")
     time_zone: Zone = Field("UTC", description="of instants in e-mails")
     email: EmailSettings | None = None

@@ -57,7 +57,7 @@ def test_every_problem_of_every_file_is_listed(tmp_path: Path) -> None:
         "b.yaml:2: things has t already at a.yaml:3",
         "b.yaml:3: id: id 'a:b' must match [A-Za-z0-9_-], 1 to 64 characters",
         "c.yaml:2: id: id 'a:b' must match [A-Za-z0-9_-], 1 to 64 characters",
-        "c.yaml:2: size: input should be a valid integer, not 'big'",
+        "c.yaml:2: size: must be a whole number, not 'big'",
         "c.yaml:3: boxes must be a list",
         "d.yaml:1: must be a mapping with boxes or things",
     ]

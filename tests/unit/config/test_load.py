@@ -107,9 +107,9 @@ def test_every_problem_is_listed_with_its_place(folder: Path) -> None:
     assert problems(folder, text, VOLTAGE_NAMESPCE="a", COMSRV_POLLING_INTERVAL="1", COMSRV_PORT_BASE="x") == [
         "VOLTAGE_NAMESPCE: unknown variable; did you mean VOLTAGE_NAMESPACE?",
         "COMSRV_POLLING_INTERVAL: unknown variable; did you mean COMSRV_POLLING_INTERVAL_MS?",
-        "COMSRV_PORT_BASE: port_base: input should be a valid integer, not 'x'",
+        "COMSRV_PORT_BASE: port_base: must be a whole number, not 'x'",
         "comsrv.yaml:2: redis.urll: unknown key; did you mean url?",
-        "comsrv.yaml:3: log.level: input should be 'debug', 'info', 'warning' or 'error', not 'loud'",
+        "comsrv.yaml:3: log.level: must be debug, info, warning or error, not 'loud'",
     ]
 
 

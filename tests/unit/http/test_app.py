@@ -162,7 +162,7 @@ async def test_false_is_no_zero(client: Client, tokens: dict[Role, Any]) -> None
     """A truth value where a number belongs is refused, as in YAML `limit: off`."""
     reply = await client.post("/api/things", json={"id": "a", "level": False}, headers=tokens[Role.ENGINEER])
     assert reply.status == 422
-    assert (await reply.json())["errors"] == [{"field": "level", "message": "must be a number, not False"}]
+    assert (await reply.json())["errors"] == [{"field": "level", "message": "must be a number, not false"}]
 
 
 async def test_a_malformed_request_is_one_warning(client: Client, caplog: pytest.LogCaptureFixture) -> None:

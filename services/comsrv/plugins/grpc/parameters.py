@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from libs.validation import Model
+from libs.validation import Model, worded
 from services.comsrv.certificates import Certificates
 
 
@@ -27,7 +27,7 @@ class Parameters(Model):
     tls: Tls | None = None
     token_env: str = Field(
         "",
-        pattern=r"^([A-Z][A-Z0-9_]*)?$",
+        pattern=worded(r"^([A-Z][A-Z0-9_]*)?$", "the name of a variable, as SITE_TOKEN"),
         max_length=64,
         description="the environment variable with the token, or <NAME>_FILE with the file that holds it",
     )
