@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, Self
 import orjson
 from pydantic import Field, model_validator
 
+from libs.errors import NotFoundError, Problem
 from libs.validation import Id, Model
 
 # What the service says of a definition, and no part of what it says itself.
@@ -104,3 +105,18 @@ class Proposal(Model):
             return asked
         said = self.definition.said() if isinstance(self.definition, Definition) else self.definition
         return asked | {"definition": orjson.dumps({"id": definition_id, **said}).decode()}
+
+
+class Call(NamedTuple):
+    """A call of a function that changes a definition: what it is about, and where that stands."""
+
+    what: str
+    where: str
+    function: str
+    key: str
+    arguments: tuple[dict[str, Any], ...]
+
+    def refused(self, code: str, text: str) -> Problem:
+        """Return as people read it that it was refused, and why."""
+        reason = f"there is no {text}" if code == NotFoundError.code else text
+        return Problem(self.where, f"{self.what}: {reason}")

@@ -14,7 +14,7 @@ from libs.services import REDIS_OFFSET
 
 SECRET_FILE = "password"  # noqa: S105 - the name of a file
 # Settings of `voltage up` itself, which a service has no use for.
-OWN = ("VOLTAGE_REDIS_SERVER", "VOLTAGE_REDIS_MAXMEMORY", "VOLTAGE_REDIS_URL_FILE")
+OWN = ("VOLTAGE_REDIS_MAXMEMORY", "VOLTAGE_REDIS_URL_FILE")
 
 
 class Site:
@@ -27,6 +27,8 @@ class Site:
         self.config_dir = settings.config_dir.absolute()
         self.logs_dir = self.data_dir / "logs"
         self.redis_dir = self.data_dir / "redis"
+        # Why `voltage up` ended by itself the last time; it is not there while it runs.
+        self.last_words = self.data_dir / "up-ended"
         self.redis_port = settings.port_base + REDIS_OFFSET
 
     def require_config(self) -> None:

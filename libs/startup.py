@@ -16,10 +16,11 @@ from libs.config.desired import Entry
 from libs.definitions import Change
 from libs.errors import UnavailableError
 from libs.http import BACKGROUND, Routes, service_app
+from libs.http.configuration import Planned
 from libs.http.health import Check
 from libs.redis import library
 from libs.redis.client import connect, execute
-from libs.redis.definitions import FROM_FILE, Definitions, Step, apply_desired, look
+from libs.redis.definitions import FROM_FILE, Definitions, Names, Step, apply_desired, look
 from libs.redis.functions import Functions
 from libs.redis.reports import check_persistence
 
@@ -47,7 +48,7 @@ class Startup:
 
     functions: Functions
     namespace: str
-    kinds: Mapping[str, Definitions]
+    kinds: Mapping[str, Names]
     """The kinds of definitions that the service's files hold, by section."""
     read: Callable[[], list[Entry]]
     """Reads what the files say; asked again when files are planned or applied."""
@@ -58,14 +59,18 @@ class Startup:
     problem: str = "starting"
     desired: list[Entry] = field(init=False)
     """What the files said at the start."""
+    _definitions: dict[str, Definitions] = field(init=False)
 
     def __post_init__(self) -> None:
         """Read the files; raises ConfigurationError for every problem in them."""
+        self._definitions = {section: Definitions(self.functions, names) for section, names in self.kinds.items()}
         self.desired = self.read()
 
-    async def plan(self) -> list[dict[str, Any]]:
-        """Return what the files would change now."""
-        return _planned(await self._look())
+    async def plan(self) -> Planned:
+        """Return what the files would change now, and the calls that would do it."""
+        steps = await self._look()
+        calls = [call for step in steps if (call := step.trial(Change(FROM_FILE))) is not None]
+        return Planned(_planned(steps), calls, [(kind.list, kind.upsert) for kind in self.kinds.values()])
 
     async def apply(self, author: str, reason: str | None) -> list[dict[str, Any]]:
         """Bring Redis in line with the files, and return what that changed."""
@@ -76,7 +81,7 @@ class Startup:
         return changes
 
     async def _look(self) -> list[Step]:
-        return await look(self.functions, self.kinds, await asyncio.to_thread(self.read))
+        return await look(self.functions, self._definitions, await asyncio.to_thread(self.read))
 
     def app(self, settings: Settings, name: str, routes: Routes) -> web.Application:
         """Return the service's application."""
@@ -116,7 +121,7 @@ class Startup:
     async def _ready(self) -> bool:
         try:
             await self.check_functions()
-            steps = await look(self.functions, self.kinds, self.desired, gone=False)
+            steps = await look(self.functions, self._definitions, self.desired, gone=False)
             changed = await apply_desired(self.functions, steps, Change(FROM_FILE))
         except UnavailableError as error:
             self.problem = f"waiting for Redis: {error}"

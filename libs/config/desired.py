@@ -22,6 +22,16 @@ class Entry(NamedTuple):
     where: str
 
 
+class DesiredError(ConfigurationError):
+    """Files have problems; what is well in them can still be looked at."""
+
+    def __init__(self, problems: list[Problem], entries: list[Entry], ill: frozenset[str] = frozenset()) -> None:
+        """Keep every problem, the entries that have none, and the ids of those that have."""
+        super().__init__(problems)
+        self.entries = entries
+        self.ill = ill
+
+
 def read_desired(folder: Path, sections: Mapping[str, type[Definition]]) -> list[Entry]:
     """Read every definition in a folder's files, in the order of the sections.
 
@@ -30,7 +40,7 @@ def read_desired(folder: Path, sections: Mapping[str, type[Definition]]) -> list
         sections: the lists a file may have, and the model of their items.
 
     Raises:
-        ConfigurationError: every problem of every file.
+        DesiredError: every problem of every file.
     """
     reader = _Reader(sections)
     for path in sorted(folder.glob("*.yaml")):
@@ -40,10 +50,11 @@ def read_desired(folder: Path, sections: Mapping[str, type[Definition]]) -> list
             reader.read(document)
         except ConfigurationError as error:
             reader.problems += error.problems
-    if reader.problems:
-        raise ConfigurationError(reader.problems)
     order = list(sections)
-    return sorted(reader.entries.values(), key=lambda entry: order.index(entry.section))
+    entries = sorted(reader.entries.values(), key=lambda entry: order.index(entry.section))
+    if reader.problems:
+        raise DesiredError(reader.problems, entries, frozenset(reader.ill))
+    return entries
 
 
 class _Reader:
@@ -53,6 +64,7 @@ class _Reader:
         self.sections = sections
         self.entries: dict[tuple[str, str], Entry] = {}
         self.problems: list[Problem] = []
+        self.ill: set[str] = set()
 
     def read(self, document: Document) -> None:
         """Take a file."""
@@ -78,6 +90,8 @@ class _Reader:
         definition, problems = examined(model, item, lambda inner: document.unsaid((*path, *inner)))
         self.problems += [problem for problem in problems if problem.where != UNPLACED]
         if definition is None or problems:
+            if isinstance(item, dict):
+                self.ill.add(str(item.get("id")))
             return
         where = document.where(path)
         if definition.id is None:

@@ -12,13 +12,14 @@ import orjson
 
 from libs.config.desired import Entry
 from libs.config.differences import differences
-from libs.definitions import Change, Definition, Proposal, digest, new_id, said_of
+from libs.definitions import Call, Change, Definition, Proposal, digest, new_id, said_of
 from libs.errors import ConfigurationError, InvalidError, NotFoundError, Problem, UnavailableError, VoltageError
 from libs.redis.client import execute
 from libs.redis.functions import Functions
 from libs.redis.keys import key
 
 FROM_FILE = "file"
+PROPOSE: Final = "definition_propose"
 
 # Redis has one thread: so many definitions are read, or looked at, in a call.
 READ_A_CALL: Final = 100
@@ -38,6 +39,11 @@ class Names(NamedTuple):
     def kind(self) -> str:
         """The kind, as the functions of versions name it."""
         return self.noun.replace(" ", "_")
+
+    def putting(self, entry: Entry, change: Change) -> Call:
+        """Return the call that stores what a file says."""
+        said = {"id": entry.id, **entry.definition.said()}
+        return Call(f"{self.noun} {entry.id}", entry.where, self.upsert, entry.id, (said, change.document()))
 
 
 class Definitions:
@@ -117,8 +123,10 @@ class Definitions:
 
     async def propose(self, definition_id: str, proposal: Proposal, by: str) -> bytes:
         """Propose a change of a definition that requires approval; returns the proposal."""
-        document = {"id": new_id(), **proposal.asked(definition_id), "kind": self.names.kind, "by": by}
-        return await self.functions.call("definition_propose", definition_id, document)
+        return await self.functions.call(PROPOSE, definition_id, self._proposed(definition_id, proposal, by))
+
+    def _proposed(self, definition_id: str, proposal: Proposal, by: str) -> dict[str, Any]:
+        return {"id": new_id(), **proposal.asked(definition_id), "kind": self.names.kind, "by": by}
 
     async def proposals(self, filters: Mapping[str, Any]) -> bytes:
         """Return a page of proposals, newest first; what waits says what it would change now."""
@@ -153,27 +161,30 @@ class Definitions:
         author = str((found or {}).get("author"))
         return found if author == FROM_FILE or author.startswith(f"{FROM_FILE}:") else None
 
-    async def apply(self, entry: Entry, before: Mapping[str, Any] | None, change: Change) -> bool:
-        """Bring one entry of a file to Redis, where `before` is; return whether that changed anything.
+    def applying(self, entry: Entry, before: Mapping[str, Any] | None, change: Change) -> Call | None:
+        """Return the call that brings one entry of a file to Redis, where `before` is; None where that says the same.
 
         A definition that requires approval gets a proposal: files have no second person.
         """
         said = entry.definition.said()
         if before is not None and digest(said_of(before)) == digest(said):
-            return False
+            return None
         reason = entry.definition.reason or change.reason or entry.where
-        if before is not None and _guarded(before):
-            await self.propose(entry.id, Proposal(definition=said, reason=reason), change.by)
-        else:
-            await self._put(entry.id, entry.definition, change._replace(reason=reason).document())
-        return True
+        call = self.names.putting(entry, change._replace(reason=reason))
+        if before is None or not _guarded(before):
+            return call
+        document = self._proposed(entry.id, Proposal(definition=said, reason=reason), change.by)
+        return call._replace(function=PROPOSE, arguments=(document,))
 
-    async def remove(self, before: Mapping[str, Any], change: Change) -> None:
-        """Delete a stored definition that left the files, or propose that."""
-        if _guarded(before):
-            await self.propose(before["id"], Proposal(delete=True, reason=change.reason), change.by)
-        else:
-            await self.delete(before["id"], change)
+    def removing(self, before: Mapping[str, Any], change: Change) -> Call:
+        """Return the call that deletes a stored definition that left the files, or proposes that."""
+        change = change._replace(reason=change.reason or "left the files")
+        name = str(before["id"])
+        call = Call(f"{self.names.noun} {name}", "left the files", self.names.delete, name, (change.document(),))
+        if not _guarded(before):
+            return call
+        document = self._proposed(name, Proposal(delete=True, reason=change.reason), change.by)
+        return call._replace(function=PROPOSE, arguments=(document,))
 
 
 def _guarded(document: Mapping[str, Any]) -> bool:
@@ -189,6 +200,17 @@ class Step(NamedTuple):
     """What is stored now; of one that left the files only where its last change came from a file."""
     entry: Entry | None
     """What it shall be; None where it left the files."""
+
+    def call(self, change: Change) -> Call | None:
+        """Return the call that does it; None where there is nothing to do."""
+        if self.entry is not None:
+            return self.kind.applying(self.entry, self.before, change)
+        return None if self.before is None else self.kind.removing(self.before, change)
+
+    def trial(self, change: Change) -> Call | None:
+        """Return the call to try: also of what requires approval the change itself, not that it is proposed."""
+        before = self.before and {name: value for name, value in self.before.items() if name != "requires_approval"}
+        return self._replace(before=before).call(change)
 
     def difference(self) -> dict[str, Any] | None:
         """Return what this would change, {kind, id, action, changes}; None for nothing."""
@@ -232,38 +254,41 @@ async def apply_desired(functions: Functions, steps: Iterable[Step], change: Cha
         ConfigurationError: what the functions refused, with file and line.
     """
     applied_key = functions.key(key("applied"))
-    listed = list(steps)
-    waiting = [(step, step.entry) for step in listed if step.entry is not None]
+    waiting = list(steps)
     changed = 0
     while waiting:
         problems: list[Problem] = []
-        refused: list[tuple[Step, Entry]] = []
-        for step, entry in waiting:
-            try:
-                changed += await step.kind.apply(entry, step.before, change)
-            except UnavailableError:
-                raise
-            except VoltageError as error:
-                problems.append(Problem(entry.where, f"{step.kind.names.noun} {entry.id}: {error}"))
-                refused.append((step, entry))
+        refused: list[Step] = []
+        for step in waiting:
+            call = step.call(change)
+            if problem := await _made(functions, call):
+                problems.append(problem)
+                refused.append(step)
+                continue
+            changed += call is not None
+            field = _field(step.kind, step.id)
+            if step.entry is None:
+                await execute(functions.client, "HDEL", applied_key, field)
             else:
-                await execute(functions.client, "HSET", applied_key, _field(step.kind, entry.id), _said(entry))
-        # What one entry is refused for may be what a later one changes: two limits that move, a name that swaps.
+                await execute(functions.client, "HSET", applied_key, field, _said(step.entry))
+        # What one is refused for may be what a later one changes: two limits that move, a name that is another's now.
         if len(refused) == len(waiting):
             raise ConfigurationError(problems)
         waiting = refused
-    return changed + await _remove_gone(functions, [step for step in listed if step.entry is None], change)
+    return changed
 
 
-async def _remove_gone(functions: Functions, gone: Iterable[Step], change: Change) -> int:
-    """Delete the definitions that left the files, unless the API changed them since; return how many."""
-    removed = 0
-    for step in gone:
-        if step.before is not None:
-            await step.kind.remove(step.before, change._replace(reason=change.reason or "left the files"))
-            removed += 1
-        await execute(functions.client, "HDEL", functions.key(key("applied")), _field(step.kind, step.id))
-    return removed
+async def _made(functions: Functions, call: Call | None) -> Problem | None:
+    """Make a call, if there is one; return why it was refused."""
+    if call is None:
+        return None
+    try:
+        await functions.call(call.function, call.key, *call.arguments)
+    except UnavailableError:
+        raise
+    except VoltageError as error:
+        return call.refused(error.code, str(error))
+    return None
 
 
 def _gone(

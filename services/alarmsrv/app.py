@@ -7,13 +7,13 @@ from typing import Final
 
 from aiohttp import web
 
-from libs.config.desired import Entry, read_desired
-from libs.errors import ConfigurationError, Problem, UnavailableError
+from libs.config.desired import DesiredError, Entry, read_desired
+from libs.errors import Problem, UnavailableError
 from libs.http import BACKGROUND
 from libs.http.metrics import METRICS
 from libs.redis import client
 from libs.startup import Startup, functions_of
-from services.alarmsrv.functions import AlarmFunctions
+from services.alarmsrv.functions import DEFINITION, ROUTE, AlarmFunctions
 from services.alarmsrv.handlers import ALARMS, ROUTES
 from services.alarmsrv.journal.archive import Archive
 from services.alarmsrv.journal.handlers import JOURNAL
@@ -34,6 +34,8 @@ from services.alarmsrv.settings import AlarmsrvSettings
 from services.alarmsrv.system import SystemAlarms
 
 NAME: Final = "alarmsrv"
+# What its files hold, by section, in the order in which they build on one another.
+KINDS: Final = {"definitions": DEFINITION, "routes": ROUTE}
 FILE: Final = "alarmsrv.yaml"
 
 
@@ -43,11 +45,17 @@ def desired(settings: AlarmsrvSettings) -> list[Entry]:
     Raises:
         ConfigurationError: every problem, with file and line.
     """
-    entries = read_desired(settings.config_dir / "alarms", {"definitions": AlarmDefinition})
-    return entries + _routes(settings.notifications)
+    routes, problems = _routes(settings.notifications)
+    try:
+        entries = read_desired(settings.config_dir / "alarms", {"definitions": AlarmDefinition})
+    except DesiredError as error:
+        raise DesiredError(error.problems + problems, error.entries + routes, error.ill) from None
+    if problems:
+        raise DesiredError(problems, entries + routes)
+    return entries + routes
 
 
-def _routes(notifications: NotificationSettings) -> list[Entry]:
+def _routes(notifications: NotificationSettings) -> tuple[list[Entry], list[Problem]]:
     entries: list[Entry] = []
     problems: list[Problem] = []
     for index, route in enumerate(notifications.routes):
@@ -57,9 +65,7 @@ def _routes(notifications: NotificationSettings) -> list[Entry]:
             continue
         problems += [Problem(f"{where}.{one.where}", one.message) for one in problems_of(route, notifications)]
         entries.append(Entry("routes", route.id, route, where))
-    if problems:
-        raise ConfigurationError(problems)
-    return entries
+    return entries, problems
 
 
 def create_app(settings: AlarmsrvSettings) -> web.Application:
@@ -88,7 +94,7 @@ def create_app(settings: AlarmsrvSettings) -> web.Application:
     startup = Startup(
         functions,
         settings.namespace,
-        kinds={"definitions": alarms.definitions, "routes": alarms.routes},
+        kinds=KINDS,
         read=lambda: desired(settings),
         work={
             "retention": Retention(alarms, journal.archive, settings.retention, settings.journal.keep_days).run,

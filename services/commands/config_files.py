@@ -16,7 +16,8 @@ SHOWN: Final = 60
 @click.option("--json", "as_json", is_flag=True, help="One change a line, for programs.")
 def plan(as_json: bool) -> None:
     """Show what the files would change of the running site, down to the point."""
-    show_changes(request("/api/config/plan", body={}, role="engineer")["changes"], as_json=as_json, made=False)
+    found = request("/api/config/plan", body={}, role="engineer")
+    show_changes(found, as_json=as_json, made=False)
 
 
 @click.command()
@@ -25,7 +26,7 @@ def plan(as_json: bool) -> None:
 def apply(reason: str | None, as_json: bool) -> None:
     """Bring the running site in line with the files; what did not change is not touched."""
     found = request("/api/config/apply", body={"reason": reason}, role="engineer")
-    show_changes(found["changes"], as_json=as_json, made=True)
+    show_changes(found, as_json=as_json, made=True)
     if not as_json:
         click.echo(f"The files are kept as version {found['version']}.")
 
@@ -37,7 +38,7 @@ def apply(reason: str | None, as_json: bool) -> None:
 def rollback(version: int | None, reason: str | None, as_json: bool) -> None:
     """Bring a version of the files back (the one before the last) and apply it."""
     found = request("/api/config/rollback", body={"version": version, "reason": reason}, role="engineer")
-    show_changes(found["changes"], as_json=as_json, made=True)
+    show_changes(found, as_json=as_json, made=True)
     if not as_json:
         click.echo(f"The files are kept as version {found['version']}.")
 
@@ -52,8 +53,11 @@ def versions(as_json: bool) -> None:
     show(shown, columns, as_json=as_json, empty="no version is kept yet")
 
 
-def show_changes(changes: list[dict[str, Any]], *, as_json: bool, made: bool) -> None:
+def show_changes(found: dict[str, Any], *, as_json: bool, made: bool) -> None:
     """Print changes, one row a difference; `made` says that they are done."""
+    changes = found["changes"]
+    if untried := found.get("untried"):
+        click.echo(f"warning: the functions were not asked beforehand whether they take this: {untried}", err=True)
     rows = changes if as_json else [row for change in changes for row in _rows(change)]
     columns = {
         "service": "service", "what": "what", "action": "action", "where": "path", "is": "old", "becomes": "new",

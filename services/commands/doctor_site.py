@@ -5,14 +5,15 @@ from __future__ import annotations
 import shutil
 import socket
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from libs.errors import ConfigurationError, Problem, UnavailableError
+from libs.errors import UnavailableError
 from libs.processes.lock import holder
 from libs.services import BY_NAME, SERVICES
 from libs.site import Site
 from services.commands.api import pages, request
-from services.commands.config import check_service, check_simulated
+from services.commands.examination import examine_site
 from services.commands.findings import Finding, ask, level
 from services.commands.networks import state_of
 
@@ -25,19 +26,13 @@ OLD_PENDING: Final = 10_000
 
 def check_configuration(site: Site) -> Iterator[Finding]:
     """Is every file and variable right?"""
-    problems: list[Problem] = []
-    for service in SERVICES:
-        try:
-            check_service(service.name)
-        except ConfigurationError as error:
-            problems += error.problems
-    try:
-        check_simulated()
-    except ConfigurationError as error:
-        problems += error.problems
-    for problem in dict.fromkeys(problems):
+    found = examine_site()
+    for problem in found.problems:
         yield Finding("configuration", "error", str(problem), "correct it; voltage config check lists all of them")
-    if not problems:
+    if found.untried:
+        detail = f"what only the functions know was not checked: {found.untried}"
+        yield Finding("configuration", "warning", detail, "install a Redis or Valkey server here")
+    elif not found.problems:
         yield Finding("configuration", "ok", f"files in {site.config_dir}")
 
 
@@ -66,7 +61,18 @@ def check_ports(site: Site) -> Iterator[Finding]:
         else:
             yield Finding("ports", "ok", f"{service.name} at {url}")
     if down:
+        yield from _ended(site)
         yield Finding("ports", "error", f"nothing listens for {', '.join(down)}", _start(site))
+
+
+def _ended(site: Site) -> Iterator[Finding]:
+    """Say why `voltage up` ended by itself, where it did."""
+    try:
+        at, said = site.last_words.stat().st_mtime, site.last_words.read_text()
+    except FileNotFoundError:
+        return
+    ended = datetime.fromtimestamp(at, UTC).astimezone().isoformat(" ", "seconds")
+    yield Finding("start", "error", f"voltage up ended at {ended}: {said}", "correct it, then: voltage up")
 
 
 def _start(site: Site) -> str:

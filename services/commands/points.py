@@ -45,15 +45,13 @@ def read_site() -> tuple[ComsrvSettings, tuple[Channel, ...]]:
     return loaded.settings, _channels(loaded)
 
 
-def check_capacity() -> list[str]:
-    """Read the site and return what is tight; what is impossible is an error.
+def check_capacity(loaded: Loaded[ComsrvSettings], channels: Sequence[Channel]) -> list[str]:
+    """Return what is tight; what is impossible is an error.
 
     Raises:
-        ConfigurationError: every problem of the tables, else every link that can't carry what is polled.
+        ConfigurationError: every link that can't carry what is polled.
     """
-    loaded = load(ComsrvSettings, "comsrv")
-    planned = [_planned(channel, loaded.settings) for channel in _channels(loaded)]
-    found = _links(planned)
+    found = _links([_planned(channel, loaded.settings) for channel in channels])
     _refuse_impossible(found, loaded)
     return [link.text for link in found if link.share > capacity.TIGHT]
 

@@ -89,7 +89,7 @@ async def _resources(app: web.Application) -> AsyncIterator[None]:
     async with make_session(settings.proxy) as session:
         app[SESSION] = session
         app[PROXY] = Proxy(session, settings.proxy)
-        app[CONFIGURATION] = Configuration(session, settings)
+        app[CONFIGURATION] = Configuration(session, settings, gate)
         app[VERSIONS] = Versions(settings.config_dir, settings.data_dir)
         await asyncio.to_thread(app[VERSIONS].save, "gateway", "found at the start")
         app[BACKGROUND].start(app[HUB].run(), "stream")

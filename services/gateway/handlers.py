@@ -18,7 +18,7 @@ from libs.http.openapi import openapi
 from libs.http.routes import TOKEN_KEY, authorize
 from libs.services import BY_NAME
 from services.gateway import page
-from services.gateway.configuration import Configuration, chosen
+from services.gateway.configuration import Configuration, Plan, chosen
 from services.gateway.functions import GatewayFunctions
 from services.gateway.hub import Hub
 from services.gateway.links import TTL_S
@@ -65,24 +65,30 @@ STREAMS: Final[web.AppKey[set[Live]]] = web.AppKey("streams", set)
 @ROUTES.post("/api/config/plan", role=Role.ENGINEER)
 async def plan_files(request: web.Request) -> Reply:
     """Show what the configuration files would change, in every service."""
-    return {"changes": await request.app[CONFIGURATION].plan(request.headers[hdrs.AUTHORIZATION])}
+    return (await request.app[CONFIGURATION].plan(request.headers[hdrs.AUTHORIZATION])).document()
 
 
 @ROUTES.post("/api/config/apply", role=Role.ENGINEER, body=ApplyFiles)
 async def apply_files(request: web.Request, body: ApplyFiles) -> Reply:
     """Bring every service in line with its files; what did not change is not touched."""
-    changes = await request.app[CONFIGURATION].apply(request.headers[hdrs.AUTHORIZATION], body.reason)
-    return await _kept(request, changes, body.reason or "applied")
+    made = await request.app[CONFIGURATION].apply(request.headers[hdrs.AUTHORIZATION], body.reason)
+    return await _kept(request, made, body.reason or "applied")
 
 
 @ROUTES.post("/api/config/rollback", role=Role.ENGINEER, body=Rollback)
 async def roll_back(request: web.Request, body: Rollback) -> Reply:
-    """Bring a version of the files back and apply it."""
+    """Bring a version of the files back and apply it; where that would be refused, the files stay as they were."""
     versions = request.app[VERSIONS]
     number = chosen(await asyncio.to_thread(versions.all), body.version)
+    before = await asyncio.to_thread(versions.save, request[USER].name, f"before going back to version {number}")
     await asyncio.to_thread(versions.restore, number)
-    changes = await request.app[CONFIGURATION].apply(request.headers[hdrs.AUTHORIZATION], body.reason)
-    return await _kept(request, changes, body.reason or f"back to version {number}")
+    try:
+        await request.app[CONFIGURATION].plan(request.headers[hdrs.AUTHORIZATION])
+    except VoltageError:
+        await asyncio.to_thread(versions.restore, before.number)
+        raise
+    made = await request.app[CONFIGURATION].apply(request.headers[hdrs.AUTHORIZATION], body.reason)
+    return await _kept(request, made, body.reason or f"back to version {number}")
 
 
 @ROUTES.get("/api/config/versions", role=Role.ENGINEER)
@@ -92,14 +98,14 @@ async def list_versions(request: web.Request) -> Reply:
     return {"items": [version.document() for version in reversed(versions)], "cursor": None}
 
 
-async def _kept(request: web.Request, changes: list[Document], reason: str) -> Document:
+async def _kept(request: web.Request, made: Plan, reason: str) -> Document:
     """Keep the files as a version and note who applied them."""
     user = request[USER].name
     version = await asyncio.to_thread(request.app[VERSIONS].save, user, reason)
     await request.app[AUDIT].write(
-        "config_applied", user, version=str(version.number), changes=str(len(changes)), reason=reason
+        "config_applied", user, version=str(version.number), changes=str(len(made.changes)), reason=reason
     )
-    return {"version": version.number, "changes": changes}
+    return {"version": version.number, **made.document()}
 
 
 # ---------------------------------------------------------------- log-in

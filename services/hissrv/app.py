@@ -19,7 +19,7 @@ from libs.redis import client
 from libs.redis.reports import Reporter
 from libs.startup import Startup, functions_of
 from services.hissrv.consumer import Consumer, Maintenance
-from services.hissrv.functions import HistoryFunctions
+from services.hissrv.functions import MAPPING, HistoryFunctions
 from services.hissrv.handlers import CONSUMER, FUNCTIONS, MAINTENANCE, REFERENCES, ROUTES, STORE, TRANSFER
 from services.hissrv.jobs import Jobs
 from services.hissrv.recording import Mapping
@@ -39,6 +39,8 @@ from services.hissrv.troubles import Troubles
 
 _LOG = logging.getLogger(__name__)
 NAME: Final = "hissrv"
+# What its files hold, by section, in the order in which they build on one another.
+KINDS: Final = {"mappings": MAPPING}
 OPEN_PAUSE_S: Final = 1.0
 
 
@@ -105,7 +107,7 @@ def create_app(settings: HissrvSettings) -> web.Application:
     startup = Startup(
         functions,
         settings.namespace,
-        kinds={"mappings": history.mappings},
+        kinds=KINDS,
         read=lambda: desired(settings),
         work={"record": record, "replay": keeper.run, "report": Reporter(functions, NAME, troubles.look).run},
         checks={"store": check_store, "queue": check_queue},

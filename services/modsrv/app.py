@@ -8,12 +8,14 @@ from aiohttp import web
 
 from libs.config.desired import Entry, read_desired
 from libs.startup import Startup, functions_of
-from services.modsrv.functions import ModelFunctions
+from services.modsrv.functions import MODEL, TEMPLATE, ModelFunctions
 from services.modsrv.handlers import MODELS, ROUTES
 from services.modsrv.schemas import DeviceModel, Template
 from services.modsrv.settings import ModsrvSettings
 
 NAME: Final = "modsrv"
+# What its files hold, by section, in the order in which they build on one another.
+KINDS: Final = {"templates": TEMPLATE, "models": MODEL}
 
 
 def desired(settings: ModsrvSettings) -> list[Entry]:
@@ -28,7 +30,7 @@ def create_app(settings: ModsrvSettings) -> web.Application:
     startup = Startup(
         functions,
         settings.namespace,
-        kinds={"templates": models.templates, "models": models.models},
+        kinds=KINDS,
         read=lambda: desired(settings),
     )
     app = startup.app(settings, NAME, ROUTES)

@@ -10,16 +10,16 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from libs.config.desired import Entry
+from libs.config.desired import DesiredError, Entry
 from libs.definitions import Definition
-from libs.errors import ConfigurationError, Problem, UnavailableError
+from libs.errors import Problem, UnavailableError
 from libs.http import BACKGROUND
 from libs.http.metrics import METRICS
 from libs.redis import client
 from libs.redis.reports import Reporter
 from libs.startup import Startup, functions_of
 from services.netsrv.forwarder import Forwarder
-from services.netsrv.functions import NetworkFunctions
+from services.netsrv.functions import NETWORK, ROUTE, NetworkFunctions
 from services.netsrv.handlers import FORWARDER, FUNCTIONS, NETWORKS, ROUTES
 from services.netsrv.intervals import Intervals
 from services.netsrv.networks import Networks
@@ -27,6 +27,8 @@ from services.netsrv.settings import NetsrvSettings
 from services.netsrv.troubles import Troubles
 
 NAME: Final = "netsrv"
+# What its files hold, by section, in the order in which they build on one another.
+KINDS: Final = {"networks": NETWORK, "routes": ROUTE}
 FILE: Final = "netsrv.yaml"
 
 
@@ -58,7 +60,7 @@ def desired(settings: NetsrvSettings) -> list[Entry]:
         if network.secret and network.secret not in settings.secrets
     ]
     if problems:
-        raise ConfigurationError(problems)
+        raise DesiredError(problems, entries)
     return entries
 
 
@@ -89,7 +91,7 @@ def create_app(settings: NetsrvSettings) -> web.Application:
     startup = Startup(
         gate,
         settings.namespace,
-        kinds={"networks": functions.networks, "routes": functions.routes},
+        kinds=KINDS,
         read=lambda: desired(settings),
         work={
             "forward": forwarder.run,

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from libs.config.desired import Entry, read_desired
 from libs.startup import Startup, functions_of
-from services.rulesrv.functions import RuleFunctions
+from services.rulesrv.functions import CALENDAR, RULE, RuleFunctions
 from services.rulesrv.handlers import ROUTES, RULES
 from services.rulesrv.schemas import Rule
 from services.rulesrv.settings import RulesrvSettings
@@ -17,6 +17,8 @@ from services.rulesrv.windows import Calendar
 from services.rulesrv.zones import Zones
 
 NAME: Final = "rulesrv"
+# What its files hold, by section, in the order in which they build on one another.
+KINDS: Final = {"calendars": CALENDAR, "rules": RULE}
 
 
 def desired(settings: RulesrvSettings) -> list[Entry]:
@@ -31,7 +33,7 @@ def create_app(settings: RulesrvSettings) -> web.Application:
     startup = Startup(
         functions,
         settings.namespace,
-        kinds={"calendars": rules.calendars, "rules": rules.definitions},
+        kinds=KINDS,
         read=lambda: desired(settings),
         work={"tick": Ticker(rules, settings.tick_ms).run, "zones": Zones(rules).run},
     )

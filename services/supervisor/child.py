@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from libs.processes.launch import tied
-from services.supervisor.loglines import readable
+from services.supervisor.loglines import readable, reason_of
 
 LOG_BYTES: Final = 5_000_000
 
@@ -27,6 +27,8 @@ class Child:
         self._command = command
         self._environ = environ
         self._process: asyncio.subprocess.Process | None = None
+        # Where in its log its last start begins.
+        self._began = 0
 
     @property
     def pid(self) -> int | None:
@@ -39,6 +41,7 @@ class Child:
         """Start it, in a session of its own: Ctrl-C is ours to pass on."""
         self.rotate()
         with self.log.open("ab") as log:
+            self._began = log.tell()
             self._process = await asyncio.create_subprocess_exec(
                 *tied(self._command),
                 env=self._environ, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
@@ -75,6 +78,7 @@ class Child:
         if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
             shutil.copyfile(self.log, self.log.with_suffix(".log.1"))
             os.truncate(self.log, 0)
+            self._began = 0
 
     def last_lines(self, count: int = 8) -> list[str]:
         """Return the end of its log."""
@@ -83,3 +87,12 @@ class Child:
             lines = file.read().decode(errors="replace").splitlines()[-count:]
             return [readable(line) for line in lines]
         return []
+
+    def complaint(self) -> str:
+        """Return why it ended, as it said it itself since its last start; without that the end of what it said."""
+        with contextlib.suppress(FileNotFoundError), self.log.open("rb") as file:
+            file.seek(max(self._began, self.log.stat().st_size - 65536))
+            lines = file.read().decode(errors="replace").splitlines()
+            said = [found for line in lines if (found := reason_of(line))]
+            return "\n".join(said or [readable(line) for line in lines[-8:]])
+        return ""

@@ -81,8 +81,7 @@ class Keeper:
                 return
             self.ended, self.reason = self.ended + 1, reason
             if code == ConfigurationError.exit_code and not self._was_ready:
-                lines = [line.removeprefix("voltage: ") for line in self.child.last_lines(30)]
-                raise RefusedError("\n".join([f"{self.name} refuses to start:", *lines]))
+                raise RefusedError(f"{self.name} refuses to start:\n{self.child.complaint()}")
             if time.monotonic() - started > STEADY_S:
                 delay = FIRST_DELAY_S
             if not self._restart:

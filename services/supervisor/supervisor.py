@@ -17,7 +17,7 @@ from libs.redis.client import Client, connect
 from libs.redis.functions import Functions
 from libs.redis.reports import Reporter, Trouble
 from libs.services import SERVICES, port_of
-from libs.site import Site, private_directory
+from libs.site import Site, private_directory, write_private
 from libs.tasks import cancel
 from services.supervisor.child import Child
 from services.supervisor.console import View
@@ -82,8 +82,12 @@ class Supervisor:
             starting = asyncio.create_task(self._start())
             stopping = asyncio.create_task(self._stop.wait())
             try:
+                self._site.last_words.unlink(missing_ok=True)
                 await self._until(starting, stopping)
                 await self._until(stopping)
+            except VoltageError as error:
+                write_private(self._site.last_words, str(error))
+                raise
             finally:
                 starting.cancel()
                 stopping.cancel()

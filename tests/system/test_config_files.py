@@ -103,6 +103,73 @@ async def test_files_with_problems_are_refused_whole(own_site: Maker):
     assert "nmae" in text
 
 
+ALARM = '  - {{id: {0}, source: "comsrv:1001:T:1", set: {0}, detector: Hi, limit: {1}, level: Minor{2}}}\n'
+
+
+def alarms(site: Site, name: str, *entries: str) -> Path:
+    """Write a file of alarm definitions."""
+    file = site.config / "alarms" / f"{name}.yaml"
+    file.write_text("definitions:\n" + "".join(entries))
+    return file
+
+
+async def test_what_the_functions_would_refuse_stops_everything_before_it_starts(own_site: Maker):
+    """`plan` names it, `apply` makes nothing; a race is told exactly; a start that is refused ends with the reason."""
+    site = own_site("--without", "simulator")
+    alarms(site, "one", ALARM.format("file_one", 9000, ""))
+    two = alarms(site, "two", ALARM.format("file_two", 9000, ', message: "Load {nope}"'))
+    async with aiohttp.ClientSession() as session:
+        api = Api(site, session, site.token())
+        said = f"{two}:2: alarm definition file_two: message: {{nope}} is unknown"
+        planned = await api("POST", "/api/config/plan", {})
+        assert planned.status == 422
+        assert f"{planned.body['errors'][0]['field']}: {planned.body['errors'][0]['message']}".startswith(said)
+        refused = site.voltage("config", "apply")
+        assert refused.returncode == 1
+        assert said in refused.stderr
+        assert "nothing is applied" in refused.stderr
+        assert (await api("GET", "/api/alarm-definitions/file_one")).status == 404
+
+        # A limit that somebody set over the API counts, too.
+        low = {"id": "low", "source": "comsrv:1001:T:1", "detector": "Lo", "limit": 5, "level": "Minor"}
+        assert (await api("POST", "/api/alarm-definitions", low | {"set": "file_two"})).status == 201
+        alarms(site, "two", ALARM.format("file_two", 4, ""))
+        (error,) = (await api("POST", "/api/config/plan", {})).body["errors"]
+        assert "below the limit 5 of Lo in alarm definition low" in error["message"]
+
+        alarms(site, "two", ALARM.format("file_two", 9000, ", requires_approval: true"))
+        assert (await api("POST", "/api/config/apply", {})).status == 200
+
+        # A definition that left the files is in the way of another until it is gone, and that is in order.
+        above = ALARM.format("above", 9500, "").replace("set: above, detector: Hi", "set: file_one, detector: Lo")
+        alarms(site, "one", above)
+        assert (await api("POST", "/api/config/apply", {})).status == 200
+
+        # What no trial shows: as many proposals wait as may. Then it is said what was applied and what was not.
+        for _ in range(10):
+            proposed = await api("POST", "/api/alarm-definitions/file_two/proposals", {"delete": True})
+            assert proposed.status == 201
+        alarms(site, "one", above.replace("9500", "9501"))
+        alarms(site, "two", ALARM.format("file_two", 9001, ", requires_approval: true"))
+        done = site.voltage("config", "apply")
+        assert done.returncode == 1
+        assert f"{two}:2: alarm definition file_two: 10 proposals wait" in done.stderr
+        assert "; applied: alarm definition above; not applied: alarm definition file_two" in done.stderr
+        assert (await api("GET", "/api/alarm-definitions/above")).body["limit"] == 9501
+
+    site.stop()
+    started = site.voltage("up", "--without", "simulator", timeout_s=60)
+    assert started.returncode == 78
+    last = started.stderr.strip().splitlines()
+    assert last == [
+        "voltage: alarmsrv refuses to start:",
+        f"{two}:2: alarm definition file_two: 10 proposals wait for alarm definition file_two",
+    ]
+    found = [json.loads(line) for line in site.voltage("doctor", "--json").stdout.splitlines()]
+    (ended,) = [one for one in found if one["check"] == "start"]
+    assert last[1] in ended["detail"]
+
+
 async def test_a_kill_while_files_are_applied_leaves_the_new_ones(own_site: Maker):
     """Never a mixture: what the kill interrupted, at the first change that shows, is finished by the next start."""
     site = own_site()

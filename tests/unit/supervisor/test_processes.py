@@ -103,6 +103,21 @@ async def test_a_child_that_refuses_its_configuration_is_not_tried_again(tmp_pat
         await keeper.run()
 
 
+async def test_a_refusal_says_why_and_nothing_of_earlier_runs(tmp_path: Path):
+    """Of what a service logs that is what is critical."""
+    (tmp_path / "sleeper.log").write_text("rules/old.yaml:1: was wrong last week\n" * 9)
+    lines = [
+        '{"time": "2026-01-01T00:00:00.000Z", "level": "info", "message": "listening"}',
+        '{"time": "2026-01-01T00:00:01.000Z", "level": "critical", "message": "a.yaml:3: limit\\nb.yaml:1: text"}',
+        '{"time": "2026-01-01T00:00:02.000Z", "level": "warning", "message": "a task was left"}',
+    ]
+    (tmp_path / "said").write_text("".join(f"{line}\n" for line in lines))
+    keeper = Keeper(sleeper(tmp_path, "sh", "-c", f"cat {tmp_path}/said; exit 78"), None, lambda _: None)
+    with pytest.raises(RefusedError) as caught:
+        await keeper.run()
+    assert str(caught.value) == "sleeper refuses to start:\na.yaml:3: limit\nb.yaml:1: text"
+
+
 async def test_a_child_that_ignores_the_request_is_ended_by_force(tmp_path: Path):
     child = sleeper(tmp_path, "sh", "-c", "trap '' TERM; echo trapped; while :; do read nothing < /dev/zero; done")
     await child.start()
