@@ -91,10 +91,13 @@ function M.store(ns, id, argv)
   local comment = records.comment(document.comment)
   local ctx = call.begin(ns, document.now_ms)
   local before = wanted and records.load(ns, wanted)
-  if before then
-    if before.status == "Resolved" or before.origin or before.title ~= alarm.title or before.level ~= alarm.level
+  if before and before.status == "Resolved" then
+    errors.fail("CONFLICT", "alarm " .. wanted .. " is Resolved, and its id stays with it while it is kept; choose another id")
+  elseif before then
+    if before.origin or before.title ~= alarm.title or before.level ~= alarm.level
       or before.source ~= alarm.source or before.description ~= alarm.description then
-      errors.fail("CONFLICT", "alarm " .. wanted .. " exists and is another one")
+      errors.fail("CONFLICT", "alarm " .. wanted .. " is open and says something else (its title, level, source or description)"
+        .. "; choose another id")
     end
     return records.encode(before)
   end

@@ -129,7 +129,7 @@ def marks(as_json: bool) -> None:
     items = request("/api/alarms/marks")["items"]
     if not as_json:
         items = [one | _in_words(one) for one in items]
-    columns = {"what": "kind", "of": "name", "by": "by", "since": "at_ms", "until": "until_ms"}
+    columns = {"what": "kind", "of": "name", "by": "by", "since": "at_ms", "until": "until_ms", "why": "comment"}
     show(items, columns, as_json=as_json, empty="nothing is shelved, suppressed or out of service")
 
 
@@ -171,11 +171,11 @@ def stands(found: dict[str, Any]) -> str:
     if shelved := found.get("shelved"):
         once = "its condition ends, at most " if shelved.get("one_shot") else ""
         said.append(f"shelved by {shelved['by']} until {once}{when(shelved['until_ms'])}")
-    said += [
-        f"{word.replace('_', ' ')} by {found[word]['by']}"
-        for word in ("suppressed", "out_of_service")
-        if found.get(word)
-    ]
+    for word in ("suppressed", "out_of_service"):
+        if held := found.get(word):
+            at = held.get("name", "")
+            where = "" if at in {"", found.get("origin"), found.get("name"), HAND + found.get("id", "")} else f" ({at})"
+            said.append(f"{word.replace('_', ' ')} by {held['by']}{where}")
     name = f"{found['id']} {found['title']}" if "id" in found else found["name"]
     return f"{name}: {', '.join(said) or 'not shelved, not suppressed, in service'}"
 

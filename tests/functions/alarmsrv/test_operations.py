@@ -33,14 +33,14 @@ async def test_an_alarm_by_hand(functions: Functions) -> None:
     assert await site.members("alarmsrv:alarms:active") == {made["id"]}
     assert ("raised", "New", "anna") in await events(functions)
     await check_indexes(site)
-    with pytest.raises(ConflictError):
+    with pytest.raises(ConflictError, match=r"alarm door is Resolved, .*choose another id"):
         await functions.call("store_alarm", "door", DOOR)
 
 
 async def test_refusals_of_an_alarm_by_hand(functions: Functions) -> None:
     await functions.call("store_alarm", "door", DOOR)
     before = await keyspace(functions)
-    with pytest.raises(ConflictError):
+    with pytest.raises(ConflictError, match="alarm door is open and says something else"):
         await functions.call("store_alarm", "door", {**DOOR, "title": "Window open"})
     with pytest.raises(InvalidError) as caught:
         await functions.call("store_alarm", "x", {"level": "Loud", "tags": {"a": 1}, "ack_required": 1, "colour": 2})
