@@ -136,6 +136,7 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     KeySpec("alarms_by_level", "alarmsrv:alarms:by_level:{level}", "set", "alarmsrv", "alarm ids of a level"),
     KeySpec("alarms_in", "alarmsrv:alarms:in:{status}", "zset", "alarmsrv", "alarm ids of a status by creation"),
     KeySpec("alarm_group", "alarmsrv:alarms:by_group:{group}", "set", "alarmsrv", "open alarms of a group"),
+    KeySpec("alarm_first_outs", "alarmsrv:alarms:first_outs", "hash", "alarmsrv", "group -> origin of its first-out"),
     KeySpec("alarm_marks", "alarmsrv:marks", "hash", "alarmsrv", "kind, name, holder -> who marked what, JSON"),
     KeySpec("alarms_by_source", "alarmsrv:alarms:by_source:{source}", "set", "alarmsrv", "alarm ids of a source"),
     KeySpec("alarms_by_area", "alarmsrv:alarms:by_area:{area}", "set", "alarmsrv", "alarm ids of an area"),

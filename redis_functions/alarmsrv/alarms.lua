@@ -40,26 +40,28 @@ local function set_realarm(ctx, alarm, at)
   end
 end
 
--- The first of a group whose alarms were all closed is the first-out.
-local function join_group(ctx, alarm)
-  local group = keys.alarm_group(ctx.ns, alarm.group)
-  if redis.call("SCARD", group) == 0 then
-    alarm.first_out = "1"
+-- An alarm joins a group. True when it is the first-out: the first of a group whose alarms were all closed, until they
+-- all are again, also where it was closed meanwhile and comes again.
+local function join_group(ctx, alarm, group)
+  local members, firsts = keys.alarm_group(ctx.ns, group), keys.alarm_first_outs(ctx.ns)
+  local first = redis.call("EXISTS", members) == 0
+  if first then
+    redis.call("HSET", firsts, group, alarm.origin)
   end
-  redis.call("SADD", group, alarm.id)
+  redis.call("SADD", members, alarm.id)
+  return first or redis.call("HGET", firsts, group) == alarm.origin
 end
 
--- Events are of no group's first-out.
+-- Events are of no group's first-out. Returns what becomes of the mark: nil where it stays.
 local function swap_group(ctx, alarm, kept)
   local was, group = alarm.level ~= "Info" and alarm.group or nil, kept.level ~= "Info" and kept.group or nil
   if was ~= group then
     if was then
-      redis.call("SREM", keys.alarm_group(ctx.ns, was), alarm.id)
+      records.leave_group(ctx.ns, was, alarm.id)
     end
-    if group then
-      redis.call("SADD", keys.alarm_group(ctx.ns, group), alarm.id)
-    end
+    return group and join_group(ctx, alarm, group) and "1" or false
   end
+  return nil
 end
 
 -- The definition may be another than when the alarm returned. True when its names are others.
@@ -68,7 +70,7 @@ local function adopt(ctx, alarm, spec, changes)
   changes.ack_required, changes.tags = spec.ack_required and "1" or "0", spec.tags or false
   changes.group, changes.area, changes.equipment = spec.group or false, spec.area or false, spec.equipment or false
   changes.source, changes.realarm_ms = spec.source, spec.realarm_ms or false
-  swap_group(ctx, alarm, spec)
+  changes.first_out = swap_group(ctx, alarm, spec)
   return alarm.group ~= spec.group or alarm.equipment ~= spec.equipment or alarm.source ~= spec.source
 end
 
@@ -105,8 +107,8 @@ local function begin(ctx, spec, at)
     priority = spec.priority, group = spec.group, area = spec.area, equipment = spec.equipment,
     realarm_ms = spec.realarm_ms,
   }
-  if alarm.group and alarm.level ~= "Info" then
-    join_group(ctx, alarm)
+  if alarm.group and alarm.level ~= "Info" and join_group(ctx, alarm, alarm.group) then
+    alarm.first_out = "1"
   end
   marks.born(ctx, alarm)
   records.create(ctx, alarm, at)
@@ -153,7 +155,7 @@ function M.redefine(ctx, watcher)
     return
   end
   local kept, stays = watcher.kept, {}
-  swap_group(ctx, alarm, kept)
+  local first_out = swap_group(ctx, alarm, kept)
   if alarm.realarm_ms ~= kept.realarm_ms then
     timers.cancel(ctx.ns, "realarm", alarm.id)
   end
@@ -162,7 +164,7 @@ function M.redefine(ctx, watcher)
     title = templates.render(ctx, watcher, M.seen(ctx, alarm) or {}), level = kept.level, version = kept.version or false,
     tags = kept.tags or false, ack_required = watcher.ack_required and "1" or "0", priority = kept.priority,
     group = kept.group or false, area = kept.area or false, equipment = kept.equipment or false,
-    realarm_ms = kept.realarm_ms or false,
+    realarm_ms = kept.realarm_ms or false, first_out = first_out,
   }, ctx.now)
   if moved then
     set_realarm(ctx, alarm, ctx.now)

@@ -202,6 +202,14 @@ local function index_open(ctx, alarm)
   end
 end
 
+--- An alarm leaves its group. With the last one the group is clear, and its first-out over.
+function M.leave_group(ns, group, id)
+  redis.call("SREM", keys.alarm_group(ns, group), id)
+  if redis.call("EXISTS", keys.alarm_group(ns, group)) == 0 then
+    redis.call("HDEL", keys.alarm_first_outs(ns), group)
+  end
+end
+
 local function index_resolved(ctx, alarm)
   local ns = ctx.ns
   writes.member(keys.alarms_active(ns), alarm.id, false)
@@ -211,7 +219,7 @@ local function index_resolved(ctx, alarm)
     ctx.graph.open[alarm.origin] = nil
   end
   if alarm.group then
-    redis.call("SREM", keys.alarm_group(ns, alarm.group), alarm.id)
+    M.leave_group(ns, alarm.group, alarm.id)
   end
 end
 

@@ -378,6 +378,11 @@ function M.alarm_group(ns, group)
   return ns .. "alarmsrv:alarms:by_group:" .. group
 end
 
+-- hash: group -> origin of its first-out.
+function M.alarm_first_outs(ns)
+  return ns .. "alarmsrv:alarms:first_outs"
+end
+
 -- hash: kind, name, holder -> who marked what, JSON.
 function M.alarm_marks(ns)
   return ns .. "alarmsrv:marks"

@@ -77,6 +77,7 @@ class Alarms:
     asked: list[int] = field(default_factory=list)
     flood_from: int | None = None
     flooding: bool = False
+    first_out: str = ""
 
     # ------------------------------------------------------------ looking
 
@@ -256,10 +257,12 @@ class Alarms:
             if again:
                 self.change(alarm, at, status="New", acknowledged_by=None, acknowledged_at_ms=None)
             interval = definition.get("realarm_ms")
+            member = alarm["id"] in self.in_group()
             self.change(
                 alarm, at, level=level, priority=PRIORITY[level], ack_required="1" if definition.ack_required else "0",
                 group=GROUP if definition.get("group") else None, realarm_ms=str(interval) if interval else None,
             )  # fmt: skip
+            self.swap(alarm, at, member=member)
             self.note(at, alarm, "recurred")
             self.follow_names(alarm, at)
         else:
@@ -273,11 +276,10 @@ class Alarms:
             }  # fmt: skip
             if definition.get("group"):
                 alarm["group"] = GROUP
-                if level != "Info" and not self.in_group():
-                    alarm["first_out"] = "1"
             if definition.get("realarm_ms"):
                 alarm["realarm_ms"] = str(definition.get("realarm_ms"))
             self.alarms.append(alarm)
+            self.swap(alarm, at, member=False)
             self.born(alarm)
             self.note(at, alarm, "raised")
             for event, by in (
@@ -293,6 +295,16 @@ class Alarms:
     def in_group(self) -> set[str]:
         """Return the open alarms of the group; events are not among them."""
         return {a["id"] for a in self.alarms if "group" in a and a["status"] != "Resolved" and a["level"] != "Info"}
+
+    def swap(self, alarm: Alarm, at: int, *, member: bool) -> None:
+        """The first of a group is its first-out until all are closed, also when it comes again meanwhile."""
+        others = self.in_group() - {alarm["id"]}
+        if alarm["id"] not in self.in_group():
+            if member:
+                self.change(alarm, at, first_out=None)
+        elif not member:
+            self.first_out = self.first_out if others else alarm["origin"]
+            self.change(alarm, at, first_out="1" if self.first_out == alarm["origin"] else None)
 
     def end(self, definition: Definition, at: int) -> None:
         """The condition is over: what becomes of the alarm."""
@@ -510,11 +522,13 @@ class Alarms:
             if interval:
                 self.timers["realarm", alarm["id"]] = self.now + interval
         level = definition.document["level"]
+        member = alarm["id"] in self.in_group()
         self.change(
             alarm, self.now, title=definition.get("message"), level=level, priority=PRIORITY[level],
             ack_required="1" if definition.ack_required else "0", realarm_ms=wanted,
             group=GROUP if definition.get("group") else None,
         )  # fmt: skip
+        self.swap(alarm, self.now, member=member)
         self.note(self.now, alarm, "redefined")
         self.follow_names(alarm, self.now)
 

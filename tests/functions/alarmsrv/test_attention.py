@@ -267,6 +267,35 @@ async def test_first_out(functions: Functions) -> None:
     assert await execute(functions.client, "SCARD", "alarmsrv:alarms:by_group:trip") == 3
 
 
+async def test_the_first_out_that_was_closed_and_comes_again_is_it_still(functions: Functions) -> None:
+    """What began it stays marked until the group is clear: acknowledged, over, and there again while others stand."""
+    site = await Site(functions).start()
+    for point in (1, 2):
+        await functions.call(
+            "alarm_define", f"d{point}", {**HOT, "source": f"comsrv:1001:T:{point}", "group": "trip"}
+        )
+
+    async def first() -> list[str]:
+        return [alarm["definition"] for alarm in await site.alarms(open=True) if alarm.get("first_out")]
+
+    await site.put({1: 90})
+    await site.put({2: 90})
+    for alarm in await site.alarms(open=True):
+        await functions.call("acknowledge_alarm", alarm["id"], "anna")
+    await site.put({1: 10})
+    assert await first() == [], "it is closed"
+    await site.put({1: 90})
+    assert await first() == ["d1"]
+    await functions.call("alarm_define", "d1", {**HOT, "group": "other"})
+    assert await first() == ["d1"], "of the other group it is the only one"
+    await functions.call("alarm_define", "d1", {**HOT, "group": "trip"})
+    assert await first() == ["d1"], "and it began this one"
+    await site.put({2: 10})
+    await functions.call("alarm_define", "d1", {**HOT, "group": "trip", "level": "Info", "ack_required": None})
+    assert await first() == [], "an event is no first-out"
+    assert await site.hash("alarmsrv:alarms:first_outs") == {}, "the group is clear"
+
+
 async def test_re_alarm(functions: Functions) -> None:
     site, alarm = await standing(functions, realarm_ms=10_000)
     await functions.call("acknowledge_alarm", alarm, "anna", site.now)

@@ -259,6 +259,7 @@ class Pair:
                 keys.setdefault("alarmsrv:alarms:open", {})[alarm["origin"]] = alarm["id"]
         if oracle.in_group():
             keys[f"alarmsrv:alarms:by_group:{GROUP}"] = oracle.in_group()
+            keys["alarmsrv:alarms:first_outs"] = {GROUP: oracle.first_out}
         for (kind, name), mark in oracle.marks.items():
             keys.setdefault("alarmsrv:marks", {})[f"{kind}|{name}|hand"] = mark | {"at_ms": 0}
         for definition in oracle.definitions.values():
