@@ -3,6 +3,7 @@ local actions = require("rulesrv.actions")
 local alarms = require("alarmsrv.alarms")
 local args = require("lib.args")
 local call = require("core.call")
+local circles = require("alarmsrv.circles")
 local compile = require("alarmsrv.compile")
 local errors = require("lib.errors")
 local graphs = require("core.graph")
@@ -12,6 +13,7 @@ local keys = require("lib.keys")
 local marks = require("alarmsrv.marks")
 local pages = require("lib.pages")
 local slots = require("core.slots")
+local sources = require("core.sources")
 local watchers = require("core.watchers")
 local wiring = require("core.wiring")
 
@@ -26,13 +28,13 @@ end
 -- ---------------------------------------------------------------- against the site
 
 -- Of the limits of a point and a set a lower one may not be above a higher one.
-local function check_order(ctx, watcher)
+local function order_problems(ctx, watcher)
   local document = watcher.document
   local rank = compile.RANK[document.detector]
-  if not rank or not watcher.enabled then
-    return
-  end
   local problems = {}
+  if not rank or not watcher.enabled then
+    return problems
+  end
   local leaves = slots.resolve(ctx.graph, document.source).leaves or {}
   for i = 1, #leaves do
     local other = leaves[i].watcher
@@ -48,14 +50,17 @@ local function check_order(ctx, watcher)
     end
   end
   table.sort(problems)
-  errors.fail_all(problems)
+  return problems
 end
 
 -- References that mean nothing yet: they are taken, and active once the point appears.
 local function warnings_of(graph, watcher)
   local warnings = {}
   local function look(path, ref)
-    if type(ref) == "string" and known.missing(graph, ref) then
+    local problem = type(ref) == "string" and known.missing(graph, ref)
+    if problem and sources.state_kind(ref) then
+      warnings[#warnings + 1] = json.text(path .. " " .. ref .. ": " .. problem .. "; it counts once it is there")
+    elseif problem then
       warnings[#warnings + 1] = json.text(path .. " " .. ref .. " is no point yet; it counts once it appears")
     end
   end
@@ -67,6 +72,12 @@ local function warnings_of(graph, watcher)
   end
   for i = 1, watcher.also and #watcher.also.leaves or 0 do
     look(string.gsub(watcher.also.leaves[i].path, "^conditions", "suppress_when") .. ".source", watcher.also.leaves[i].source)
+  end
+  for i, name in ipairs(watcher.document.suppresses or {}) do
+    local problem = known.nobody(graph, name)
+    if problem then
+      warnings[#warnings + 1] = json.text("suppresses[" .. (i - 1) .. "] " .. name .. ": " .. problem .. "; it counts once it is there")
+    end
   end
   return warnings
 end
@@ -134,7 +145,8 @@ end
 -- A point that does not exist is no error: it counts once it appears (alarm_definition_warnings names it).
 --
 -- Returns  the definition, byte for byte as it came (its id is put in front where it is missing)
--- Errors   INVALID  every problem, with its field; a limit out of order with another of the point and set
+-- Errors   INVALID  every problem, with its field; a limit out of order with another of the point and set; alarms that
+--                   would suppress each other, with the way round
 --          LIMIT    20000 definitions are stored
 -- Writes   alarmsrv:definition:{id} and its state, alarmsrv:definitions, its alarm
 -- Example  FCALL alarm_define 1 hot '{"source":"comsrv:1001:T:1","detector":"Hi","limit":80,"level":"Major"}'
@@ -147,7 +159,11 @@ function M.define(ns, id, argv)
   if redis.call("SISMEMBER", keys.definitions(ns), id) == 0 and redis.call("SCARD", keys.definitions(ns)) >= MAX_DEFINITIONS then
     errors.fail("LIMIT", "there are " .. MAX_DEFINITIONS .. " alarm definitions")
   end
-  check_order(ctx, watcher)
+  local site = order_problems(ctx, watcher)
+  for _, problem in ipairs(circles.problems(ctx.graph, watcher)) do
+    site[#site + 1] = problem
+  end
+  errors.fail_all(site)
   call.accept(ctx)
   replace_suppression(ctx, watcher)
   local carried = replace(ctx, watcher)
@@ -183,7 +199,7 @@ function M.list(ns, _, argv)
   end)
 end
 
---- Points that definitions name and that do not exist (yet).
+--- What definitions name and that does not exist (yet): points, and alarms, groups and channels that they suppress.
 --
 -- ARGV[1]  {ids (at most 100)}
 -- Returns  {id: [warning]}, of those that have any

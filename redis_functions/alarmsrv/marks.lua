@@ -119,6 +119,7 @@ local function names_a_unit(held, owner)
   return false
 end
 
+-- `held` are the marks it is about; without them a unit is looked up in any case.
 local function names_of(ctx, alarm, held)
   local names = { origin_name(alarm) }
   if alarm.group then
@@ -131,13 +132,33 @@ local function names_of(ctx, alarm, held)
     local owner, kind, id = point_of(ctx.graph, alarm.source)
     if owner then
       names[#names + 1] = owner
-      local unit = kind and names_a_unit(held, owner) and unit_of(ctx, owner, kind, id)
+      local unit = kind and (not held or names_a_unit(held, owner)) and unit_of(ctx, owner, kind, id)
       if unit then
         names[#names + 1] = owner .. ":unit:" .. unit
       end
     end
   end
   return names
+end
+
+--- All names of a definition's alarm.
+function M.names(graph, watcher)
+  local kept = watcher.kept
+  return names_of({ ns = graph.ns, graph = graph }, {
+    origin = "alarm:" .. watcher.name, source = kept.source, group = kept.group, equipment = kept.equipment,
+  })
+end
+
+-- True where the point of the definition that holds a mark hangs on the very unit whose alarm it is: that unit
+-- suppresses the definition, and both would be hidden.
+local function hangs_on(ctx, holder, alarm)
+  local ch, unit = string.match(alarm.origin or "", "^system:unit:(%d+):(.+)$")
+  local watcher = ch and ctx.graph.watchers[holder]
+  if not watcher or not watcher.kept then
+    return false
+  end
+  local owner, kind, id = point_of(ctx.graph, watcher.kept.source)
+  return owner == "comsrv:" .. ch and kind ~= nil and unit_of(ctx, owner, kind, id) == unit
 end
 
 --- Who holds a mark of a kind on one of the alarm's names, on which, and why; nil for nobody. A person comes before
@@ -153,7 +174,7 @@ function M.holder_of(ctx, kind, alarm)
     for holder, mark in pairs(held[names[i]] or {}) do
       if holder == M.HAND then
         return mark.by, names[i], mark.comment
-      elseif holder ~= alarm.origin and (not best or mark.by < best) then
+      elseif holder ~= alarm.origin and (not best or mark.by < best) and not hangs_on(ctx, holder, alarm) then
         best = mark.by
       end
     end

@@ -11,6 +11,7 @@ local errors = require("lib.errors")
 local journal = require("alarmsrv.journal")
 local json = require("lib.json")
 local keys = require("lib.keys")
+local known = require("core.known")
 local marks = require("alarmsrv.marks")
 local records = require("alarmsrv.records")
 local states = require("alarmsrv.states")
@@ -68,11 +69,12 @@ local function answer(ctx, target)
   if target.alarm then
     return records.encode(target.alarm)
   end
-  local subject = subject_of(ctx, target)
+  local subject, nobody = subject_of(ctx, target), known.nobody(ctx.graph, target.name)
   return json.object({
     "name", json.text(target.name), "shelved", shelved_json(marks.shelved(ctx, target.name)),
     "suppressed", records.by_json(marks.holder_of(ctx, "suppressed", subject)),
     "out_of_service", records.by_json(marks.holder_of(ctx, "out_of_service", subject)),
+    "warnings", nobody and json.list({ json.text(target.name .. ": " .. nobody .. "; it counts once it is there") }),
   })
 end
 
@@ -125,7 +127,8 @@ end
 --
 -- KEYS[1]  alarm, or alarm:{definition}
 -- ARGV[1]  {duration_ms (at most the maximum) or one_shot: true (until its condition ends), comment?, by?, now_ms?}
--- Returns  the alarm; {name, shelved, suppressed, out_of_service} where none is open
+-- Returns  the alarm; {name, shelved, suppressed, out_of_service, warnings?} where none is open: it warns of a name that
+--          stands for nothing (yet)
 -- Errors   NOTFOUND  no such alarm
 --          INVALID   duration_ms is not 1 to the maximum
 --          STATE     it is Resolved, or an Info; one_shot while its condition has ended; max_shelve_ms is 0

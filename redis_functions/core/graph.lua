@@ -89,7 +89,7 @@ end
 
 local function build(ns)
   local graph = { ns = ns, owners = {}, models = {}, watchers = {}, named = {}, calcs = {}, fresh = {}, members = {}, building = true,
-    specials = {}, fresh_specials = {}, windows = {}, commanders = {}, shadowed = {} }
+    specials = {}, fresh_specials = {}, windows = {}, commanders = {}, shadowed = {}, suppressors = {} }
   load_alarms(graph)
   each(ns, keys.models(ns), keys.model_expansion, function(id, text)
     derived.put_model(graph, id, cjson.decode(text))

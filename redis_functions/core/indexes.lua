@@ -42,6 +42,9 @@ function M.note(graph, watcher, on)
     return
   end
   name_members(graph, watcher, on)
+  if watcher.kind == "alarm" and watcher.document.suppresses then
+    graph.suppressors[watcher] = on
+  end
   if watcher.kind == "rule" then
     conflicts.index(graph, watcher, on)
   end

@@ -20,8 +20,25 @@ function M.missing(graph, ref)
   elseif model then
     return not graph.models[model][name] and "the model has no such point" or nil
   end
-  local rule = string.match(ref, "^rule:([%w_%-]+)$")
-  return rule and not graph.watchers[ref] and "there is no rule " .. rule or nil
+  local definition = string.match(ref, "^alarm:(.*)$")
+  if definition then
+    return not graph.watchers[ref] and "there is no alarm definition " .. definition or nil
+  end
+  local rule = string.match(ref, "^rule:([%w_%-]+)")
+  return rule and not graph.watchers["rule:" .. rule] and "there is no rule " .. rule or nil
+end
+
+--- Why a name that alarms are suppressed by stands for none; nil where it stands for some.
+function M.nobody(graph, name)
+  local kind, wanted = string.match(name, "^(%l+):(.*)$")
+  if kind == "group" or kind == "equipment" then
+    return next(graph.members[name] or {}) == nil and "no alarm definition has the " .. kind .. " " .. wanted or nil
+  end
+  local ch = string.match(name, "^comsrv:(%d+)")
+  if ch then
+    return redis.call("SISMEMBER", keys.channels(graph.ns), ch) == 0 and "there is no channel " .. ch or nil
+  end
+  return M.missing(graph, name)
 end
 
 return M

@@ -10,7 +10,7 @@ from libs.errors import InvalidError, NotFoundError, StateError
 from libs.redis.client import execute
 from libs.redis.functions import Functions
 from tests.functions.alarmsrv.test_life_cycle import HOT, check_indexes, standing
-from tests.support.site import START, Site
+from tests.support.site import START, Site, keyspace
 
 
 async def journal(site: Site) -> list[tuple[str, str, str]]:
@@ -188,6 +188,73 @@ async def _received(pubsub: Any) -> Any:
             yield message["data"]
 
 
+CIRCLES: list[tuple[dict[str, dict[str, Any]], dict[str, Any], str | None]] = [
+    (
+        {"ma": {"suppresses": ["alarm:mb"]}},
+        {"suppresses": ["alarm:ma"]},
+        "alarm:mb suppresses alarm:ma, alarm:ma suppresses alarm:mb",
+    ),
+    (
+        {"ma": {"suppresses": ["equipment:pump"], "group": "g"}},
+        {"suppresses": ["alarm:x", "group:g"], "equipment": "pump"},
+        r"suppresses\[1\]: .*: alarm:mb suppresses group:g with alarm:ma, alarm:ma suppresses equipment:pump with alarm:mb",
+    ),
+    (
+        {
+            "ma": {"suppresses": ["alarm:mc"], "source": "comsrv:1002:T:1"},
+            "mc": {"suppresses": ["comsrv:1001:unit:5"], "source": "comsrv:1002:T:1"},
+        },
+        {"suppresses": ["alarm:ma"]},
+        "alarm:ma suppresses alarm:mc, alarm:mc suppresses comsrv:1001:unit:5 with alarm:mb",
+    ),
+    (
+        {"ma": {"suppresses": ["comsrv:1001"], "source": "comsrv:1002:T:1"}},
+        {"suppresses": ["comsrv:1002:unit:7"]},
+        "alarm:mb suppresses comsrv:1002:unit:7 with alarm:ma, alarm:ma suppresses comsrv:1001 with alarm:mb",
+    ),
+    ({"ma": {"suppresses": ["group:g"], "group": "g"}}, {"suppresses": ["group:g"], "group": "g"}, "with alarm:ma"),
+    ({"ma": {"suppresses": ["alarm:mb"], "enabled": False}}, {"suppresses": ["alarm:ma"]}, None),
+    ({"ma": {"suppresses": ["alarm:mb"]}}, {"suppresses": ["alarm:ma"], "enabled": False}, None),
+    ({"ma": {"suppresses": ["alarm:mb"]}, "mb": {"suppresses": ["alarm:x"]}}, {"suppresses": ["alarm:mc"]}, None),
+    ({}, {"suppresses": ["group:g", "comsrv:1001", "equipment:pump"], "group": "g", "equipment": "pump"}, None),
+]
+
+
+@pytest.mark.parametrize(("stored", "last", "way"), CIRCLES)
+async def test_definitions_that_would_hide_each_other_are_refused(
+    functions: Functions, stored: dict[str, dict[str, Any]], last: dict[str, Any], way: str | None
+) -> None:
+    for channel, unit in ((1001, 5), (1002, 7)):
+        document = {"name": "test", "protocol": "virtual", "points": {"T": [{"id": 1, "mapping": {"slave_id": unit}}]}}
+        await functions.call("channel_upsert", channel, document)
+    for name, more in stored.items():
+        await functions.call("alarm_define", name, {**HOT, **more})
+    if way is None:
+        await functions.call("alarm_define", "mb", {**HOT, **last})
+        return
+    before = await keyspace(functions)
+    with pytest.raises(InvalidError, match=way):
+        await functions.call("alarm_define", "mb", {**HOT, **last})
+    assert await keyspace(functions) == before
+
+
+async def test_the_alarm_of_its_own_unit_is_not_hidden_by_a_definition(functions: Functions) -> None:
+    """It suppresses its whole channel, and its unit falls silent: the unit's alarm suppresses it, and is seen."""
+    site = await Site(functions).start()
+    points = {"T": [{"id": 1, "mapping": {"slave_id": 5}}]}
+    await functions.call("channel_upsert", 1001, {"name": "test", "protocol": "virtual", "points": points})
+    await functions.call("alarm_define", "tripped", {**HOT, "suppresses": ["comsrv:1001"]})
+    await site.put({1: 90})
+    units = {unit: {"state": "down"} for unit in ("5", "6")}
+    document = {"epoch": site.epoch, "now_ms": site.now, "state": "running", "units": units}
+    await functions.call("channel_renew", "1001", document)
+    await site.pass_ms(10_000)
+    found = {alarm["origin"]: alarm["suppressed"] for alarm in await site.system_alarms()}
+    assert found["system:unit:1001:5"] is None
+    assert found["system:unit:1001:6"]["by"] == "alarm:tripped"
+    assert await suppressed(site) == {"tripped": "system:unit:1001:5"}
+
+
 async def test_suppressed_by_an_alarm_that_stands(functions: Functions) -> None:
     """Group and equipment: what follows from a cause is suppressed while the cause is active, acknowledged or not."""
     site = await Site(functions).start()
@@ -271,9 +338,7 @@ async def test_the_first_out_that_was_closed_and_comes_again_is_it_still(functio
     """What began it stays marked until the group is clear: acknowledged, over, and there again while others stand."""
     site = await Site(functions).start()
     for point in (1, 2):
-        await functions.call(
-            "alarm_define", f"d{point}", {**HOT, "source": f"comsrv:1001:T:{point}", "group": "trip"}
-        )
+        await functions.call("alarm_define", f"d{point}", {**HOT, "source": f"comsrv:1001:T:{point}", "group": "trip"})
 
     async def first() -> list[str]:
         return [alarm["definition"] for alarm in await site.alarms(open=True) if alarm.get("first_out")]

@@ -211,6 +211,31 @@ async def test_a_point_that_does_not_exist_counts_once_it_appears(functions: Fun
     assert len((await functions.read_json("alarm_definition_warnings", None, asked))["low"]) == 2
 
 
+async def test_names_that_stand_for_nothing_are_taken_with_a_warning(functions: Functions) -> None:
+    site = await Site(functions).start()
+    await functions.call("channel_upsert", 1001, {"name": "test", "protocol": "virtual", "points": {"T": [{"id": 1}]}})
+    await functions.call("alarm_define", "there", {**HOT, "group": "g", "equipment": "e"})
+    names = ["group", "equipment"]
+    good = ["alarm:there", *(f"{name}:{name[0]}" for name in names), "comsrv:1001"]
+    bad = ["alarm:typo", *(f"{name}:typo" for name in names), "comsrv:99", "comsrv:99:unit:1", "rule:typo#1"]
+    nope = {"source": "alarm:nope", "operator": "==", "value": "New"}
+    await functions.call("alarm_define", "hot", {**HOT, "suppresses": [*good, *bad], "suppress_when": [nope]})
+    said = (await functions.read_json("alarm_definition_warnings", None, {"ids": ["hot"]}))["hot"]
+    assert said == [
+        "suppress_when[0].source alarm:nope: there is no alarm definition nope; it counts once it is there",
+        "suppresses[4] alarm:typo: there is no alarm definition typo; it counts once it is there",
+        "suppresses[5] group:typo: no alarm definition has the group typo; it counts once it is there",
+        "suppresses[6] equipment:typo: no alarm definition has the equipment typo; it counts once it is there",
+        "suppresses[7] comsrv:99: there is no channel 99; it counts once it is there",
+        "suppresses[8] comsrv:99:unit:1: there is no channel 99; it counts once it is there",
+        "suppresses[9] rule:typo#1: there is no rule typo; it counts once it is there",
+    ]
+    for name in ("group:typo", "equipment:typo", "comsrv:99"):
+        (warning,) = (await functions.json("alarm_suppress", name, {"by": "anna", "now_ms": site.now}))["warnings"]
+        assert warning.startswith(name)
+    assert "warnings" not in await functions.json("alarm_suppress", "group:g", {"by": "anna", "now_ms": site.now})
+
+
 MESSAGES = [
     ("plain", "plain"),
     ("{value} {unit}, limit {limit}", "81.25 kW, limit 80"),
