@@ -266,6 +266,9 @@ function M.compile(document)
     table.sort(problems)
     return nil, problems
   end
+  if not document.message and not document.name and M.RANK[document.detector] then
+    template = templates.of_limit(document)
+  end
   local ack = document.ack_required
   if ack == nil then
     ack = M.NEEDS_ACK[document.level] == true

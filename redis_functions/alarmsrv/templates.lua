@@ -7,6 +7,8 @@ local M = {}
 
 M.MAX_FIELDS = 16
 M.MAX_TITLE = 256
+-- In the place of decimals: six digits, and none for nothing.
+M.SHORT = "short"
 
 local FIELDS = {
   value = true, unit = true, quality = true, limit = true, deadband = true, source = true, id = true, name = true,
@@ -100,10 +102,20 @@ local function shown(text, decimals)
   local number = tonumber(text)
   if not number then
     return text
-  elseif decimals then
+  elseif decimals == M.SHORT and math.abs(number) < 100000 then
+    return string.format("%.6g", number)
+  elseif decimals and decimals ~= M.SHORT then
     return string.format("%." .. decimals .. "f", number)
   end
   return numbers.plain(number)
+end
+
+--- The parts of a title where a definition of a limit says none: "Hi comsrv:1001:T:2: 60.5 kW (limit 50)".
+function M.of_limit(document)
+  return {
+    document.detector .. " " .. document.source .. ": ", { field = "value", decimals = M.SHORT },
+    { field = "unit", before = " " }, " (limit ", { field = "limit", decimals = M.SHORT }, ")",
+  }
 end
 
 local function point_value(ctx, ref)
@@ -162,7 +174,8 @@ function M.fill(ctx, watcher, parts, said, seen, bytes)
     elseif part.field == "quality" then
       words[i] = seen.quality or (seen.text and "good" or "missing")
     elseif part.field == "unit" then
-      words[i] = unit_of(ctx, watcher, said.source)
+      local unit = unit_of(ctx, watcher, said.source)
+      words[i] = unit ~= "" and (part.before or "") .. unit or ""
     elseif part.field == "priority" and watcher.kept then
       words[i] = watcher.kept.priority
     elseif part.field == "deadband" and watcher.kept then

@@ -192,6 +192,21 @@ def notify_test(route: str, wait_s: float) -> None:
         sys.exit(1)
 
 
+@alarms.command()
+@limited
+@as_json
+def definitions(limit: int, as_json: bool) -> None:
+    """List the alarm definitions, and what each names that does not exist yet."""
+    items = pages("/api/alarm-definitions", {}, limit)
+    if not as_json:
+        items = [one | {"warnings": "; ".join(one.get("warnings") or [])} for one in items]
+    columns = {
+        "id": "id", "source": "source", "detector": "detector", "limit": "limit", "level": "level",
+        "enabled": "enabled", "version": "version", "warnings": "warnings",
+    }  # fmt: skip
+    show(items, columns, as_json=as_json, empty="no alarm definitions; see config/alarms")
+
+
 for _command in (alarm_quality.quality, alarm_quality.recommend):
     alarms.add_command(_command)
 add_history(alarms, "/api/alarm-definitions", "alarm definition", "definitions")

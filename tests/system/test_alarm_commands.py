@@ -107,6 +107,15 @@ async def test_the_journal_is_read_by_people_and_no_column_is_squeezed_out(site:
     assert all(event in refused.stderr for event in ("raised", "escalated", "in_service", "redefined"))
 
 
+async def test_the_definitions_are_listed_with_what_they_lack(site: Site, api: Api):
+    missing = {"id": "op_missing", **HOT, "source": "comsrv:999:T:1"}
+    assert (await api("POST", "/api/alarm-definitions", missing)).status == 201
+    table = site.voltage("alarms", "definitions").stdout
+    assert (await api("DELETE", "/api/alarm-definitions/op_missing")).status in {200, 204}
+    assert "Hi │ -1000000 │ Major │ yes │ 1 │ source comsrv:999:T:1 is no point yet" in _row(table, "op_missing")
+    assert "battery_soc_low" in table
+
+
 def test_help_names_first_what_operators_do(site: Site):
     text = site.voltage("alarms", "--help").stdout
     places = [text.index(f"\n  {name} ") for name in ("acknowledge", "shelve", "marks", "journal", "routes", "compare")]

@@ -258,6 +258,28 @@ async def test_messages(functions: Functions, message: str, title: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("change", "value", "title"),
+    [
+        ({}, 81.256789, "Hi comsrv:1001:T:1: 81.2568 kW (limit 80)"),
+        ({"source": "comsrv:1001:T:2", "detector": "Lo", "limit": 0.25}, -0.5, "Lo comsrv:1001:T:2: -0.5 (limit 0.25)"),
+        ({"limit": 1_000_000}, 1_234_567, "Hi comsrv:1001:T:1: 1234567 kW (limit 1000000)"),
+        ({"name": "Hall too hot"}, 90, "Hall too hot"),
+        ({"detector": "State", "limit": 3}, 3, "State comsrv:1001:T:1"),
+    ],
+)
+async def test_a_limit_without_a_message_says_value_unit_and_limit(
+    functions: Functions, change: dict[str, Any], value: float, title: str
+) -> None:
+    site = await Site(functions).start()
+    points = {"T": [{"id": 1, "unit": "kW"}, {"id": 2}]}
+    await functions.call("channel_upsert", 1001, {"name": "test", "protocol": "virtual", "points": points})
+    definition = {name: said for name, said in HOT.items() if name != "message"} | change
+    await functions.call("alarm_define", "hot", definition)
+    await site.put({int(definition["source"][-1]): value})
+    assert [alarm["title"] for alarm in await site.alarms()] == [title]
+
+
+@pytest.mark.parametrize(
     ("band", "said"), [({}, "0"), ({"deadband": 2.5}, "2.5"), ({"deadband_percent": 5}, "4"), ({"deadband": 0}, "0")]
 )
 async def test_a_message_says_the_deadband_that_results(
