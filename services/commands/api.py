@@ -39,6 +39,7 @@ def request(
     body: object = None,
     role: str = "viewer",
     method: str | None = None,
+    timeout_s: float = TIMEOUT_S,
 ) -> Any:
     """Ask the gateway of this site; POST when there is a body and no other method is named.
 
@@ -47,7 +48,7 @@ def request(
         VoltageError: what the gateway answered, as our error.
     """
     data = None if body is None else json.dumps(body).encode()
-    with _open(path, query, data, {"Content-Type": JSON}, role, method) as reply:
+    with _open(path, query, data, {"Content-Type": JSON}, role, method, timeout_s) as reply:
         return json.load(reply) if reply.status != NO_CONTENT else None
 
 
@@ -65,6 +66,7 @@ def _open(
     headers: Mapping[str, str],
     role: str,
     method: str | None,
+    timeout_s: float = TIMEOUT_S,
 ) -> Iterator[HTTPResponse]:
     site = load_site()
     url = site.settings.service_url("gateway") + path
@@ -76,7 +78,7 @@ def _open(
     for name, value in headers.items():
         asked.add_header(name, value)
     try:
-        with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as reply:  # noqa: S310 - http only
+        with urllib.request.urlopen(asked, timeout=timeout_s) as reply:  # noqa: S310 - http only
             yield reply
     except urllib.error.HTTPError as error:
         raise _refused(error, site) from None

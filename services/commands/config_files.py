@@ -10,13 +10,15 @@ from services.commands.api import cell, request, show
 from services.commands.read import when
 
 SHOWN: Final = 60
+# Of a large site every definition is tried before the first is changed.
+TIMEOUT_S: Final = 600.0
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One change a line, for programs.")
 def plan(as_json: bool) -> None:
     """Show what the files would change of the running site, down to the point."""
-    found = request("/api/config/plan", body={}, role="engineer")
+    found = ask("plan", {})
     show_changes(found, as_json=as_json, made=False)
 
 
@@ -25,7 +27,7 @@ def plan(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One change a line, for programs.")
 def apply(reason: str | None, as_json: bool) -> None:
     """Bring the running site in line with the files; what did not change is not touched."""
-    found = request("/api/config/apply", body={"reason": reason}, role="engineer")
+    found = ask("apply", {"reason": reason})
     show_changes(found, as_json=as_json, made=True)
     if not as_json:
         click.echo(f"The files are kept as version {found['version']}.")
@@ -37,7 +39,7 @@ def apply(reason: str | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One change a line, for programs.")
 def rollback(version: int | None, reason: str | None, as_json: bool) -> None:
     """Bring a version of the files back (the one before the last) and apply it."""
-    found = request("/api/config/rollback", body={"version": version, "reason": reason}, role="engineer")
+    found = ask("rollback", {"version": version, "reason": reason})
     show_changes(found, as_json=as_json, made=True)
     if not as_json:
         click.echo(f"The files are kept as version {found['version']}.")
@@ -51,6 +53,12 @@ def versions(as_json: bool) -> None:
     shown = items if as_json else [item | {"at_ms": when(item["at_ms"])} for item in items]
     columns = {"version": "number", "when": "at_ms", "who": "author", "why": "reason"}
     show(shown, columns, as_json=as_json, empty="no version is kept yet")
+
+
+def ask(what: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Ask the gateway for a plan, or to carry one out."""
+    found: dict[str, Any] = request(f"/api/config/{what}", body=body, role="engineer", timeout_s=TIMEOUT_S)
+    return found
 
 
 def show_changes(found: dict[str, Any], *, as_json: bool, made: bool) -> None:

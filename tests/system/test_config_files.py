@@ -80,8 +80,19 @@ async def test_plan_apply_and_roll_back(own_site: Maker):
     assert lines(site, "plan") == []
 
 
+ALARM = '  - {{id: {0}, source: "comsrv:1001:T:1", set: {0}, detector: Hi, limit: {1}, level: Minor{2}}}\n'
+
+
+def alarms(site: Site, name: str, *entries: str) -> Path:
+    """Write a file of alarm definitions."""
+    file = site.config / "alarms" / f"{name}.yaml"
+    file.write_text("definitions:\n" + "".join(entries))
+    return file
+
+
 async def test_files_with_problems_are_refused_whole(own_site: Maker):
-    site = own_site("--without", "simulator")
+    """What is wrong in itself and what the functions would refuse; a start that is refused ends with the reason."""
+    site = own_site("--single-process", "--without", "simulator")
     edit(site.config / "channels" / "1001" / "telemetry.csv", "1,Active power,float32", "1,Active power,flota32")
     (site.config / "rules" / "bad.yaml").write_text("rules:\n  - id: bad\n    nmae: Bad\n")
     (site.config / "rules" / "good.yaml").write_text(
@@ -96,78 +107,75 @@ async def test_files_with_problems_are_refused_whole(own_site: Maker):
         api = Api(site, session, site.token())
         assert (await api("GET", "/api/rules/good")).status == 404
         answer = await api("POST", "/api/config/plan", {})
-    assert answer.status == 422
-    text = " ".join(f"{one['field']}: {one['message']}" for one in answer.body["errors"])
-    assert "telemetry.csv:2" in text
-    assert "bad.yaml" in text
-    assert "nmae" in text
-
-
-ALARM = '  - {{id: {0}, source: "comsrv:1001:T:1", set: {0}, detector: Hi, limit: {1}, level: Minor{2}}}\n'
-
-
-def alarms(site: Site, name: str, *entries: str) -> Path:
-    """Write a file of alarm definitions."""
-    file = site.config / "alarms" / f"{name}.yaml"
-    file.write_text("definitions:\n" + "".join(entries))
-    return file
-
-
-async def test_what_the_functions_would_refuse_stops_everything_before_it_starts(own_site: Maker):
-    """`plan` names it, `apply` makes nothing; a race is told exactly; a start that is refused ends with the reason."""
-    site = own_site("--without", "simulator")
-    alarms(site, "one", ALARM.format("file_one", 9000, ""))
-    two = alarms(site, "two", ALARM.format("file_two", 9000, ', message: "Load {nope}"'))
-    async with aiohttp.ClientSession() as session:
-        api = Api(site, session, site.token())
-        said = f"{two}:2: alarm definition file_two: message: {{nope}} is unknown"
-        planned = await api("POST", "/api/config/plan", {})
-        assert planned.status == 422
-        assert f"{planned.body['errors'][0]['field']}: {planned.body['errors'][0]['message']}".startswith(said)
-        refused = site.voltage("config", "apply")
-        assert refused.returncode == 1
-        assert said in refused.stderr
-        assert "nothing is applied" in refused.stderr
-        assert (await api("GET", "/api/alarm-definitions/file_one")).status == 404
-
-        # A limit that somebody set over the API counts, too.
-        low = {"id": "low", "source": "comsrv:1001:T:1", "detector": "Lo", "limit": 5, "level": "Minor"}
-        assert (await api("POST", "/api/alarm-definitions", low | {"set": "file_two"})).status == 201
-        alarms(site, "two", ALARM.format("file_two", 4, ""))
-        (error,) = (await api("POST", "/api/config/plan", {})).body["errors"]
-        assert "below the limit 5 of Lo in alarm definition low" in error["message"]
-
-        alarms(site, "two", ALARM.format("file_two", 9000, ", requires_approval: true"))
-        assert (await api("POST", "/api/config/apply", {})).status == 200
-
-        # A definition that left the files is in the way of another until it is gone, and that is in order.
-        above = ALARM.format("above", 9500, "").replace("set: above, detector: Hi", "set: file_one, detector: Lo")
-        alarms(site, "one", above)
-        assert (await api("POST", "/api/config/apply", {})).status == 200
-
-        # What no trial shows: as many proposals wait as may. Then it is said what was applied and what was not.
-        for _ in range(10):
-            proposed = await api("POST", "/api/alarm-definitions/file_two/proposals", {"delete": True})
-            assert proposed.status == 201
-        alarms(site, "one", above.replace("9500", "9501"))
-        alarms(site, "two", ALARM.format("file_two", 9001, ", requires_approval: true"))
-        done = site.voltage("config", "apply")
-        assert done.returncode == 1
-        assert f"{two}:2: alarm definition file_two: 10 proposals wait" in done.stderr
-        assert "; applied: alarm definition above; not applied: alarm definition file_two" in done.stderr
-        assert (await api("GET", "/api/alarm-definitions/above")).body["limit"] == 9501
+        assert answer.status == 422
+        text = " ".join(f"{one['field']}: {one['message']}" for one in answer.body["errors"])
+        assert "telemetry.csv:2" in text
+        assert "bad.yaml" in text
+        assert "nmae" in text
+        edit(site.config / "channels" / "1001" / "telemetry.csv", "1,Active power,flota32", "1,Active power,float32")
+        (site.config / "rules" / "bad.yaml").unlink()
+        await refused_by_the_functions(site, api)
+        problem = await half_applied(site, api)
 
     site.stop()
-    started = site.voltage("up", "--without", "simulator", timeout_s=60)
+    started = site.voltage("up", "--single-process", "--without", "simulator", timeout_s=60)
     assert started.returncode == 78
     last = started.stderr.strip().splitlines()
-    assert last == [
-        "voltage: alarmsrv refuses to start:",
-        f"{two}:2: alarm definition file_two: 10 proposals wait for alarm definition file_two",
-    ]
-    found = [json.loads(line) for line in site.voltage("doctor", "--json").stdout.splitlines()]
-    (ended,) = [one for one in found if one["check"] == "start"]
-    assert last[1] in ended["detail"]
+    assert last == ["voltage: services refuses to start:", problem]
+    assert (site.data / "up-ended").read_text() == "\n".join(last).removeprefix("voltage: ")
+
+
+async def refused_by_the_functions(site: Site, api: Api) -> None:
+    """Each thing that they would refuse is named by the plan, and nothing is made."""
+    alarms(site, "one", ALARM.format("file_one", 9000, ""))
+    two = alarms(site, "two", ALARM.format("file_two", 9000, ', message: "Load {nope}"'))
+    said = f"{two}:2: alarm definition file_two: message: {{nope}} is unknown"
+    planned = await api("POST", "/api/config/plan", {})
+    assert planned.status == 422
+    assert f"{planned.body['errors'][0]['field']}: {planned.body['errors'][0]['message']}".startswith(said)
+    refused = site.voltage("config", "apply")
+    assert refused.returncode == 1
+    assert said in refused.stderr
+    assert "nothing is applied" in refused.stderr
+    assert (await api("GET", "/api/alarm-definitions/file_one")).status == 404
+
+    # A limit that somebody set over the API counts, too.
+    low = {"id": "low", "source": "comsrv:1001:T:1", "detector": "Lo", "limit": 5, "level": "Minor"}
+    assert (await api("POST", "/api/alarm-definitions", low | {"set": "file_two"})).status == 201
+    alarms(site, "two", ALARM.format("file_two", 4, ""))
+    (error,) = (await api("POST", "/api/config/plan", {})).body["errors"]
+    assert "below the limit 5 of Lo in alarm definition low" in error["message"]
+
+    alarms(site, "two", ALARM.format("file_two", 9000, ", requires_approval: true"))
+    assert (await api("POST", "/api/config/apply", {})).status == 200
+
+    # A definition that left the files is in the way of another until it is gone, and that is in order.
+    above = ALARM.format("above", 9500, "").replace("set: above, detector: Hi", "set: file_one, detector: Lo")
+    alarms(site, "one", above)
+    assert (await api("POST", "/api/config/apply", {})).status == 200
+
+    # A version that would be refused now is not brought back.
+    high = low | {"id": "high", "set": "file_one", "limit": 9600}
+    assert (await api("POST", "/api/alarm-definitions", high)).status == 201
+    refused_back = await api("POST", "/api/config/rollback", {})
+    assert refused_back.status == 422
+    assert "below the limit 9600 of Lo in alarm definition high" in refused_back.body["errors"][0]["message"]
+    assert (site.config / "alarms" / "one.yaml").read_text().endswith(above)
+
+
+async def half_applied(site: Site, api: Api) -> str:
+    """What no trial shows (as many proposals wait as may) is told with what was applied and what was not."""
+    for _ in range(10):
+        proposed = await api("POST", "/api/alarm-definitions/file_two/proposals", {"delete": True})
+        assert proposed.status == 201
+    edit(site.config / "alarms" / "one.yaml", "9500", "9501")
+    two = alarms(site, "two", ALARM.format("file_two", 9001, ", requires_approval: true"))
+    done = site.voltage("config", "apply")
+    assert done.returncode == 1
+    problem = f"{two}:2: alarm definition file_two: 10 proposals wait for alarm definition file_two"
+    assert f"{problem}; applied: alarm definition above; not applied: alarm definition file_two" in done.stderr
+    assert (await api("GET", "/api/alarm-definitions/above")).body["limit"] == 9501
+    return problem
 
 
 async def test_a_kill_while_files_are_applied_leaves_the_new_ones(own_site: Maker):

@@ -198,6 +198,29 @@ async def test_a_channel_that_disagrees_with_its_link_is_refused(api: Api, site:
     assert (await api.call("POST", "/api/channels", body))[0] == 201
 
 
+async def test_a_file_that_disagrees_with_a_channel_of_the_api_is_refused_before_anything_changes(api: Api, site: Site):
+    folder = api.folder / "channels" / "1002"
+    folder.mkdir(parents=True)
+    (folder / "telemetry.csv").write_text("point_id,signal_name,data_type\n1,P,float64\n")
+    (folder / "mapping").mkdir()
+    columns = "point_id,slave_id,function_code,register_address,data_type"
+    (folder / "mapping" / "telemetry_mapping.csv").write_text(f"{columns}\n1,1,3,0,int16\n")
+    link = f"host: 127.0.0.1, port: {site.device.port}, timeout_ms: 150"
+    text = "channels:\n  - {id: 1002, name: M, protocol: modbus_tcp, parameters: {%s, connect_pause_ms: 700}}\n"
+    (api.folder / "comsrv.yaml").write_text(text % link)
+    for method, path in (("GET", "/configuration/plan"), ("POST", "/configuration/apply")):
+        status, answer = await api.call(method, path, None if method == "GET" else {})
+        assert status == 422
+        (error,) = answer["errors"]
+        assert error["field"] == f"{api.folder}/comsrv.yaml:2"
+        assert "connect_pause_ms: channel 1001 shares" in error["message"]
+    (api.folder / "comsrv.yaml").write_text((text % link).replace(", connect_pause_ms: 700", ""))
+    status, answer = await api.call("GET", "/configuration/plan")
+    assert status == 200
+    assert [(one["id"], one["action"]) for one in answer["changes"]] == [(1100, "delete"), (1002, "create")]
+    assert [call["function"] for call in answer["calls"]] == ["channel_delete", "channel_upsert"]
+
+
 async def test_reload_takes_new_tables_and_refuses_bad_ones(api: Api):
     tables(api.folder, TELEMETRY + "3,New,float64,A,\n")
     status, document = await api.call("POST", "/api/channels/1100/reload")

@@ -49,6 +49,15 @@ def test_a_site_that_does_not_run_is_told_so_with_the_command_to_start_it(enviro
     assert all(finding["remedy"] for finding in errors.values())
 
 
+def test_why_a_start_was_refused_is_repeated(environ: Path):
+    (environ / "up-ended").write_text("alarmsrv refuses to start:\na.yaml:2: alarm definition hot: limit")
+    _, found = doctor()
+    (start,) = [finding for finding in found if finding["check"] == "start"]
+    assert start["state"] == "error"
+    assert "a.yaml:2: alarm definition hot: limit" in start["detail"]
+    assert "voltage up" in start["remedy"]
+
+
 def test_a_port_in_use_by_another_program_is_recognised(environ: Path):
     with Listener(int(os.environ["VOLTAGE_PORT_BASE"])):
         _, found = doctor()
