@@ -16,7 +16,7 @@ local ITEM = { alarm = true, id = true, detail = true }
 local SETTING = { enabled = true, level = true, on_delay_ms = true, off_delay_ms = true }
 local LEVELS = { "Critical", "Major", "Minor", "Warning", "Info" }
 -- What services may report; the rest is noticed by the functions themselves.
-local REPORTED = { "service", "functions", "store", "disk", "persistence", "network", "forwarding" }
+local REPORTED = { "service", "functions", "store", "disk", "persistence", "network", "forwarding", "notification" }
 local MAX_DELAY_MS = 86400000
 
 local function items(list, what)

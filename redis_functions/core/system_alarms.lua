@@ -70,6 +70,11 @@ M.KINDS = {
     level = "Major", on_ms = 10000, title = "Forwarding waits", source = "system:forwarding",
     remedy = "Make room on netsrv's disk: voltage doctor, voltage logs netsrv. Until then samples wait in Redis.",
   },
+  notification = {
+    level = "Major", on_ms = 120000, title = "A recipient of alarms is not reached", source = "system:notification:%s",
+    remedy = "Check its address, and notifications in config/alarmsrv.yaml; try it: voltage alarms notify-test. "
+      .. "What was given up: voltage doctor, /api/alarms/outbox/dead-letters.",
+  },
   flood = {
     level = "Info", title = "A flood of alarms: more than ten within ten minutes", source = "system:flood",
     remedy = "Look at the first-outs, shelve what says nothing new; afterwards: voltage alarms quality.",

@@ -12,6 +12,7 @@ from libs.errors import Problem, UnavailableError
 from libs.http import BACKGROUND
 from libs.http.metrics import METRICS
 from libs.redis import client
+from libs.redis.reports import Reporter
 from libs.startup import Startup, functions_of
 from services.alarmsrv.functions import DEFINITION, ROUTE, AlarmFunctions
 from services.alarmsrv.handlers import ALARMS, ROUTES
@@ -24,6 +25,7 @@ from services.alarmsrv.notify.handlers import DISPATCHER, FUNCTIONS, problems_of
 from services.alarmsrv.notify.outbox import Outbox
 from services.alarmsrv.notify.senders import senders_of
 from services.alarmsrv.notify.settings import NotificationSettings
+from services.alarmsrv.notify.troubles import Troubles
 from services.alarmsrv.quality.approved import Approved
 from services.alarmsrv.quality.handlers import QUALITY
 from services.alarmsrv.quality.history import History
@@ -101,6 +103,7 @@ def create_app(settings: AlarmsrvSettings) -> web.Application:
             "journal": archiver.run,
             "notifications": dispatcher.run,
             "system": SystemAlarms(functions, settings.system).run,
+            "report": Reporter(functions, NAME, Troubles(dispatcher).look).run,
         },
         checks={"notifications": check_notifications},
     )

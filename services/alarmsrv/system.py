@@ -39,6 +39,7 @@ class SystemSettings(Model):
     persistence: SystemAlarm = SystemAlarm()
     network: SystemAlarm = SystemAlarm()
     forwarding: SystemAlarm = SystemAlarm()
+    notification: SystemAlarm = SystemAlarm()
     flood: SystemAlarm = SystemAlarm()
     clock: SystemAlarm = SystemAlarm()
     ledger: SystemAlarm = SystemAlarm()

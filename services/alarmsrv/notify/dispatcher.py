@@ -23,7 +23,7 @@ from libs.errors import VoltageError
 from services.alarmsrv.notify.messages import Message, Told, compose, message_id
 from services.alarmsrv.notify.outbox import STEP, Letter, Outbox, Sending
 from services.alarmsrv.notify.policy import Later, Recipient
-from services.alarmsrv.notify.schemas import AlarmRoute, parse_target
+from services.alarmsrv.notify.schemas import AlarmRoute, parse_target, recipient_id
 from services.alarmsrv.notify.senders import AgainError, NeverError, Sender
 from services.alarmsrv.notify.settings import NotificationSettings
 
@@ -33,7 +33,12 @@ MAX_LOOK_S: Final = 60.0
 
 
 def targets_of(entry: Told, routes: Iterable[AlarmRoute]) -> list[str]:
-    """Return who is told of an entry, each once."""
+    """Return who is told of an entry, each once; that a recipient is not reached is for the others."""
+    unreached = entry.fields.get("source", "").removeprefix("system:notification:")
+    return [target for target in _named(entry, routes) if recipient_id(target) != unreached]
+
+
+def _named(entry: Told, routes: Iterable[AlarmRoute]) -> list[str]:
     found: dict[str, None] = {}
     for route in routes:
         if entry.kind == "test":
@@ -64,6 +69,8 @@ class Dispatcher:
         self.counted: Counter[tuple[str, str]] = Counter()
         # Set while everything that is in the outbox was read: only then is it known how long nothing came.
         self.caught_up = asyncio.Event()
+        # Set once it is known what waited, and who was not reached, when the service stopped.
+        self.loaded = asyncio.Event()
         self._settling = asyncio.Lock()
         self._mailboxes: dict[str, Mailbox] = {}
         # Entry -> the targets that do not have it yet, and those that have.
@@ -80,6 +87,7 @@ class Dispatcher:
                 logger.warning("notifications: %s", self.problem)
             self._mailboxes, self._open = {}, {}
             self.caught_up.clear()
+            self.loaded.clear()
             await asyncio.sleep(PAUSE_S)
 
     async def _from_the_start(self, group: asyncio.TaskGroup) -> None:
@@ -96,6 +104,9 @@ class Dispatcher:
         while entries := await self.outbox.pending(last):
             await self._take(entries, mailbox, done)
             last = entries[-1].id
+        for target in [one for one, text in kept.items() if Recipient.of(text).failing]:
+            mailbox(target)
+        self.loaded.set()
         for box in self._mailboxes.values():
             box.ready.set()
         while True:
@@ -163,6 +174,11 @@ class Dispatcher:
             if not waiting:
                 del self._open[entry.id]
 
+    async def named(self) -> set[str]:
+        """Return everyone that a route names."""
+        routes = self._routes(await self.outbox.routes())
+        return {text for route in routes if route.enabled for _, text in route.all_targets()}
+
     def status(self) -> list[dict[str, Any]]:
         """Return how each recipient is doing."""
         return [self._mailboxes[target].status() for target in sorted(self._mailboxes)]
@@ -179,6 +195,8 @@ class Dispatcher:
         """Send a dead letter once more; it is forgotten when it arrived."""
         await self.send(Message(**letter.message))
         await self.outbox.forget_letter(letter.id)
+        if letter.target in self._mailboxes:
+            await self._mailboxes[letter.target].reached()
 
 
 class Mailbox:
@@ -192,7 +210,6 @@ class Mailbox:
         self._recipient = recipient
         self._sending = sending
         self._waiting: list[Told] = []
-        self._last_error: str | None = None
         self._next_try_ms: int | None = None
 
     def put(self, entry: Told) -> None:
@@ -207,7 +224,7 @@ class Mailbox:
             "waiting": len(self._waiting),
             "flood": self._recipient.flood,
             "sent_last_hour": sum(1 for at in self._recipient.sent if at > now_ms() - 3_600_000),
-            "last_error": self._last_error,
+            "last_error": self._recipient.failing or None,
             "next_try_ms": self._next_try_ms,
         }
 
@@ -260,7 +277,7 @@ class Mailbox:
                 return self._give_up(message, str(error), attempts)
             except AgainError as error:
                 self._count("failed")
-                self._last_error = str(error)
+                await self._failed(str(error))
                 wait_s = max(pause_s * random.uniform(0.5, 1), error.after_s)  # noqa: S311 - jitter
                 if now_ms() + wait_s * 1000 > began + retry.give_up_after_s * 1000:
                     return self._give_up(message, str(error), attempts)
@@ -270,15 +287,30 @@ class Mailbox:
                 pause_s = min(2 * pause_s, retry.longest_s)
             else:
                 self._count("sent")
-                self._last_error = self._next_try_ms = None
+                self._recipient.failing, self._next_try_ms = "", None
                 return None
+
+    async def _failed(self, reason: str) -> None:
+        first = not self._recipient.failing
+        self._recipient.failing = reason
+        if first:
+            await self._keep()
+
+    async def reached(self) -> None:
+        """Take notice that something arrived by another way than this mailbox."""
+        if self._recipient.failing and self._next_try_ms is None:
+            self._recipient.failing = ""
+            await self._keep()
+
+    async def _keep(self) -> None:
+        await self._dispatcher.outbox.keep(self.target, self._recipient.text())
 
     def _count(self, outcome: str) -> None:
         self._dispatcher.counted[self.target.partition(":")[0], outcome] += 1
 
     def _give_up(self, message: Message, reason: str, attempts: int) -> dict[str, Any]:
         self._count("given_up")
-        self._last_error, self._next_try_ms = reason, None
+        self._recipient.failing, self._next_try_ms = reason, None
         logger.error("notifications: %s was given up after %d attempts: %s", self.target, attempts, reason)
         return {
             "reason": reason[:500], "at_ms": now_ms(), "attempts": attempts,

@@ -108,6 +108,10 @@ class Outbox:
             document["letter"] = letter
         await self._functions.call("alarm_outbox_settle", None, document)
 
+    async def keep(self, target: str, state: str) -> None:
+        """Keep what is known of a target."""
+        await execute(self._functions.client, "HSET", self._functions.key(key("alarm_outbox_targets")), target, state)
+
     async def letters(self, limit: int, cursor: str | None) -> dict[str, Any]:
         """Return a page of dead letters, newest first."""
         stream = self._functions.key(key("alarm_outbox_dead"))

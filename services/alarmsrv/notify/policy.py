@@ -38,6 +38,8 @@ class Recipient:
     came: list[int] = field(default_factory=list)
     flood: bool = False
     digest_at_ms: int = 0
+    failing: str = ""
+    """Why the last attempt failed; empty once a message arrived."""
 
     def text(self) -> str:
         """Return it as kept in Redis."""
@@ -49,7 +51,7 @@ class Recipient:
         if not text:
             return cls()
         found: dict[str, Any] = orjson.loads(text)
-        return cls(found["sent"], found["came"], found["flood"], found["digest_at_ms"])
+        return cls(found["sent"], found["came"], found["flood"], found["digest_at_ms"], found.get("failing", ""))
 
     def take(self, came_ms: int, rate: RateSettings) -> None:
         """Count what came; only as many instants are kept as decide."""

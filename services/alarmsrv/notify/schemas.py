@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import re
 from typing import Annotated, Any, Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -20,6 +21,7 @@ Event = Literal[
     "suppressed", "unsuppressed", "out_of_service", "in_service",
 ]  # fmt: skip
 DEFAULT_EVENTS: Final[tuple[Event, ...]] = ("raised", "recurred", "realarmed")
+MAX_ID: Final = 64
 _ADDRESS: Final = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
 _TOPIC: Final = re.compile(r"[^+#\x00-\x1f]{1,256}")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -47,6 +49,14 @@ def parse_target(text: str) -> Target:
         said = {"email": "address", "webhook": "name of a webhook", "mqtt": "topic to publish to"}[way]
         raise ValueError(f"{place!r} is no {said}")
     return Target(way, place)
+
+
+def recipient_id(text: str) -> str:
+    """Return the id of a target in system alarms: `webhook-pager`; of others with a hash, as two may look alike."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", text)
+    if text.startswith("webhook:") and len(plain) <= MAX_ID:
+        return plain
+    return f"{plain[: MAX_ID - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _check_target(text: str) -> str:

@@ -6,6 +6,8 @@ import base64
 import hashlib
 import hmac
 import logging
+import os
+import socket
 import ssl
 from email.message import EmailMessage
 from email.utils import formatdate
@@ -50,6 +52,31 @@ class Sender(Protocol):
             AgainError: it may arrive next time.
             NeverError: it will not.
         """
+
+
+def reason_of(error: BaseException, timeout_s: float) -> str:
+    """Say why a connection failed as people say it; libraries say it around, with what they were given."""
+    chain: list[BaseException] = []
+    look: BaseException | None = error
+    while look is not None and look not in chain:
+        chain.append(look)
+        look = (
+            getattr(look, "os_error", None)
+            or getattr(look, "certificate_error", None)
+            or look.__cause__
+            or look.__context__
+        )
+    for cause in chain:
+        # aiohttp has an error of its own of that kind, around the one that says why.
+        if isinstance(cause, ssl.SSLCertVerificationError) and hasattr(cause, "verify_message"):
+            return f"its certificate is refused: {cause.verify_message}"
+        if isinstance(cause, socket.gaierror):
+            return cause.strerror or "its name is not known"
+        if isinstance(cause, TimeoutError):
+            return f"no answer within {timeout_s:g} s"
+        if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and cause.errno:
+            return os.strerror(cause.errno)
+    return str(error) or type(error).__name__
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
@@ -102,7 +129,7 @@ class Email:
         except aiosmtplib.SMTPDataError as error:
             raise (NeverError if error.code >= 500 else AgainError)(f"refused: {error.code} {error.message}") from None
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-            raise AgainError(f"{settings.host}:{settings.used_port}: {error or type(error).__name__}") from None
+            raise AgainError(f"{settings.host}:{settings.used_port}: {reason_of(error, settings.timeout_s)}") from None
 
 
 def sign(key: bytes, message: str, timestamp: int, body: bytes) -> str:
@@ -118,6 +145,8 @@ class Webhook:
         """Keep the settings; nothing connects yet."""
         self._settings = settings
         self._tls = tls_context(settings.ca_file) if settings.url.startswith("https:") else False
+        # What follows the host may be a secret.
+        self._address = "/".join(settings.url.split("/", 3)[:3])
 
     async def send(self, message: Message, place: str) -> None:
         """Post it."""
@@ -140,12 +169,12 @@ class Webhook:
             ):
                 status, pause = answer.status, answer.headers.get("Retry-After", "")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise AgainError(f"{settings.url}: {error or type(error).__name__}") from None
+            raise AgainError(f"{self._address}: {reason_of(error, settings.timeout_s)}") from None
         if status == GONE:
-            raise NeverError(f"{settings.url} answered 410: it wants no more")
+            raise NeverError(f"{self._address} answered 410: it wants no more")
         if not 200 <= status < 300:
             after_s = min(float(pause), LONGEST_PAUSE_S) if pause.isdecimal() else 0
-            raise AgainError(f"{settings.url} answered {status}", after_s)
+            raise AgainError(f"{self._address} answered {status}", after_s)
 
 
 class Mqtt:
@@ -172,7 +201,7 @@ class Mqtt:
             ) as client:
                 await client.publish(place, payload, qos=1)
         except (aiomqtt.MqttError, OSError, ValueError) as error:
-            raise AgainError(f"{settings.host}: {error or type(error).__name__}") from None
+            raise AgainError(f"{settings.host}: {reason_of(error, settings.timeout_s)}") from None
 
 
 def senders_of(settings: NotificationSettings) -> dict[str, Sender]:
