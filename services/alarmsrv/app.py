@@ -21,6 +21,7 @@ from services.alarmsrv.journal.handlers import JOURNAL
 from services.alarmsrv.journal.journal import Archiver, Journal
 from services.alarmsrv.metrics import AlarmMetrics
 from services.alarmsrv.notify.dispatcher import Dispatcher
+from services.alarmsrv.notify.facts import FactsOf
 from services.alarmsrv.notify.handlers import DISPATCHER, FUNCTIONS, problems_of
 from services.alarmsrv.notify.outbox import Outbox
 from services.alarmsrv.notify.senders import senders_of
@@ -78,7 +79,12 @@ def create_app(settings: AlarmsrvSettings) -> web.Application:
     archiver = Archiver(journal, settings.journal.keep_entries, settings.journal.interval_s)
     quality = Quality(alarms, journal, History(settings), Approved(settings.folder))
     blocking = client.connect(settings.redis_url, blocking=True)
-    dispatcher = Dispatcher(Outbox(functions, blocking), senders_of(settings.notifications), settings.notifications)
+    dispatcher = Dispatcher(
+        Outbox(functions, blocking),
+        senders_of(settings.notifications),
+        settings.notifications,
+        FactsOf(functions),
+    )
 
     async def check_notifications() -> str:
         if dispatcher.problem:

@@ -20,7 +20,8 @@ from pydantic import ValidationError
 
 from libs.clock import now_ms
 from libs.errors import VoltageError
-from services.alarmsrv.notify.messages import Message, Told, compose, message_id
+from services.alarmsrv.notify.facts import FactsOf
+from services.alarmsrv.notify.messages import LISTED, Message, Told, compose, message_id
 from services.alarmsrv.notify.outbox import STEP, Letter, Outbox, Sending
 from services.alarmsrv.notify.policy import Later, Recipient
 from services.alarmsrv.notify.schemas import AlarmRoute, parse_target, recipient_id
@@ -59,9 +60,12 @@ def _named(entry: Told, routes: Iterable[AlarmRoute]) -> list[str]:
 class Dispatcher:
     """Reads the outbox and fills the mailboxes."""
 
-    def __init__(self, outbox: Outbox, senders: dict[str, Sender], settings: NotificationSettings) -> None:
+    def __init__(
+        self, outbox: Outbox, senders: dict[str, Sender], settings: NotificationSettings, facts_of: FactsOf
+    ) -> None:
         """Keep what to read and how to send; nothing runs yet."""
         self.outbox = outbox
+        self.facts_of = facts_of
         self.senders = senders
         self.settings = settings
         self.problem: str | None = None
@@ -255,7 +259,8 @@ class Mailbox:
             pass
 
     async def _deliver(self, entries: list[Told], message: str) -> None:
-        written = compose(entries, self.target, message, self._dispatcher.settings)
+        known = await self._dispatcher.facts_of(entries[:LISTED])
+        written = compose(entries, self.target, message, self._dispatcher.settings, known)
         await self._dispatcher.outbox.begin(written, [entry.id for entry in entries])
         letter = await self._until_sent(written)
         if letter is None:

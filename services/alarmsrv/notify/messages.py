@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import orjson
 
+from libs.numbers import readable
 from services.alarmsrv.notify.schemas import zone_of
 from services.alarmsrv.notify.settings import NotificationSettings
 
@@ -31,6 +32,11 @@ class Told(NamedTuple):
         return int(self.fields.get("at_ms") or 0)
 
     @property
+    def raised_ms(self) -> int:
+        """When its alarm was raised; 0 where that is not known."""
+        return int(self.fields.get("raised_at_ms") or 0)
+
+    @property
     def came_ms(self) -> int:
         """When it came into the outbox, by Redis' clock."""
         return int(self.id.partition("-")[0])
@@ -45,6 +51,22 @@ class Told(NamedTuple):
         """What routes may ask for."""
         tags = orjson.loads(self.fields["tags"]) if self.fields.get("tags") else []
         return frozenset((*tags, self.fields.get("area", ""), self.fields.get("equipment", ""))) - {""}
+
+
+class Facts(NamedTuple):
+    """What is known of an alarm beside its transition."""
+
+    definition_name: str = ""
+    point: str = ""
+    unit: str = ""
+    guidance: Mapping[str, Any] = {}
+
+    def document(self) -> dict[str, Any]:
+        """Return what there is of it."""
+        return {name: value for name, value in self._asdict().items() if value}
+
+
+NOTHING: Final = Facts()
 
 
 class Message(NamedTuple):
@@ -63,44 +85,91 @@ def message_id(entries: Sequence[Told], target: str) -> str:
     return f"alarm-{entries[0].id}-{hashlib.sha256(said.encode()).hexdigest()[:16]}"
 
 
-def compose(entries: Sequence[Told], target: str, message: str, settings: NotificationSettings) -> Message:
-    """Write the message of one entry, or the digest of several."""
+def compose(
+    entries: Sequence[Told], target: str, message: str, settings: NotificationSettings, known: Mapping[str, Facts]
+) -> Message:
+    """Write the message of one entry, or the digest of several; `known` are facts by alarm."""
     if len(entries) == 1:
-        return _single(entries[0], target, message, settings)
-    return _digest(entries, target, message, settings)
+        facts = known.get(entries[0].fields.get("alarm", ""), NOTHING)
+        return _single(entries[0], target, message, settings, facts)
+    return _digest(entries, target, message, settings, known)
 
 
-def _single(entry: Told, target: str, message: str, settings: NotificationSettings) -> Message:
-    fields = entry.fields
-    what = _what(entry)
+def _single(entry: Told, target: str, message: str, settings: NotificationSettings, facts: Facts) -> Message:
+    fields, what = entry.fields, _what(entry, settings)
     subject = f"[{settings.site}] {entry.level}: {fields.get('title')} ({what})"
-    lines = [
-        f"{fields.get('title')}",
-        "",
-        f"What:    {what}",
-        f"Level:   {entry.level}",
-        f"Status:  {fields.get('status')}",
-        f"Source:  {fields.get('source')}",
-        f"Value:   {fields.get('value') or 'none'} ({fields.get('quality') or 'good'})",
-        f"Time:    {local(entry.at_ms, settings)}",
-        f"Alarm:   {fields.get('alarm')}",
-    ]
-    said = [name for name in ("area", "equipment", "user", "comment") if fields.get(name)]
-    lines += [f"{name.capitalize() + ':':<9}{fields[name]}" for name in said]
+    priority = fields.get("priority")
+    rows = {
+        "What": what,
+        "Level": f"{entry.level}, priority {priority}" if priority else entry.level,
+        "Status": fields.get("status"),
+        "Value": f"{shown(fields.get('value', ''), facts.unit)} ({fields.get('quality') or 'good'})",
+        "Source": _named(facts.point, fields.get("source", "")),
+        "Time": local(entry.at_ms, settings),
+        "Raised": local(entry.raised_ms, settings) if entry.raised_ms not in {0, entry.at_ms} else "",
+        "Alarm": fields.get("alarm"),
+        "Definition": _named(facts.definition_name, fields.get("definition", "")),
+        **{name.capitalize(): fields.get(name) for name in ("area", "equipment", "user", "comment")},
+    }
+    lines = [f"{fields.get('title')}", "", *_table(rows)]
+    guidance = facts.guidance
+    respond_ms = guidance.get("time_to_respond_ms")
+    advice = _table(
+        {
+            **{name.capitalize(): guidance.get(name) for name in ("cause", "consequence", "action")},
+            "Respond": f"within {duration(respond_ms)}" if respond_ms else "",
+        }
+    )
+    for part in (advice, [fields["description"]] if fields.get("description") else []):
+        lines += ["", *part] if part else []
     if settings.page_url:
         lines += ["", settings.page_url]
     document = {
         "type": f"alarm.{fields.get('event')}",
         "timestamp": _iso(entry.at_ms),
-        "data": {"site": settings.site, **_document(entry)},
+        "data": {"site": settings.site, **_document(entry, facts)}
+        | ({"url": settings.page_url} if settings.page_url else {}),
     }
     return Message(message, target, _one_line(subject), "\n".join(lines), document)
 
 
-def _digest(entries: Sequence[Told], target: str, message: str, settings: NotificationSettings) -> Message:
+def _table(rows: Mapping[str, str | None]) -> list[str]:
+    return [f"{name + ':':<13}{text}" for name, text in rows.items() if text]
+
+
+def _named(name: str, reference: str) -> str:
+    return f"{name} ({reference})" if name and name != reference else reference
+
+
+def shown(value: str, unit: str = "") -> str:
+    """Write a value as people do: `61.2346 °C`, a text as itself."""
+    try:
+        found = orjson.loads(value) if value else None
+    except orjson.JSONDecodeError:
+        return value
+    if found is None:
+        return "none"
+    text = readable(found) if isinstance(found, int | float) else str(found)
+    return f"{text} {unit}" if unit else text
+
+
+def duration(length_ms: int) -> str:
+    """Write a time as people do: `90 s`, `10 min`, `2 h`."""
+    for size_ms, name in ((3_600_000, "h"), (60_000, "min")):
+        if length_ms >= size_ms and length_ms % size_ms == 0:
+            return f"{length_ms // size_ms} {name}"
+    return f"{length_ms / 1000:g} s"
+
+
+def _digest(
+    entries: Sequence[Told], target: str, message: str, settings: NotificationSettings, known: Mapping[str, Facts]
+) -> Message:
+    def about(one: Told) -> dict[str, Any]:
+        return _document(one, known.get(one.fields.get("alarm", ""), NOTHING))
+
     alarms = {one.fields.get("alarm"): one for one in entries}
     levels = Counter(one.level for one in alarms.values())
-    events = Counter(_what(one) for one in entries)
+    events = Counter(_what(one, settings) for one in entries)
     by_level = ", ".join(f"{levels[level]} {level}" for level in LEVELS if levels[level])
     first, last = min(one.at_ms for one in entries), max(one.at_ms for one in entries)
     subject = f"[{settings.site}] {len(alarms)} alarms: {by_level}"
@@ -113,7 +182,7 @@ def _digest(entries: Sequence[Told], target: str, message: str, settings: Notifi
         "",
         *(
             f"{one.level:<9}{local(one.at_ms, settings)}  {one.fields.get('title')}  "
-            f"({_what(one)}, now {one.fields.get('status')}, {one.fields.get('source')})"
+            f"({_what(one, settings)}, now {one.fields.get('status')}, {one.fields.get('source')})"
             for one in ranked[:LISTED]
         ),
     ]
@@ -132,31 +201,34 @@ def _digest(entries: Sequence[Told], target: str, message: str, settings: Notifi
             "to_ms": last,
             "by_level": {level: levels[level] for level in LEVELS if levels[level]},
             "by_event": dict(Counter(one.fields.get("event", "") for one in entries)),
-            "first": _document(entries[0]),
-            "latest": [_document(one) for one in ranked[:IN_DOCUMENT]],
+            "first": about(entries[0]),
+            "latest": [about(one) for one in ranked[:IN_DOCUMENT]],
         },
     }
     return Message(message, target, _one_line(subject), "\n".join(lines), document)
 
 
-def _document(entry: Told) -> dict[str, Any]:
+def _document(entry: Told, facts: Facts) -> dict[str, Any]:
     fields = entry.fields
     value = fields.get("value")
     found: dict[str, Any] = {name: fields[name] for name in fields if fields[name] and name not in {"tags", "value"}}
-    for name in ("number", "at_ms", "after_ms"):
+    for name in ("number", "at_ms", "after_ms", "priority", "raised_at_ms"):
         if name in found:
             found[name] = int(found[name])
     try:
         found["value"] = float(value) if value else None
     except ValueError:
         found["value"] = value
-    return found | {"tags": orjson.loads(fields["tags"]) if fields.get("tags") else []}
+    return found | facts.document() | {"tags": orjson.loads(fields["tags"]) if fields.get("tags") else []}
 
 
-def _what(entry: Told) -> str:
+def _what(entry: Told, settings: NotificationSettings) -> str:
     if entry.kind == "escalation":
         return f"not acknowledged for {int(entry.fields.get('after_ms') or 0) / 1000:g} s"
-    return entry.fields.get("event", "").replace("_", " ")
+    event = entry.fields.get("event", "").replace("_", " ")
+    if entry.fields.get("told_as") and entry.fields["told_as"] != entry.fields.get("event"):
+        return f"{event}, {entry.fields['told_as']} meanwhile at {local(entry.raised_ms, settings)}"
+    return event
 
 
 def local(at_ms: int, settings: NotificationSettings) -> str:

@@ -44,7 +44,7 @@ async def test_one_alarm_by_three_ways(
             await settled(functions)
         (message,) = mail.of("anna@example.com")
         assert message["Subject"] == "[Test] Major: Title of hot (raised)"
-        assert "Value:   81.5 (good)" in message.get_content()
+        assert "Value:       81.5 (good)" in message.get_content()
         ((message_id, document),) = hook.got
         assert (document["type"], document["data"]["alarm"], document["data"]["value"]) == ("alarm.raised", "hot", 81.5)
         ((topic, payload),) = subscriber.messages()
