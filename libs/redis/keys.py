@@ -167,6 +167,7 @@ KEYS: Final[tuple[KeySpec, ...]] = (
     KeySpec("alarm_outbox_sending", "alarmsrv:outbox:sending", "hash", "alarmsrv", "target -> the message on its way"),
     KeySpec("alarm_outbox_done", "alarmsrv:outbox:done", "set", "alarmsrv", "entry|target: it has it, others wait"),
     KeySpec("alarm_outbox_targets", "alarmsrv:outbox:targets", "hash", "alarmsrv", "target -> rate and flood, JSON"),
+    KeySpec("alarm_outbox_shifts", "alarmsrv:outbox:shifts", "hash", "alarmsrv", "route -> since when its shift knows"),
     KeySpec("alarm_outbox_dead", "alarmsrv:outbox:dead", "stream", "alarmsrv", "messages given up, and why"),
     KeySpec("definition", "alarmsrv:definition:{id}", "string", "alarmsrv", "an alarm definition, JSON"),
     KeySpec("definitions", "alarmsrv:definitions", "set", "alarmsrv", "definition ids"),

@@ -34,6 +34,7 @@ return {
   { name = "alarm_route_list", run = routes.list, reads = true },
   { name = "alarm_route_delete", run = routes.delete, removes = "alarm_route" },
   { name = "alarm_route_test", run = deliveries.test, apart = true },
+  { name = "alarm_route_standing", run = deliveries.standing },
   { name = "alarm_outbox_begin", run = deliveries.begin, apart = true },
   { name = "alarm_outbox_settle", run = deliveries.settle, apart = true },
 }

@@ -3,16 +3,20 @@
 -- A message may hold several entries (a digest), an entry may go to several targets. An entry leaves the outbox
 -- when every target has it; until then `alarmsrv:outbox:done` says which have.
 local args = require("lib.args")
+local call = require("core.call")
 local errors = require("lib.errors")
 local json = require("lib.json")
 local keys = require("lib.keys")
+local marks = require("alarmsrv.marks")
 local outbox = require("alarmsrv.outbox")
+local records = require("alarmsrv.records")
 
 local M = {}
 
 local MAX_ENTRIES = 20000
 local CHUNK = 1000
 local DEAD_CAP = 1000
+local STANDING = 20
 
 local function texts(value, what)
   value = value or {}
@@ -127,6 +131,42 @@ function M.test(ns, id, argv)
     "quality", "good", "tags", "", "user", by, "comment", "", "route", id,
   })
   return json.object({ "route", json.text(id) })
+end
+
+--- Tell a route whose shift begins what stands: alarms that are New and active, which nothing keeps quiet.
+--
+-- alarmsrv calls it with the alarms that the route is for, some a call, and says with the last that all were told.
+-- Escalation counts from now.
+--
+-- KEYS[1]  route
+-- ARGV[1]  {alarms: [id] (at most 20), began_ms, done?: true, now_ms?}
+-- Returns  {told}
+-- Errors   NOTFOUND  no such route
+--          INVALID   a field is wrong
+-- Writes   alarmsrv:outbox, alarmsrv:outbox:shifts, voltage:timers
+-- Example  FCALL alarm_route_standing 1 shift '{"alarms":[],"began_ms":1763707000000,"done":true}'
+function M.standing(ns, id, argv)
+  id = args.id(id, "route")
+  local document = args.document(argv[1])
+  local text = redis.call("GET", keys.alarm_route(ns, id)) or errors.fail("NOTFOUND", "route " .. id)
+  local listed = texts(document.alarms, "alarms")
+  if #listed > STANDING then
+    errors.fail("INVALID", "alarms must be a list of at most " .. STANDING)
+  end
+  local began = args.integer(document.began_ms, "began_ms", 0, 9007199254740991)
+  local ctx, route, told = call.begin(ns, document.now_ms), args.decode(text), 0
+  call.accept(ctx)
+  for i = 1, #listed do
+    local alarm = records.load(ns, listed[i])
+    if alarm and alarm.status == "New" and alarm.active == "1" and not outbox.masked(alarm) then
+      outbox.standing(ctx, began, alarm, route, marks.seen(ctx, alarm) or { text = alarm.value, quality = alarm.quality })
+      told = told + 1
+    end
+  end
+  if document.done == true then
+    redis.call("HSET", keys.alarm_outbox_shifts(ns), id, string.format("%.0f", began))
+  end
+  return call.finish(ctx, json.object({ "told", told }))
 end
 
 return M

@@ -137,10 +137,25 @@ function M.transition(ns, at, alarm, what, wants, escalate, moment)
 end
 
 --- Nobody acknowledged in time: tell those whom the step names. `seen` is the value and quality of the moment.
-function M.escalated(ns, number, at, alarm, after_ms, seen)
+-- With `route` the time ran for this route alone.
+function M.escalated(ns, number, at, alarm, after_ms, seen, route)
   local fields = entry_of(at, alarm, "escalated", { number = number, value = seen.text, quality = seen.quality })
   fields[#fields + 1], fields[#fields + 2] = "after_ms", string.format("%.0f", after_ms)
+  if route then
+    fields[#fields + 1], fields[#fields + 2] = "route", route
+  end
   M.put(ns, "escalation", fields)
+end
+
+--- The shift of a route begins: it is told of an alarm that stands, and its escalation counts from now.
+function M.standing(ctx, at, alarm, route, seen)
+  local fields = entry_of(at, alarm, "standing", { number = "", value = seen.text, quality = seen.quality })
+  fields[#fields + 1], fields[#fields + 2] = "route", route.id
+  M.put(ctx.ns, "standing", fields)
+  for _, step in ipairs(type(route.escalation) == "table" and route.escalation or {}) do
+    local after = step.after_s * 1000
+    timers.set(ctx.ns, ctx.now + after, "escalate", alarm.id .. "|" .. string.format("%.0f", after) .. "|" .. route.id)
+  end
 end
 
 return M

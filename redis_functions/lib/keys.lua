@@ -463,6 +463,11 @@ function M.alarm_outbox_targets(ns)
   return ns .. "alarmsrv:outbox:targets"
 end
 
+-- hash: route -> since when its shift knows.
+function M.alarm_outbox_shifts(ns)
+  return ns .. "alarmsrv:outbox:shifts"
+end
+
 -- stream: messages given up, and why.
 function M.alarm_outbox_dead(ns)
   return ns .. "alarmsrv:outbox:dead"

@@ -22,10 +22,11 @@ from services.alarmsrv.journal.journal import Archiver, Journal
 from services.alarmsrv.metrics import AlarmMetrics
 from services.alarmsrv.notify.dispatcher import Dispatcher
 from services.alarmsrv.notify.facts import FactsOf
-from services.alarmsrv.notify.handlers import DISPATCHER, FUNCTIONS, problems_of
+from services.alarmsrv.notify.handlers import DISPATCHER, FUNCTIONS
 from services.alarmsrv.notify.outbox import Outbox
 from services.alarmsrv.notify.senders import senders_of
 from services.alarmsrv.notify.settings import NotificationSettings
+from services.alarmsrv.notify.shifts import Shifts
 from services.alarmsrv.notify.troubles import Troubles
 from services.alarmsrv.quality.approved import Approved
 from services.alarmsrv.quality.handlers import QUALITY
@@ -66,7 +67,6 @@ def _routes(notifications: NotificationSettings) -> tuple[list[Entry], list[Prob
         if route.id is None or any(entry.id == route.id for entry in entries):
             problems.append(Problem(where, f"id {route.id} is taken" if route.id else "id: is required"))
             continue
-        problems += [Problem(f"{where}.{one.where}", one.message) for one in problems_of(route, notifications)]
         entries.append(Entry("routes", route.id, route, where))
     return entries, problems
 
@@ -108,6 +108,7 @@ def create_app(settings: AlarmsrvSettings) -> web.Application:
             "retention": Retention(alarms, journal.archive, settings.retention, settings.journal.keep_days).run,
             "journal": archiver.run,
             "notifications": dispatcher.run,
+            "shifts": Shifts(functions, dispatcher).run,
             "system": SystemAlarms(functions, settings.system).run,
             "report": Reporter(functions, NAME, Troubles(dispatcher).look).run,
         },

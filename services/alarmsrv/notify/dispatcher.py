@@ -45,8 +45,10 @@ def _named(entry: Told, routes: Iterable[AlarmRoute]) -> list[str]:
         if entry.kind == "test":
             wanted = list(route.to) + [text for step in route.escalation for text in step.to]
             found |= dict.fromkeys(wanted if route.id == entry.fields.get("route") else ())
-        elif not route.wants(entry.level, entry.tags, entry.at_ms):
+        elif entry.fields.get("route", route.id) != route.id or not route.wants(entry.level, entry.tags, entry.at_ms):
             continue
+        elif entry.kind == "standing":
+            found |= dict.fromkeys(route.to)
         elif entry.kind == "escalation":
             after_ms = int(entry.fields.get("after_ms") or 0)
             found |= dict.fromkeys(
@@ -125,7 +127,7 @@ class Dispatcher:
                     box.ready.set()
 
     async def _take(self, entries: list[Told], mailbox: Callable[[str], Mailbox], done: set[str]) -> None:
-        routes = self._routes(await self.outbox.routes())
+        routes = await self.routes()
         nobody: list[str] = []
         for entry in entries:
             targets = targets_of(entry, routes)
@@ -180,8 +182,11 @@ class Dispatcher:
 
     async def named(self) -> set[str]:
         """Return everyone that a route names."""
-        routes = self._routes(await self.outbox.routes())
-        return {text for route in routes if route.enabled for _, text in route.all_targets()}
+        return {text for route in await self.routes() if route.enabled for _, text in route.all_targets()}
+
+    async def routes(self) -> list[AlarmRoute]:
+        """Return the routes as they are now."""
+        return self._routes(await self.outbox.routes())
 
     def status(self) -> list[dict[str, Any]]:
         """Return how each recipient is doing."""
@@ -219,7 +224,9 @@ class Mailbox:
     def put(self, entry: Told) -> None:
         """Take an entry."""
         self._waiting.append(entry)
-        self._recipient.take(entry.came_ms, self._dispatcher.settings.rate)
+        # What stood before a shift began is no flood of its own.
+        if entry.kind != "standing":
+            self._recipient.take(entry.came_ms, self._dispatcher.settings.rate)
 
     def status(self) -> dict[str, Any]:
         """Return how it is doing."""

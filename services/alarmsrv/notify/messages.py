@@ -172,7 +172,8 @@ def _digest(
     events = Counter(_what(one, settings) for one in entries)
     by_level = ", ".join(f"{levels[level]} {level}" for level in LEVELS if levels[level])
     first, last = min(one.at_ms for one in entries), max(one.at_ms for one in entries)
-    subject = f"[{settings.site}] {len(alarms)} alarms: {by_level}"
+    stand = " stand as the shift begins" if all(one.kind == "standing" for one in entries) else ""
+    subject = f"[{settings.site}] {len(alarms)} alarms{stand}: {by_level}"
     ranked = sorted(alarms.values(), key=lambda one: (LEVELS.index(one.level) if one.level in LEVELS else 9, one.at_ms))
     lines = [
         f"{len(alarms)} alarms, {len(entries)} transitions, from {local(first, settings)} to {local(last, settings)}.",
@@ -225,6 +226,8 @@ def _document(entry: Told, facts: Facts) -> dict[str, Any]:
 def _what(entry: Told, settings: NotificationSettings) -> str:
     if entry.kind == "escalation":
         return f"not acknowledged for {int(entry.fields.get('after_ms') or 0) / 1000:g} s"
+    if entry.kind == "standing":
+        return f"not acknowledged since {local(entry.raised_ms, settings)}, when the shift began"
     event = entry.fields.get("event", "").replace("_", " ")
     if entry.fields.get("told_as") and entry.fields["told_as"] != entry.fields.get("event"):
         return f"{event}, {entry.fields['told_as']} meanwhile at {local(entry.raised_ms, settings)}"

@@ -81,7 +81,9 @@ class Recipient:
             # What waited for its hour goes as one, or it would fill the next hour too.
             if len(self.sent) + len(waiting) > rate.per_hour:
                 return Now(waiting)
-            return Now(waiting[:1])
+            # What a shift finds when it begins is one message.
+            found = [one for one in waiting if one.kind == "standing"] if waiting[0].kind == "standing" else []
+            return Now(found or waiting[:1])
         settled = min(newest + rate.quiet_ms, oldest + rate.longest_wait_ms)
         if self.digest_at_ms and all(one.level != "Critical" for one in waiting):
             settled = max(settled, self.digest_at_ms + rate.digest_interval_s * 1000)

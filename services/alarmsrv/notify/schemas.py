@@ -105,6 +105,18 @@ class Schedule(Model):
             return today in self.days and start <= now < end
         return (today in self.days and now >= start) or (yesterday in self.days and start != end and now < end)
 
+    def began(self, at_ms: int) -> int | None:
+        """Return when the shift began in which an instant is; None outside, and where it goes on without an end."""
+        if not self.covers(at_ms):
+            return None
+        local = dt.datetime.fromtimestamp(at_ms / 1000, zone_of(self.time_zone))
+        hours, minutes = divmod(_minutes(self.start), 60)
+        start = local.replace(hour=hours, minute=minutes, second=0, microsecond=0, fold=0)
+        if start > local:
+            start = (start - dt.timedelta(days=1)).replace(fold=0)
+        began_ms = round(start.timestamp() * 1000)
+        return None if self.covers(began_ms - 1) else began_ms
+
 
 def _minutes(text: str) -> int:
     hours, minutes = text.split(":")

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import base64
 import binascii
-from pathlib import Path
-from typing import Final, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path as File
+from typing import Any, Final, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from libs.validation import Id, Model, worded
-from services.alarmsrv.notify.schemas import AlarmRoute, Zone
+from libs.validation import Id, Model, Path, worded
+from services.alarmsrv.notify.schemas import AlarmRoute, Zone, parse_target
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - how secrets of Standard Webhooks begin
 PORTS: Final = {"starttls": 587, "tls": 465, "none": 25}
@@ -25,7 +34,7 @@ class EmailSettings(Model):
     sender: str = Field(pattern=worded(r"^[^@\s]+@[^@\s]+$", "an e-mail address"), description="address in From:")
     username: str | None = None
     password: SecretStr | None = None
-    ca_file: Path | None = Field(None, description="PEM of the authority that signed; without it the system's")
+    ca_file: File | None = Field(None, description="PEM of the authority that signed; without it the system's")
     timeout_s: float = Field(30, gt=0, le=300)
 
     @property
@@ -42,7 +51,7 @@ class WebhookSettings(Model):
         description="whsec_ and 24 to 64 bytes in base64; two, parted by a space, while it changes"
     )
     timeout_s: float = Field(15, gt=0, le=60)
-    ca_file: Path | None = None
+    ca_file: File | None = None
 
     @field_validator("secret")
     @classmethod
@@ -72,7 +81,7 @@ class MqttSettings(Model):
     username: str | None = None
     password: SecretStr | None = None
     tls: bool = False
-    ca_file: Path | None = None
+    ca_file: File | None = None
     timeout_s: float = Field(10, gt=0, le=300)
 
 
@@ -115,10 +124,60 @@ class NotificationSettings(Model):
     retry: NotificationRetry = NotificationRetry()
     routes: tuple[AlarmRoute, ...] = ()
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _every_problem(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Name targets that need something that is not configured beside whatever else is wrong."""
+        found: list[InitErrorDetails] = []
+        made: Self | None = None
+        try:
+            made = handler(data)
+        except ValidationError as error:
+            found = [
+                {
+                    "type": PydanticCustomError(one["type"], one["msg"].replace("{", "{{"), one.get("ctx")),
+                    "loc": one["loc"],
+                    "input": one["input"],
+                }
+                for one in error.errors()
+            ]
+        found += [
+            {"type": PydanticCustomError("value_error", "{message}", {"message": message}), "loc": path, "input": text}
+            for path, text, message in _unreachable(data if made is None else made.model_dump())
+        ]
+        if made is None or found:
+            raise ValidationError.from_exception_data(cls.__name__, found)
+        return made
+
     def missing(self, way: str, place: str) -> str | None:
         """Say what a target needs that is not configured."""
-        if way == "webhook" and place not in self.webhooks:
-            return f"there is no webhook {place} in notifications.webhooks"
-        if (way == "email" and self.email is None) or (way == "mqtt" and self.mqtt is None):
-            return f"notifications.{way} is not configured"
-        return None
+        return _missing(way, place, {"email": self.email, "mqtt": self.mqtt, "webhooks": self.webhooks})
+
+
+def _missing(way: str, place: str, ways: Mapping[str, Any]) -> str | None:
+    if way == "webhook":
+        known = ways.get("webhooks")
+        return None if known and place in known else f"there is no webhook {place} in notifications.webhooks"
+    return f"notifications.{way} is not configured" if ways.get(way) is None else None
+
+
+def _unreachable(data: Any) -> Iterator[tuple[Path, str, str]]:
+    """Yield path, target and reason of what routes name in vain; data may be wrong in any other way."""
+    routes = data.get("routes") if isinstance(data, dict) else None
+    for index, route in enumerate(_items(routes)):
+        places: list[tuple[Path, Any]] = [((), route)]
+        if isinstance(route, dict):
+            steps = _items(route.get("escalation"))
+            places += [(("escalation", number), step) for number, step in enumerate(steps)]
+        for path, holder in places:
+            for number, text in enumerate(_items(holder.get("to")) if isinstance(holder, dict) else ()):
+                try:
+                    message = _missing(*parse_target(text), data) if isinstance(text, str) else None
+                except ValueError:
+                    continue
+                if message:
+                    yield ("routes", index, *path, "to", number), text, message
+
+
+def _items(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else ()

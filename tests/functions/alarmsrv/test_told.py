@@ -119,3 +119,22 @@ async def test_one_shot_ends_with_the_condition_and_tells_nobody(functions: Func
     await site.pass_ms(30_000)
     assert [entry["event"] for entry in await site.entries("alarmsrv:journal")][-2:] == ["unshelved", "returned"]
     assert await told(site) == []
+
+
+async def test_a_shift_that_begins_is_told_what_stands_and_its_escalation_counts_from_then(
+    functions: Functions,
+) -> None:
+    """Of its own route alone: what others are told of the alarm, and when, stays as it is."""
+    site = await begin(functions)
+    await functions.call("alarm_route_upsert", "night", ROUTE)
+    await site.put({1: 90})
+    await site.pass_ms(20_000)
+    (alarm,) = await site.alarms(open=True)
+    document = {"alarms": [alarm["id"], "gone"], "began_ms": site.now, "now_ms": site.now, "done": True}
+    assert await functions.json("alarm_route_standing", "night", document) == {"told": 1}
+    await site.pass_ms(20_000)
+    entries = [(one["kind"], one.get("route")) for one in await site.entries("alarmsrv:outbox")]
+    assert entries == [("event", None), ("escalation", None), ("standing", "night"), ("escalation", "night")]
+    await functions.call("acknowledge_alarm", alarm["id"], "anna", site.now)
+    assert await functions.json("alarm_route_standing", "night", document) == {"told": 0}
+    assert await site.hash("alarmsrv:outbox:shifts") == {"night": str(document["began_ms"])}

@@ -106,6 +106,33 @@ def test_a_night_shift_by_the_clock_of_its_time_zone(instant: str, inside: bool)
     assert schedule.covers(at_ms) is inside
 
 
+@pytest.mark.parametrize(
+    ("instant", "start", "end", "days", "began"),
+    [
+        ("2026-03-27T12:00:00+01:00", "07:00", "18:00", ("fri",), "2026-03-27T07:00:00+01:00"),
+        ("2026-03-27T06:59:00+01:00", "07:00", "18:00", ("fri",), None),
+        ("2026-03-28T05:00:00+01:00", "22:00", "06:00", ("fri",), "2026-03-27T22:00:00+01:00"),
+        ("2026-03-29T05:00:00+02:00", "01:00", "06:00", ("sun",), "2026-03-29T01:00:00+01:00"),  # summer time begins
+        ("2026-03-30T12:00:00+02:00", "00:00", "00:00", ("mon", "tue"), "2026-03-30T00:00:00+02:00"),
+        ("2026-03-31T12:00:00+02:00", "00:00", "00:00", ("mon", "tue"), None),  # it went on over midnight
+    ],
+)
+def test_when_a_shift_began(instant: str, start: str, end: str, days: Any, began: str | None) -> None:
+    schedule = Schedule(time_zone="Europe/Berlin", days=days, start=start, end=end)
+    found = schedule.began(_ms(instant))
+    assert found == (None if began is None else _ms(began))
+
+
+def _ms(instant: str) -> int:
+    return int(dt.datetime.fromisoformat(instant).timestamp() * 1000)
+
+
+def test_what_a_shift_finds_is_one_message() -> None:
+    found = [told(n, START)._replace(kind="standing") for n in range(3)]
+    later = told(9, START + 1)
+    assert Recipient().decide([*found, later], START + 5000, RATE) == Now(found)
+
+
 def test_what_a_route_refuses() -> None:
     """Targets, zones and times are checked where they stand."""
     wrong: dict[str, Any]
