@@ -18,6 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from libs.errors import CODES, InternalError, InvalidError, UnavailableError, VoltageError
+from libs.redis.refusals import MARK, problems_in, unmarked
 
 Client = redis.asyncio.Redis
 
@@ -85,7 +86,7 @@ def translate(error: Exception) -> VoltageError:
     ):
         word, _, rest = text.partition(" ")
         if word in CODES:
-            return CODES[word](rest)
+            return InvalidError(unmarked(rest), problems_in(rest)) if MARK in rest else CODES[word](rest)
         if "Invalid stream ID" in text:
             return InvalidError("the cursor is not one of this list")
         if word == "MISCONF":

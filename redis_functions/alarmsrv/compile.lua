@@ -2,6 +2,7 @@
 -- definition says when it is suppressed, a second watcher for that.
 local args = require("lib.args")
 local conditions = require("core.conditions")
+local numbers = require("lib.numbers")
 local templates = require("alarmsrv.templates")
 
 local M = {}
@@ -11,6 +12,9 @@ M.DETECTORS = {
   "HiHi", "Hi", "Lo", "LoLo", "State", "Deviation", "Rate", "Discrepancy", "Stuck", "NoData", "Quality",
 }
 M.MAX_MS = 86400000
+-- How long a point may be without data or without a change, at most.
+local MAX_QUIET_MS = 31 * M.MAX_MS
+M.MAX_TAGS, M.MAX_TAG = 100, 320
 
 local OPERATOR = {
   HiHi = ">", Hi = ">", Lo = "<", LoLo = "<", State = "==", Rate = "rate", Stuck = "stuck",
@@ -37,7 +41,7 @@ local KNOWN = {
 }
 
 local TYPES = {
-  tags = "table", latching = "boolean", ack_required = "boolean",
+  latching = "boolean", ack_required = "boolean",
   enabled = "boolean", version = "number", suppress_when = "table", suppresses = "table",
 }
 
@@ -77,6 +81,21 @@ local function check_guidance(guidance, problems)
       end
     elseif type(value) ~= "string" or #value > 2048 then
       problems[#problems + 1] = "guidance." .. name .. " must be a text of at most 2048 bytes"
+    end
+  end
+end
+
+--- Note what is wrong with an alarm's tags, or those that a route wants.
+function M.check_tags(tags, problems)
+  if type(tags) ~= "table" or (next(tags) ~= nil and #tags == 0) then
+    problems[#problems + 1] = "tags must be a list of texts"
+    return
+  elseif #tags > M.MAX_TAGS then
+    problems[#problems + 1] = "tags has " .. #tags .. " items, at most " .. M.MAX_TAGS .. " are taken"
+  end
+  for i = 1, math.min(#tags, M.MAX_TAGS) do
+    if type(tags[i]) ~= "string" or #tags[i] > M.MAX_TAG then
+      problems[#problems + 1] = "tags[" .. (i - 1) .. "] must be a text of at most " .. M.MAX_TAG .. " bytes"
     end
   end
 end
@@ -141,9 +160,30 @@ local function check_common(document, problems)
       problems[#problems + 1] = name .. " must match [A-Za-z0-9_-], 1 to 64 characters"
     end
   end
+  if document.tags ~= nil then
+    M.check_tags(document.tags, problems)
+  end
   check_guidance(document.guidance, problems)
   check_suppresses(document, problems)
   check_event(document, problems)
+end
+
+-- A limit that no value passes, or no point is quiet for, is a slip.
+local function check_reach(document, problems)
+  local detector, limit = document.detector, document.limit
+  for _, name in ipairs({ "limit", "deadband" }) do
+    local value = document[name]
+    if type(value) == "number" and not numbers.finite(value) then
+      problems[#problems + 1] = name .. " must be a number from -2^53 to 2^53: no value is beyond"
+    end
+  end
+  if (detector == "NoData" or detector == "Stuck") and type(limit) == "number" and limit > 0
+    and (limit ~= math.floor(limit) or limit > MAX_QUIET_MS) then
+    problems[#problems + 1] = "limit must be a whole number of milliseconds, at most 31 days"
+  end
+  if document.other ~= nil and document.other == document.source then
+    problems[#problems + 1] = "other is the source itself"
+  end
 end
 
 -- What belongs to some detectors only.
@@ -165,6 +205,7 @@ local function check_detector(document, problems)
   if document.direction ~= nil and not DIRECTION[document.direction] then
     problems[#problems + 1] = "direction must be rising, falling or both"
   end
+  check_reach(document, problems)
 end
 
 -- The deadband in the unit of the value, nil for none.
@@ -252,14 +293,14 @@ end
 function M.compile(document)
   local problems = {}
   check_common(document, problems)
-  if not OPERATOR[document.detector] then
+  local root, leaves
+  if OPERATOR[document.detector] then
+    check_detector(document, problems)
+    root, leaves = compile_leaf(document, problems)
+  else
     problems[#problems + 1] = "detector " .. cjson.encode(document.detector or "") .. " is unknown; there are "
       .. table.concat(M.DETECTORS, ", ")
-    table.sort(problems)
-    return nil, problems
   end
-  check_detector(document, problems)
-  local root, leaves = compile_leaf(document, problems)
   local also = suppression(document, problems)
   local template = templates.compile(document.message, "message", problems)
   if #problems > 0 then

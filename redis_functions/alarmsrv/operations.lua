@@ -43,8 +43,8 @@ local function check_by_hand(document)
   elseif document.level == "Info" and document.ack_required then
     problems[#problems + 1] = "ack_required does not go with level Info: it is an event, and asks for nothing"
   end
-  if document.tags ~= nil and (type(document.tags) ~= "table" or (next(document.tags) ~= nil and #document.tags == 0)) then
-    problems[#problems + 1] = "tags must be a list"
+  if document.tags ~= nil then
+    compile.check_tags(document.tags, problems)
   end
   table.sort(problems)
   errors.fail_all(problems)

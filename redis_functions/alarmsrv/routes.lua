@@ -14,7 +14,6 @@ M.MAX = 200
 local MAX_STEPS = 5
 local STEP = { after_s = { 1, 86400 } }
 local TEXTS = { name = { 0, 256, "text" } }
-local MAX_TAGS = 100
 local MAX_TARGETS = 50
 local KNOWN_EVENTS = {
   "raised", "recurred", "realarmed", "acknowledged", "returned", "latched", "resolved", "shelved", "unshelved",
@@ -52,17 +51,6 @@ local function check_targets(list, path, problems)
   end
 end
 
-local function check_tags(tags, problems)
-  if #tags > MAX_TAGS then
-    problems[#problems + 1] = "tags must have at most " .. MAX_TAGS .. " items"
-  end
-  for i = 1, #tags do
-    if type(tags[i]) ~= "string" or #tags[i] > 320 then
-      problems[#problems + 1] = "tags[" .. (i - 1) .. "] must be a text of at most 320 bytes"
-    end
-  end
-end
-
 local function check_steps(document, problems)
   local steps = document.escalation or {}
   if #steps > MAX_STEPS then
@@ -83,13 +71,13 @@ local function check(document)
   local problems = {}
   for name in pairs(document) do
     if not TYPES[name] then
-      problems[#problems + 1] = "unknown key " .. tostring(name)
+      problems[#problems + 1] = tostring(name) .. " is unknown"
     end
   end
   args.check_types(document, TYPES, "", problems)
   if #problems == 0 then
     args.check_limits(document, TEXTS, "", problems)
-    check_tags(document.tags or {}, problems)
+    compile.check_tags(document.tags or {}, problems)
     check_choices(document, "levels", compile.LEVELS, problems)
     check_choices(document, "events", KNOWN_EVENTS, problems)
     if document.events and #document.events == 0 then

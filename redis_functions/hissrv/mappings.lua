@@ -57,7 +57,7 @@ local function check(id, document)
     end
   end
   for name in pairs(document) do
-    say(KNOWN[name], "unknown key " .. tostring(name))
+    say(KNOWN[name], tostring(name) .. " is unknown")
   end
   say(document.id == nil or document.id == id, "id is not the key's " .. id)
   local source = document.source

@@ -155,7 +155,7 @@ function M.definition(id, what, text)
   id = M.id(id, what)
   local document = M.document(text)
   if document.id ~= nil and document.id ~= id then
-    errors.fail("INVALID", "id " .. tostring(document.id) .. " is not the key's " .. what .. " " .. id)
+    errors.fail_all({ "id " .. tostring(document.id) .. " is not the key's " .. what .. " " .. id })
   end
   local kept = json.with_id(text, document, id)
   document.id = id

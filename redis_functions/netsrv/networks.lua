@@ -56,7 +56,7 @@ local function check(id, document)
   end
   for name in pairs(document) do
     if not TYPES[name] and not own[name] then
-      problems[#problems + 1] = "unknown key " .. tostring(name)
+      problems[#problems + 1] = tostring(name) .. " is unknown"
     end
   end
   args.check_types(document, TYPES, "", problems)

@@ -68,7 +68,7 @@ local function check(id, document)
   local problems = {}
   for name in pairs(document) do
     if not TYPES[name] and name ~= "template" then
-      problems[#problems + 1] = "unknown key " .. tostring(name)
+      problems[#problems + 1] = tostring(name) .. " is unknown"
     end
   end
   args.check_types(document, TYPES, "", problems)

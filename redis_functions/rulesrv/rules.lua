@@ -54,7 +54,10 @@ function M.upsert(ns, id, argv)
   errors.fail_all(problems)
   local ctx = call.begin(ns, argv[2])
   if watcher.enabled then
-    errors.fail_all({ cycles.problem(ctx.graph, watcher) })
+    local problem = cycles.problem(ctx.graph, watcher)
+    if problem then
+      errors.fail("INVALID", problem)
+    end
   end
   if redis.call("SISMEMBER", keys.rules(ns), id) == 0 and redis.call("SCARD", keys.rules(ns)) >= MAX_RULES then
     errors.fail("LIMIT", "there are " .. MAX_RULES .. " rules")

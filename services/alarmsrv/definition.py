@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from libs.definitions import WarnedDefinition
+from libs.numbers import EXACT_LIMIT
 from libs.points import QUALITIES, is_quality
 from libs.validation import Id, Model, Ref, WatchedRef, misplaced, worded
 
@@ -26,6 +27,11 @@ _NAMES: Final = (
     "alarm:DEFINITION, group:GROUP, equipment:EQUIPMENT, rule:RULE#N, comsrv:CHANNEL or comsrv:CHANNEL:unit:UNIT"
 )
 Name = Annotated[str, Field(pattern=worded(f"^({_NAME})$", _NAMES), examples=["group:feeder1"])]
+
+
+Tags = Annotated[list[Annotated[str, Field(max_length=320)]], Field(max_length=100)]
+# How long a point may be without data or without a change, at most.
+MAX_QUIET_MS: Final = 31 * MAX_DELAY_MS
 
 
 class Guidance(Model):
@@ -61,7 +67,7 @@ class AlarmDefinition(WarnedDefinition):
     priority: int | None = Field(None, ge=1, le=1000, description="900, 700, 500, 300, 100 by level where absent")
     message: str | None = Field(None, max_length=256, description="with {value}, {unit}, {limit}, {point:ref}, ...")
     guidance: Guidance | str | None = None
-    tags: list[str] | None = None
+    tags: Tags | None = None
     area: str | None = Field(None, max_length=64)
     equipment: Id | None = None
     group: Id | None = Field(None, description="the first of its alarms is the first-out")
@@ -89,7 +95,10 @@ class AlarmDefinition(WarnedDefinition):
             )
         if self.deadband is not None and self.deadband_percent is not None:
             raise misplaced("deadband_percent", "does not go beside deadband")
+        if self.other is not None and self.other == self.source:
+            raise misplaced("other", "is the source itself")
         self._check_limit()
+        self._check_reach()
         self._check_event()
         return self
 
@@ -105,6 +114,16 @@ class AlarmDefinition(WarnedDefinition):
             fits, needed = isinstance(limit, int | float), "a number"
         if not fits:
             raise misplaced("limit", f"must be {needed} for detector {self.detector}")
+
+    def _check_reach(self) -> None:
+        for name in ("limit", "deadband"):
+            value = getattr(self, name)
+            if isinstance(value, int | float) and abs(value) > EXACT_LIMIT:
+                raise misplaced(name, "must be a number from -2^53 to 2^53: no value is beyond")
+        limit = self.limit
+        quiet = self.detector in {"NoData", "Stuck"} and isinstance(limit, int | float)
+        if quiet and isinstance(limit, int | float) and (limit % 1 or limit > MAX_QUIET_MS):
+            raise misplaced("limit", "must be a whole number of milliseconds, at most 31 days")
 
     def _check_event(self) -> None:
         if self.level != "Info":

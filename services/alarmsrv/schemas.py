@@ -10,7 +10,7 @@ from libs.http import Comment, PageQuery
 from libs.instants import Instant
 from libs.redis.backtests import Span
 from libs.validation import Id, Model
-from services.alarmsrv.definition import MAX_DELAY_MS, AlarmDefinition, Level
+from services.alarmsrv.definition import MAX_DELAY_MS, AlarmDefinition, Level, Tags
 from services.alarmsrv.journal.journal import Wanted
 
 Status = Literal["New", "Acknowledged", "Returned", "Resolved"]
@@ -68,7 +68,7 @@ class NewAlarm(Model):
     description: str | None = Field(None, max_length=1024)
     source: str | None = Field(None, max_length=MAX_SOURCE, description="a reference, or free text")
     value: float | None = None
-    tags: list[str] | None = None
+    tags: Tags | None = None
     ack_required: bool | None = None
     comment: str | None = Field(None, max_length=512)
 

@@ -98,8 +98,9 @@ def _refused(error: urllib.error.HTTPError, site: Site) -> Exception:
     try:
         problem = json.load(error)
         code, detail = str(problem.get("code")), str(problem.get("detail") or problem.get("title"))
-        named = [f"{one['field']}: {one['message']}" for one in problem.get("errors", []) if one["message"] != detail]
-        detail = "\n".join([detail, *(text for text in named if text not in detail)])
+        named = [(one["field"], one["message"]) for one in problem.get("errors", []) if one["message"] != detail]
+        more = [f"{field}: {text}" for field, text in named if f"{field} {text}" not in detail]
+        detail = "\n".join([detail, *(text for text in more if text not in detail)])
     except ValueError:
         code, detail = "INTERNAL", f"status {error.code}"
     if error.code == 401:

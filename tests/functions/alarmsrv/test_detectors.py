@@ -336,6 +336,18 @@ async def test_a_message_with_an_unknown_field_is_refused(functions: Functions, 
         ({"suppresses": ["alarm:hot", "nobody"]}, r"suppresses\[0\] is the definition itself; suppresses\[1\] must be"),
         ({"group": "a b", "equipment": 5, "set": ""}, "equipment must match.*; group must match.*; set must match"),
         ({"guidance": {"cause": 5, "colour": "x"}}, "guidance.cause must be a text.*; guidance.colour is unknown"),
+        ({"detector": "Deviation", "other": HOT["source"]}, "other is the source itself"),
+        ({"limit": 9e15 * 2, "deadband": 1e16}, r"deadband must be .* 2\^53.*; limit must be a number from -2\^53 to"),
+        ({"detector": "NoData", "limit": 0.5}, "limit must be a whole number of milliseconds, at most 31 days"),
+        (
+            {"detector": "Stuck", "limit": 32 * 86_400_000},
+            "limit must be a whole number of milliseconds, at most 31 days",
+        ),
+        (
+            {"tags": ["x" * 321, *["y"] * 102]},
+            r"tags has 103 items, at most 100 .*; tags\[0\] must be a text of at most",
+        ),
+        ({"tags": {"a": 1}}, "tags must be a list of texts"),
         ({"priority": 1001, "realarm_ms": 5}, "priority must be an integer from 1 to 1000; realarm_ms must be an"),
     ],
 )
@@ -345,3 +357,28 @@ async def test_what_can_not_be_is_refused_with_its_path(
     with pytest.raises(InvalidError, match=problem):
         await functions.call("alarm_define", "hot", {**HOT, **change})
     assert await keyspace(functions) == {}
+
+
+async def test_a_refusal_is_a_list_of_paths_and_problems(functions: Functions) -> None:
+    """All that is wrong at once, also with a detector that there is not; what the site says has a path, too."""
+    bad = {
+        "detector": "Magic", "message": "{value:9}", "suppress_when": [{"source": "x", "operator": ">", "value": 1}],
+        "suppresses": ["a\u001fb"], "guidance": {"cause": 1},
+    }  # fmt: skip
+    with pytest.raises(InvalidError) as caught:
+        await functions.call("alarm_define", "hot", {**HOT, **bad})
+    problems = caught.value.problems
+    assert [problem.where for problem in problems] == [
+        "detector", "guidance.cause", "message", "suppress_when[0].source", "suppresses[0]",
+    ]  # fmt: skip
+    assert problems[2].message == "{value:9} is unknown; decimals are 0 to 6, as {value:1}"
+    assert "\x1f" not in str(caught.value)
+    await functions.call("alarm_define", "low", {**HOT, "detector": "Lo", "suppresses": ["alarm:hot"]})
+    with pytest.raises(InvalidError) as caught:
+        await functions.call("alarm_define", "hot", {**HOT, "limit": 70, "suppresses": ["alarm:low"]})
+    assert [problem.where for problem in caught.value.problems] == ["limit", "suppresses[0]"]
+    for change in ({"limit": "x"}, {"detector": "Stuck", "limit": "x"}, {"detector": "Deviation"}, {"id": "cold"}):
+        with pytest.raises(InvalidError) as caught:
+            await functions.call("alarm_define", "hot", {**HOT, **change})
+        assert {problem.where for problem in caught.value.problems} <= {"limit", "other", "id"}
+        assert caught.value.problems

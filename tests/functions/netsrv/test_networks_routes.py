@@ -79,9 +79,9 @@ async def test_documents_are_kept_as_they_came(functions: Functions) -> None:
     [
         ({"type": "carrier pigeon"}, "type must be one of mqtt, http"),
         ({"type": "mqtt"}, "host is missing"),
-        ({**NETWORK, "password": "x"}, "unknown key password"),
+        ({**NETWORK, "password": "x"}, "password is unknown"),
         ({**NETWORK, "port": 0}, "port must be an integer from 1 to 65535"),
-        ({**NETWORK, "url": "http://a"}, "unknown key url"),
+        ({**NETWORK, "url": "http://a"}, "url is unknown"),
         ({"type": "http", "url": "ftp://a"}, "url must start with http"),
         ({"type": "http", "url": "https://ann:secret@host/"}, "no password"),
         ({**NETWORK, "secret": "a b"}, "secret"),
@@ -106,7 +106,7 @@ async def test_a_wrong_network_changes_nothing(functions: Functions, document: d
         ({"template": {"w": "{__class__}"}}, r"template.w: \{__class__\} is no field"),
         ({"trigger": "interval"}, "needs interval_ms"),
         ({"qos": 2}, "qos must be one of 0, 1"),
-        ({"colour": "red"}, "unknown key colour"),
+        ({"colour": "red"}, "colour is unknown"),
     ],
 )
 async def test_a_wrong_route_changes_nothing(functions: Functions, change: dict[str, Any], said: str) -> None:

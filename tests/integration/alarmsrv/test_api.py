@@ -143,6 +143,15 @@ async def test_retention_removes_resolved_alarms_only(functions: Functions, tmp_
     assert [item["id"] for item in found["items"]] == ["gate"]
 
 
+async def test_what_the_functions_refuse_is_at_its_fields(service: Service) -> None:
+    bad = {"message": "{value:9}", "suppress_when": [{"source": "x", "operator": ">", "value": 1}]}
+    refused = await service.ask("POST", "/api/alarm-definitions", {**DEFINITION, **bad})
+    assert refused.status == 422
+    assert [error["field"] for error in refused.body["errors"]] == ["message", "suppress_when[0].source"]
+    assert refused.body["errors"][0]["message"].startswith("{value:9} is unknown")
+    assert "\x1f" not in refused.body["detail"]
+
+
 async def test_what_alarms_come_from_can_be_marked(service: Service) -> None:
     """A definition is shelved before its alarm comes; a group is suppressed; all of it is listed."""
     created = await service.ask("POST", "/api/alarm-definitions", {**DEFINITION, "group": "trip"})
