@@ -4,7 +4,7 @@ import { Problem, useAct } from "./act";
 import { Detail } from "./alarm-detail";
 import { api, atLeast } from "./auth";
 import { formatAge, formatInstant, formatQuality, showValue } from "./format";
-import type { Alarm } from "./model";
+import type { Alarm, Mark } from "./model";
 import * as store from "./store";
 
 // Shape, number and word stand for the level besides the color.
@@ -56,6 +56,11 @@ function valueText(alarm: Alarm): string {
   return point ? `${showValue(point, value)} ${point.unit}`.trim() : String(value);
 }
 
+/** Who marked it, where, and why. */
+function saidOf(mark: Mark): string {
+  return `by ${mark.by}${mark.name ? ` (${mark.name})` : ""}${mark.comment ? `: ${mark.comment}` : ""}`;
+}
+
 /** What an operator must know of the state beside it: each a word, and why in its title. */
 function marksOf(alarm: Alarm, now: number): { word: string; why: string }[] {
   const marks: { word: string; why: string }[] = [];
@@ -66,10 +71,10 @@ function marksOf(alarm: Alarm, now: number): { word: string; why: string }[] {
     const until = alarm.shelved.until_ms;
     const end = alarm.shelved.one_shot ? "until its condition ends" : "";
     const time = until ? `for ${formatAge(until - now)} more` : "";
-    marks.push({ word: `shelved ${end || time}`.trim(), why: `shelved by ${alarm.shelved.by}` });
+    marks.push({ word: `shelved ${end || time}`.trim(), why: `shelved ${saidOf(alarm.shelved)}` });
   }
-  if (alarm.suppressed) marks.push({ word: "suppressed", why: `suppressed by ${alarm.suppressed.by}` });
-  if (alarm.out_of_service) marks.push({ word: "out of service", why: `taken out by ${alarm.out_of_service.by}` });
+  if (alarm.suppressed) marks.push({ word: "suppressed", why: `suppressed ${saidOf(alarm.suppressed)}` });
+  if (alarm.out_of_service) marks.push({ word: "out of service", why: `taken out ${saidOf(alarm.out_of_service)}` });
   return marks;
 }
 

@@ -41,6 +41,13 @@ export interface Template {
   data_points?: Record<string, { base_id?: number; kind?: Kind; unit?: string; description?: string; value_map?: Record<string, string> }>;
 }
 
+/** Who keeps an alarm quiet, which of its names they marked (`group:feeder`), and why. */
+export interface Mark {
+  by: string;
+  name?: string;
+  comment?: string;
+}
+
 export interface Alarm {
   id: string;
   title: string;
@@ -59,9 +66,9 @@ export interface Alarm {
   comment?: string | null;
   area?: string;
   group?: string;
-  shelved?: { until_ms: number | null; by: string; one_shot?: boolean } | null;
-  suppressed?: { by: string } | null;
-  out_of_service?: { by: string } | null;
+  shelved?: (Mark & { until_ms: number | null; one_shot?: boolean }) | null;
+  suppressed?: Mark | null;
+  out_of_service?: Mark | null;
   uncertain?: boolean;
   latched?: boolean;
   first_out?: boolean;
