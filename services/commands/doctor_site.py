@@ -180,12 +180,12 @@ def untold(outbox: dict[str, Any]) -> Iterator[Finding]:
     """Name the recipients that messages do not reach, and messages that were given up."""
     for target in outbox["targets"]:
         if target["last_error"]:
-            detail = f"{target['target']} is not told: {target['last_error']}; {target['waiting']} messages wait"
+            detail = f"{target['target']} is not told: {target['last_error']}; messages that wait: {target['waiting']}"
             remedy = "check notifications in config/alarmsrv.yaml, and try it: voltage alarms notify-test ROUTE"
             yield Finding("alarms", "warning", detail, remedy)
     if letters := outbox["dead_letters"]:
         remedy = "see why: GET /api/alarms/outbox/dead-letters; send again: POST .../retry"
-        yield Finding("alarms", "warning", f"{letters} messages to people were given up", remedy)
+        yield Finding("alarms", "warning", f"messages to people that were given up: {letters}", remedy)
 
 
 def check_history(_: Site) -> Iterator[Finding]:

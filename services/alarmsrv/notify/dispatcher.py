@@ -47,7 +47,7 @@ def _named(entry: Told, routes: Iterable[AlarmRoute]) -> list[str]:
             found |= dict.fromkeys(wanted if route.id == entry.fields.get("route") else ())
         elif entry.fields.get("route", route.id) != route.id or not route.wants(entry.level, entry.tags, entry.at_ms):
             continue
-        elif entry.kind == "standing":
+        elif entry.kind in {"standing", "notice"}:
             found |= dict.fromkeys(route.to)
         elif entry.kind == "escalation":
             after_ms = int(entry.fields.get("after_ms") or 0)

@@ -228,6 +228,8 @@ def _what(entry: Told, settings: NotificationSettings) -> str:
         return f"not acknowledged for {int(entry.fields.get('after_ms') or 0) / 1000:g} s"
     if entry.kind == "standing":
         return f"not acknowledged since {local(entry.raised_ms, settings)}, when the shift began"
+    if entry.kind == "notice":
+        return "notice of a rule"
     event = entry.fields.get("event", "").replace("_", " ")
     if entry.fields.get("told_as") and entry.fields["told_as"] != entry.fields.get("event"):
         return f"{event}, {entry.fields['told_as']} meanwhile at {local(entry.raised_ms, settings)}"

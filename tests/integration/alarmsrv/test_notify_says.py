@@ -58,6 +58,15 @@ async def test_what_a_mail_and_a_webhook_say(
         await settled(functions)
         text = mail.of("anna@example.com")[0].get_content()
         data = hook.got[0][1]["data"]
+        rule = {
+            "name": "look",
+            "conditions": {"source": "comsrv:2001:T:1", "operator": ">", "value": 80},
+            "actions": [{"type": "notify", "params": {"message": "Go and look", "level": "Major"}}],
+        }
+        await functions.call("rule_upsert", "look", rule)
+        await settled(functions)
+        assert mail.of("anna@example.com")[1]["Subject"] == "[Test] Major: Go and look (notice of a rule)"
+        assert (hook.got[1][1]["type"], hook.got[1][1]["data"]["alarm"]) == ("alarm.notice", "rule:look")
         assert text.replace("\r\n", "\n") == TEXT.format(alarm=data["alarm"])
         said = {
             "unit": "°C", "point": "Cell 1", "definition": "hot", "definition_name": "Battery hot", "priority": 750,

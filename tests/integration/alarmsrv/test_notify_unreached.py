@@ -78,7 +78,7 @@ async def test_a_webhook_that_is_away(
 
         await wait_until(told, "the other was told")
         (finding,) = untold((await service.get("/api/alarms/outbox")).body)
-        assert finding.detail == f"webhook:pager is not told: {address} answered 503; 1 messages wait"
+        assert finding.detail == f"webhook:pager is not told: {address} answered 503; messages that wait: 1"
     async with site(functions, AlarmsrvSettings.model_validate(settings)):
         await reported(functions)
         assert (await status(functions, "webhook:pager", "New"))["id"] == alarm["id"]
@@ -103,8 +103,8 @@ async def test_a_mailbox_that_is_gone(
     async with site(functions, AlarmsrvSettings.model_validate(settings)) as service:
         body = (await service.get("/api/alarms/outbox")).body
         first, second = untold(body)
-        assert first.detail == "email:gone@example.com is not told: refused: 550 no such mailbox; 0 messages wait"
-        assert (body["dead_letters"], second.detail) == (1, "1 messages to people were given up")
+        assert first.detail == "email:gone@example.com is not told: refused: 550 no such mailbox; messages that wait: 0"
+        assert (body["dead_letters"], second.detail) == (1, "messages to people that were given up: 1")
         (letter,) = (await service.get("/api/alarms/outbox/dead-letters")).body["items"]
         mail.refuse = set()
         await service.ask("POST", "/api/alarms/outbox/dead-letters/retry", {"ids": [letter["id"]]})

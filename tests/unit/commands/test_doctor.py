@@ -180,7 +180,10 @@ def test_who_is_not_told_is_named():
     away = {"target": "webhook:pager", "last_error": "HTTP 503", "waiting": 3}
     assert list(doctor_site.untold({"targets": [well], "dead_letters": 0})) == []
     found = [finding.detail for finding in doctor_site.untold({"targets": [well, away], "dead_letters": 2})]
-    assert found == ["webhook:pager is not told: HTTP 503; 3 messages wait", "2 messages to people were given up"]
+    assert found == [
+        "webhook:pager is not told: HTTP 503; messages that wait: 3",
+        "messages to people that were given up: 2",
+    ]
 
 
 def test_what_mappings_leave_out_is_not_lost():
