@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, Final
@@ -19,6 +20,7 @@ from services.commands.read import as_json, when
 LONGEST_MS: Final = UNITS_MS["d"]
 NAMED: Final = 5  # so many of the open alarms are named to somebody who meant another
 HAND: Final = "hand:"
+_MOST: Final = re.compile(r"duration_ms must be an integer from 1 to (\d+)")
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
@@ -181,7 +183,9 @@ def stands(found: dict[str, Any]) -> str:
 
 
 def _explained(error: VoltageError, name: str) -> VoltageError:
-    """Return a refusal that says which alarms are open, where the one that is meant is not."""
+    """Return a refusal in the words of the command: the time an alarm may be shelved for, or which alarms are open."""
+    if most := _MOST.fullmatch(str(error)):
+        return InvalidError(f"{name} may be shelved for at most {int(most[1]) / UNITS_MS['m']:g} min (max_shelve_ms)")
     gone = isinstance(error, NotFoundError) or str(error).endswith(" is Resolved")
     if ":" in name or not gone:
         return error

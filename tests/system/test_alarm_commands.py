@@ -23,7 +23,7 @@ HOT = {
 @pytest.fixture
 async def alarm(api: Api, site: Site) -> AsyncIterator[str]:
     """Give an open alarm of the definition `op_hot`, which is evaluated as it comes."""
-    created = await api("POST", "/api/alarm-definitions", {"id": "op_hot", **HOT})
+    created = await api("POST", "/api/alarm-definitions", {"id": "op_hot", "max_shelve_ms": 5_400_000, **HOT})
     assert created.status == 201, created.body
     (found,) = [one["id"] for one in _open(site) if one.get("definition") == "op_hot"]
     yield found
@@ -51,6 +51,8 @@ async def test_an_alarm_is_acknowledged_and_shelved_and_what_is_not_open_is_told
         1,
         f"voltage: alarm {alarm} can't be resolved: its condition stands\n",
     )
+    longer = site.voltage("alarms", "shelve", alarm, "--for", "2h")
+    assert longer.stderr == f"voltage: {alarm} may be shelved for at most 90 min (max_shelve_ms)\n"
     shelved = json.loads(site.voltage("alarms", "shelve", alarm, "--for", "30m", "--user", "anna", "--json").stdout)
     assert shelved["acknowledged_by"] == shelved["shelved"]["by"] == "anna"
     assert 1_700_000 < shelved["shelved"]["until_ms"] - shelved["updated_at_ms"] <= 1_800_000
