@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -10,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from libs.config import load
 from libs.config.desired import DesiredError, Entry
 from libs.config.load import examine
+from libs.config.yaml_loader import Document
 from libs.definitions import Call, Change
 from libs.errors import ConfigurationError, Problem, UnavailableError
 from libs.redis.definitions import FROM_FILE
@@ -21,6 +23,7 @@ from libs.validation import examined
 from services.commands.settings_models import settings_model
 
 TABLES: Final = "comsrv"
+_STEP: Final = re.compile(r"([A-Za-z_]\w*)|\[(\d+)\]")
 
 
 class Examined(NamedTuple):
@@ -108,7 +111,7 @@ def _read(name: str) -> _Read:
 def _read_definitions(name: str) -> _Read:
     """Read a service's settings and its definitions; those in files of their own also where the settings are wrong."""
     model = settings_model(name)
-    settings, problems, environment, _ = examine(model, name)
+    settings, problems, environment, document = examine(model, name)
     module = importlib.import_module(f"services.{name}.app")
     kinds = getattr(module, "KINDS", None)
     if kinds is None:
@@ -122,7 +125,21 @@ def _read_definitions(name: str) -> _Read:
         entries = module.desired(settings)
     except DesiredError as error:
         problems, entries, ill = problems + error.problems, error.entries, error.ill
-    return _Read(problems, [kinds[entry.section].putting(entry, Change(FROM_FILE)) for entry in entries], ill)
+    calls = [kinds[entry.section].putting(entry, Change(FROM_FILE)) for entry in entries]
+    return _Read(
+        [problem._replace(where=_place(problem.where, document)) for problem in problems],
+        [call._replace(where=_place(call.where, document)) for call in calls],
+        ill,
+    )
+
+
+def _place(where: str, document: Document) -> str:
+    """Return where a definition of a service's own file stands, with the line; any other place as it is."""
+    file, found, path = where.partition(": ")
+    if not found or Path(file).name != Path(document.name).name or ":" in file:
+        return where
+    keys = [name or int(index) for name, index in _STEP.findall(path)]
+    return f"{document.where(tuple(keys))}: {path}"
 
 
 def _read_tables() -> _Read:

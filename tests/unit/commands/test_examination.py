@@ -35,6 +35,9 @@ RULES = """rules:
   - {id: says, name: S, conditions: [{source: "comsrv:1:T:1", operator: ">", value: 1}],
      actions: [{type: publish, params: {topic: a, message: "{nope}"}}]}
 """
+NETWORKS = """routes:
+  - {id: r, network: none, source: "comsrv:1:*", target: "a/{channel}"}
+"""
 
 
 @pytest.fixture
@@ -47,6 +50,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for kind, text in (("alarms", ALARMS), ("models", MODELS), ("rules", RULES)):
         (folder / kind).mkdir(parents=True)
         (folder / kind / "a.yaml").write_text(text)
+    (folder / "netsrv.yaml").write_text(NETWORKS)
     return folder
 
 
@@ -72,6 +76,7 @@ def test_all_problems_come_at_once_those_of_the_functions_too(config: Path):
         ("alarms/a.yaml:9: alarm definition own: suppresses[0]", "is the definition itself"),
         ("alarms/a.yaml:10: latching", "'maybe'"),
         ("rules/a.yaml:2: rule says: actions[0].params.message", "{nope} is unknown"),
+        ("netsrv.yaml:2: routes[0]: route r", "there is no network none"),
     ):
         (line,) = [line for line in found if line.startswith(begins)]
         assert says in line
