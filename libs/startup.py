@@ -52,6 +52,8 @@ class Startup:
     """The kinds of definitions that the service's files hold, by section."""
     read: Callable[[], list[Entry]]
     """Reads what the files say; asked again when files are planned or applied."""
+    reread: Callable[[], list[Entry]] | None = None
+    """Asked instead of `read` then, where a part of it stands in the service's settings, which `read` has."""
     work: Mapping[str, Work] = field(default_factory=dict)
     """Background work that starts when the service is ready, by name."""
     checks: Mapping[str, Check] = field(default_factory=dict)
@@ -81,7 +83,7 @@ class Startup:
         return changes
 
     async def _look(self) -> list[Step]:
-        return await look(self.functions, self._definitions, await asyncio.to_thread(self.read))
+        return await look(self.functions, self._definitions, await asyncio.to_thread(self.reread or self.read))
 
     def app(self, settings: Settings, name: str, routes: Routes) -> web.Application:
         """Return the service's application."""

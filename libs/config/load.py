@@ -72,6 +72,16 @@ def load(model: type[T], service: str, environ: Mapping[str, str] = os.environ) 
     return Loaded(settings, sources, document)
 
 
+def reload(settings: T, service: str) -> T:
+    """Load a service's settings anew, from where it took them.
+
+    Raises:
+        ConfigurationError: every problem of file and environment at once.
+    """
+    environ = os.environ | {"VOLTAGE_CONFIG_DIR": str(settings.config_dir)}
+    return load(type(settings), service, environ).settings
+
+
 def examine(model: type[T], service: str, environ: Mapping[str, str] = os.environ) -> Examined[T]:
     """Load settings as `load` does, and give every problem together with what is right."""
     environment = Environment(model, service, environ)

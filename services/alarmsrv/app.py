@@ -8,6 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from libs.config.desired import DesiredError, Entry, read_desired
+from libs.config.load import reload
 from libs.errors import Problem, UnavailableError
 from libs.http import BACKGROUND
 from libs.http.metrics import METRICS
@@ -71,6 +72,13 @@ def _routes(notifications: NotificationSettings) -> tuple[list[Entry], list[Prob
     return entries, problems
 
 
+def reread(settings: AlarmsrvSettings) -> list[Entry]:
+    """Return what the files say now; how messages are sent is as at the start."""
+    routes = reload(settings, NAME).notifications.routes
+    notifications = settings.notifications.model_copy(update={"routes": routes})
+    return desired(settings.model_copy(update={"notifications": notifications}))
+
+
 def create_app(settings: AlarmsrvSettings) -> web.Application:
     """Return the service; nothing connects before it starts."""
     functions = functions_of(settings)
@@ -104,6 +112,7 @@ def create_app(settings: AlarmsrvSettings) -> web.Application:
         settings.namespace,
         kinds=KINDS,
         read=lambda: desired(settings),
+        reread=lambda: reread(settings),
         work={
             "retention": Retention(alarms, journal.archive, settings.retention, settings.journal.keep_days).run,
             "journal": archiver.run,

@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from libs.config.desired import DesiredError, Entry
+from libs.config.load import reload
 from libs.definitions import Definition
 from libs.errors import Problem, UnavailableError
 from libs.http import BACKGROUND
@@ -64,6 +65,12 @@ def desired(settings: NetsrvSettings) -> list[Entry]:
     return entries
 
 
+def reread(settings: NetsrvSettings) -> list[Entry]:
+    """Return the networks and routes that the file names now; secrets are those of the start."""
+    found = reload(settings, NAME)
+    return desired(settings.model_copy(update={"networks": found.networks, "routes": found.routes}))
+
+
 def create_app(settings: NetsrvSettings) -> web.Application:
     """Return the service; nothing connects before it starts."""
     gate = functions_of(settings)
@@ -93,6 +100,7 @@ def create_app(settings: NetsrvSettings) -> web.Application:
         settings.namespace,
         kinds=KINDS,
         read=lambda: desired(settings),
+        reread=lambda: reread(settings),
         work={
             "forward": forwarder.run,
             "intervals": intervals.run,

@@ -9,6 +9,7 @@ import yaml
 
 from libs.config import load
 from libs.errors import ConfigurationError
+from libs.http.tokens import Role
 from libs.redis.functions import Functions
 from services.netsrv.app import create_app, desired
 from services.netsrv.settings import NetsrvSettings
@@ -51,6 +52,27 @@ async def test_applied(redis_server: RedisServer, functions: Functions, tmp_path
         NetsrvSettings, "netsrv", {"VOLTAGE_CONFIG_DIR": str(tmp_path), "NETSRV_SECRETS_CLOUD_TOKEN": "s3cret-word"}
     )
     assert "s3cret" not in str(list(loaded.shown()))
+
+
+async def test_a_change_of_the_file_is_planned_and_applied_while_it_runs(
+    redis_server: RedisServer, functions: Functions, tmp_path: Path
+) -> None:
+    """Networks and routes come and go without a restart; secrets are those of the start."""
+    settings = settings_from(tmp_path, "{}", VOLTAGE_REDIS_URL=redis_server.url, VOLTAGE_DATA_DIR=str(tmp_path))
+    async with running(create_app, settings) as service:
+        (tmp_path / "netsrv.yaml").write_text(FILE)
+        refused = await service.get("/configuration/plan", Role.ENGINEER)
+        assert (refused.status, "there is no cloud in secrets" in str(refused.body)) == (422, True)
+        (tmp_path / "netsrv.yaml").write_text(FILE.replace(", secret: cloud", ""))
+        planned = (await service.get("/configuration/plan", Role.ENGINEER)).body["changes"]
+        assert [(one["kind"], one["id"], one["action"]) for one in planned] == [
+            ("network", "cloud", "create"), ("route", "meters", "create"),
+        ]  # fmt: skip
+        assert (await service.ask("POST", "/configuration/apply", {})).status == 200
+        assert (await service.get("/api/routes/meters")).body["network"] == "cloud"
+        (tmp_path / "netsrv.yaml").write_text("{}")
+        assert (await service.ask("POST", "/configuration/apply", {})).status == 200
+        assert (await service.get("/api/networks")).body["items"] == []
 
 
 async def test_a_secret_that_is_not_there(redis_server: RedisServer, functions: Functions, tmp_path: Path) -> None:
