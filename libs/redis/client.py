@@ -18,7 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from libs.errors import CODES, InternalError, InvalidError, UnavailableError, VoltageError
-from libs.redis.refusals import MARK, problems_in, unmarked
+from libs.redis.refusals import joined, problems_in
 
 Client = redis.asyncio.Redis
 
@@ -86,7 +86,8 @@ def translate(error: Exception) -> VoltageError:
     ):
         word, _, rest = text.partition(" ")
         if word in CODES:
-            return InvalidError(unmarked(rest), problems_in(rest)) if MARK in rest else CODES[word](rest)
+            problems = problems_in(str(error).partition(" ")[2])
+            return InvalidError(joined(rest), problems) if problems else CODES[word](rest)
         if "Invalid stream ID" in text:
             return InvalidError("the cursor is not one of this list")
         if word == "MISCONF":

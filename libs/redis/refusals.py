@@ -7,23 +7,24 @@ from typing import Final
 
 from libs.errors import Problem
 
-# Stands before each problem of a list; the problems themselves hold none.
-MARK: Final = "\x1f"
+# A list ends with a space; its problems hold none of what stands between two.
+END: Final = " "
+BETWEEN: Final = ";  "
 _PLACED: Final = re.compile(r"(?P<path>[\w-]+(?:\[\d+\]|\.[\w-]+)*):? (?P<message>.+)")
 
 
-def unmarked(text: str) -> str:
-    """Return a function's error as people read it."""
-    return text.replace(MARK, "")
+def joined(text: str) -> str:
+    """Return a function's error in one piece, as people read it."""
+    return text.removesuffix(END).replace(BETWEEN, "; ")
 
 
 def problems_in(text: str) -> list[Problem]:
     """Return each problem of a function's error, with the path that it begins with; none where it is no list."""
     found = []
-    for part in text.split(MARK)[1:]:
-        placed = _PLACED.fullmatch(part.removesuffix("; "))
+    for part in text.removesuffix(END).split(BETWEEN) if text.endswith(END) else ():
+        placed = _PLACED.fullmatch(part)
         if placed:
             found.append(Problem(placed["path"], placed["message"]))
         else:
-            found.append(Problem("(document)", part.removesuffix("; ")))
+            found.append(Problem("(document)", part))
     return found

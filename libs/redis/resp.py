@@ -14,7 +14,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import hiredis
 
 from libs.errors import UnavailableError, VoltageError
-from libs.redis.refusals import unmarked
 
 DEFAULT_PORT: Final = 6379
 CHUNK: Final = 65536
@@ -23,10 +22,6 @@ _INCOMPLETE: Final = object()
 
 class ReplyError(VoltageError):
     """What the server answered with a minus; the text is the server's."""
-
-    def __init__(self, text: str) -> None:
-        """Keep the text as people read it."""
-        super().__init__(unmarked(text))
 
 
 class Connection:

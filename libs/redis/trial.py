@@ -20,6 +20,7 @@ from libs.definitions import Call
 from libs.errors import CODES, NotFoundError, Problem
 from libs.redis import bundle
 from libs.redis.private import started
+from libs.redis.refusals import joined
 from libs.redis.resp import Connection, ReplyError
 from libs.redis.server import Binary
 
@@ -97,7 +98,7 @@ class _Trial(Connection):
             for call in batch:
                 reply = self.next(CALL_S)
                 if isinstance(reply, ReplyError):
-                    code, _, text = str(reply).partition(" ")
+                    code, _, text = joined(str(reply)).partition(" ")
                     found.append(Refusal(call, code, text) if code in CODES else Refusal(call, "", str(reply)))
         return found
 

@@ -6,9 +6,6 @@ function M.fail(code, message)
   error({ code = code, message = message })
 end
 
--- Stands before each problem of a list, in the reply alone: nobody sees it, and a program knows where one begins.
-local MARK = "\31"
-
 --- Several problems of one document at once. Each begins with the path of its field.
 function M.fail_all(problems)
   if #problems > 0 then
@@ -35,11 +32,13 @@ function M.reply(caught)
   if not problems then
     return redis.error_reply(M.text(caught))
   end
-  local marked = {}
+  -- Two spaces stand between two problems, and a list ends with one: people see nothing of it, and a program
+  -- (libs/redis/refusals.py) knows where each problem begins.
+  local apart = {}
   for i = 1, #problems do
-    marked[i] = MARK .. string.gsub(problems[i], MARK, " ")
+    apart[i] = string.gsub(problems[i], ";  +", "; ")
   end
-  return redis.error_reply(M.text({ code = caught.code, message = table.concat(marked, "; ") }))
+  return redis.error_reply(M.text({ code = caught.code, message = table.concat(apart, ";  ") .. " " }))
 end
 
 return M

@@ -23,7 +23,7 @@ Written from the contract blocks of the Lua sources by `scripts/check_generated.
 One library, `voltage`, bundled from these folders (`voltage functions bundle` prints it,
 `voltage functions load` loads it). Documents in and out are JSON. A key is a bare id or a full key,
 `model_001` or `{plant7}:model_001`: what stands before the id names the site. Errors start with a code:
-INVALID, NOTFOUND, CONFLICT, STATE, LIMIT or INTERNAL; before each problem of a document is an ASCII 31.
+INVALID, NOTFOUND, CONFLICT, STATE, LIMIT or INTERNAL; a semicolon and two spaces stand between two problems.
 What only reads can be called with FCALL_RO.
 The lines to paste work in redis-cli, and after `voltage redis`.
 """
