@@ -3,56 +3,79 @@ local marks = require("alarmsrv.marks")
 
 local M = {}
 
--- So many definitions that suppress others are looked at, and so many steps made from one to another.
-local MAX_DEFINITIONS = 5000
-local MAX_STEPS = 20000
+-- So many definitions that suppress others are asked for their channel, and so many steps made from one to another.
+local MAX_DEFINITIONS = 1000
+local MAX_STEPS = 5000
 
--- Of those that suppress others, which have a name; in order.
-local function by_name(graph, but)
+-- Of those that suppress others, which are of a channel or of a unit.
+local function by_place(walk)
   local found, count = {}, 0
-  for watcher in pairs(graph.suppressors) do
-    if watcher.enabled and watcher.name ~= but and count < MAX_DEFINITIONS then
-      count = count + 1
-      for _, name in ipairs(marks.names(graph, watcher)) do
-        found[name] = found[name] or {}
-        table.insert(found[name], watcher)
-      end
+  for watcher in pairs(walk.graph.suppressors) do
+    count = count + 1
+    if count > MAX_DEFINITIONS then
+      break
     end
-  end
-  for _, watchers in pairs(found) do
-    table.sort(watchers, function(a, b) return a.name < b.name end)
+    for _, name in ipairs(marks.names(walk.graph, watcher)) do
+      found[name] = found[name] or {}
+      found[name][watcher] = true
+    end
   end
   return found
 end
 
-local function hop(path, from, name, to)
-  local own = "alarm:" .. to.name
-  return (path and path .. ", " or "") .. "alarm:" .. from.name .. " suppresses " .. name .. (name ~= own and " with " .. own or "")
+-- Those that suppress others and have a name, in order; each comes once in a walk.
+local function of_name(walk, name)
+  local graph, found = walk.graph, {}
+  local list
+  if string.find(name, "^alarm:") then
+    list = graph.watchers[name] and { [graph.watchers[name]] = true }
+  elseif string.find(name, "^comsrv:") then
+    walk.places = walk.places or by_place(walk)
+    list = walk.places[name]
+  else
+    list = graph.members[name]
+  end
+  for watcher in pairs(list or {}) do
+    walk.steps = walk.steps + 1
+    if walk.steps > MAX_STEPS then
+      break
+    elseif graph.suppressors[watcher] and watcher.enabled and not walk.seen[watcher.name] then
+      walk.seen[watcher.name] = true
+      found[#found + 1] = watcher
+    end
+  end
+  table.sort(found, function(a, b) return a.name < b.name end)
+  return found
+end
+
+local function hop(step)
+  local own = "alarm:" .. step.watcher.name
+  return (step.before.before and hop(step.before) .. ", " or "") .. "alarm:" .. step.before.watcher.name .. " suppresses "
+    .. step.name .. (step.name ~= own and " with " .. own or "")
 end
 
 -- The way from a definition over one of the names it suppresses back to itself, or nil.
 local function way(walk, watcher, name)
-  local seen, queue, position = {}, {}, 1
-  local function go(from, wanted, path)
-    for _, to in ipairs(walk.by_name[wanted] or {}) do
-      walk.steps = walk.steps + 1
-      if walk.steps > MAX_STEPS then
-        return
-      elseif not seen[to] then
-        seen[to] = true
-        queue[#queue + 1] = { to, hop(path, from, wanted, to) }
-      end
+  walk.seen, walk.asked = { [watcher.name] = true }, {}
+  local queue, position = {}, 1
+  local function go(before, wanted)
+    if walk.asked[wanted] then
+      return
+    end
+    walk.asked[wanted] = true
+    for _, to in ipairs(of_name(walk, wanted)) do
+      queue[#queue + 1] = { watcher = to, name = wanted, before = before }
     end
   end
-  go(watcher, name)
+  go({ watcher = watcher }, name)
   while queue[position] do
-    local from, path = queue[position][1], queue[position][2]
+    local step = queue[position]
     position = position + 1
-    for _, wanted in ipairs(from.document.suppresses) do
+    for _, wanted in ipairs(step.watcher.document.suppresses) do
       if walk.own[wanted] then
-        return hop(path, from, wanted, watcher)
+        return hop({ watcher = watcher, name = wanted, before = step })
       end
-      go(from, wanted, path)
+      go(step, wanted)
     end
   end
   return nil
@@ -65,7 +88,7 @@ function M.problems(graph, watcher)
   if not watcher.enabled or #list == 0 or next(graph.suppressors) == nil then
     return problems
   end
-  local walk = { by_name = by_name(graph, watcher.name), own = {}, steps = 0 }
+  local walk = { graph = graph, own = {}, steps = 0 }
   for _, name in ipairs(marks.names(graph, watcher)) do
     walk.own[name] = true
   end
