@@ -12,7 +12,7 @@ from libs.config.desired import read_desired
 from libs.errors import ConfigurationError, ConflictError, InvalidError, NotFoundError
 from libs.site import load_site
 from services.commands.api import request, show
-from services.commands.config_files import show_changes
+from services.commands.config_files import ask, show_changes
 from services.rulesrv.library import Template, Value, read_template, render, templates, values_of
 from services.rulesrv.schemas import Rule
 from services.rulesrv.windows import Calendar
@@ -83,9 +83,7 @@ def add(
         click.echo("See what it will do: voltage config plan. Run it: voltage config apply.")
         return
     why = reason or f"library {template}"
-    show_changes(
-        request("/api/config/apply", body={"reason": why}, role="engineer")["changes"], as_json=False, made=True
-    )
+    show_changes(ask("apply", {"reason": why}), as_json=False, made=True)
     _say_missing(found, values)
 
 
