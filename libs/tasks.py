@@ -8,6 +8,16 @@ from typing import Any, Final
 CANCEL_AGAIN_S: Final = 2.0
 
 
+def heed() -> None:
+    """End the task that runs where it was cancelled and a library lost that.
+
+    A task group asks its tasks once only: in one, a loop that calls such libraries asks by itself at each turn.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 async def cancel(*tasks: asyncio.Task[Any], again_s: float = CANCEL_AGAIN_S) -> list[Any]:
     """Cancel tasks and wait until each has ended; return their results, or what they raised.
 

@@ -22,6 +22,7 @@ from libs.clock import monotonic_ms
 from libs.errors import UnavailableError, VoltageError
 from libs.redis import keys
 from libs.redis.client import Client, translated
+from libs.tasks import heed
 from services.gateway.functions import GatewayFunctions, Image, Liveness
 from services.gateway.messages import parse_event, parse_update
 from services.gateway.outbox import Document, Outbox
@@ -186,6 +187,7 @@ class Hub:
     async def run(self) -> None:
         """Hold the subscription for ever; connect again whenever it is lost."""
         while True:
+            heed()
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._receive())
@@ -204,6 +206,7 @@ class Hub:
                 await pubsub.subscribe(self._own, *self._streams)
             self._heard_at = monotonic_ms()
             while True:
+                heed()
                 with translated():
                     message = await pubsub.get_message(timeout=None)
                 if message is not None:
@@ -260,6 +263,7 @@ class Hub:
     async def _pulse(self) -> None:
         """Once a second: is Redis there, do its messages come, and when did each device last answer."""
         while True:
+            heed()
             await self._unlisten()
             channels = sorted(owner.partition(":")[2] for owner in self._wanted() if owner.startswith("comsrv:"))
             found = await self._functions.liveness(channels, (self._own, PULSE))

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from libs.clock import now_ms
 from libs.errors import VoltageError
+from libs.tasks import heed
 from services.alarmsrv.notify.facts import FactsOf
 from services.alarmsrv.notify.messages import LISTED, Message, Told, compose, message_id
 from services.alarmsrv.notify.outbox import STEP, Letter, Outbox, Sending
@@ -85,6 +86,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Send for ever; when Redis is away, begin again from what it holds."""
         while True:
+            heed()
             try:
                 async with asyncio.TaskGroup() as group:
                     await self._from_the_start(group)
@@ -248,6 +250,7 @@ class Mailbox:
             if entries:
                 await self._deliver(entries, self._sending.id)
         while True:
+            heed()
             await self._dispatcher.caught_up.wait()
             self.ready.clear()
             decided = self._recipient.decide(self._waiting, now_ms(), self._dispatcher.settings.rate)
@@ -281,6 +284,7 @@ class Mailbox:
         retry = self._dispatcher.settings.retry
         began, attempts, pause_s = now_ms(), 0, retry.first_s
         while True:
+            heed()
             attempts += 1
             try:
                 await self._dispatcher.send(message)

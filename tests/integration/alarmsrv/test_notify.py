@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from libs.http import Role
 from libs.redis import client, library
 from libs.redis.client import execute
 from libs.redis.functions import Functions
+from services.alarmsrv.notify.handlers import DISPATCHER
+from services.alarmsrv.notify.messages import Message
+from services.alarmsrv.notify.senders import AgainError
 from tests.support.brokers import Broker, Subscriber, make_authority, make_certificate
 from tests.support.mail import MailServer, mail_server
 from tests.support.notify import FAST, Hook, email_of, left, raise_alarm, settings_of, settled, site, webhook_of
@@ -156,6 +160,34 @@ async def test_mail_goes_encrypted_and_logged_in_or_not_at_all(
         async with site(functions, right):
             await settled(functions)
         assert [(mail.encrypted, mail.user) for mail in peer.mails] == [(True, "ems")]
+
+
+class Loses:
+    """A way whose library turns a cancellation into a failure, as aiosmtplib may."""
+
+    def __init__(self) -> None:
+        self.tried = asyncio.Event()
+
+    async def send(self, message: Message, place: str) -> None:
+        del message, place
+        self.tried.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.5)
+        raise AgainError("lost")
+
+
+async def test_a_way_that_loses_a_cancellation_does_not_keep_the_service_from_stopping(
+    functions: Functions, redis_server: RedisServer, tmp_path: Path, mail: MailServer
+) -> None:
+    routes = [{"id": "shift", "to": ["email:anna@example.com"]}]
+    way = Loses()
+    async with asyncio.timeout(30):
+        async with site(functions, settings_of(redis_server.url, tmp_path, routes, email=email_of(mail))) as service:
+            app = service.client.app
+            assert app is not None
+            app[DISPATCHER].senders["email"] = way
+            await raise_alarm(functions, "hot")
+            await way.tried.wait()
 
 
 @pytest.mark.parametrize("kind", ["redis", "valkey"])
