@@ -11,7 +11,8 @@ CANCEL_AGAIN_S: Final = 2.0
 def heed() -> None:
     """End the task that runs where it was cancelled and a library lost that.
 
-    A task group asks its tasks once only: in one, a loop that calls such libraries asks by itself at each turn.
+    A task group asks its tasks once only: in one, a loop that calls such libraries asks by itself at each turn. Not
+    for the task that holds a group: in Python 3.11 it counts as cancelled once a task of the group failed.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():

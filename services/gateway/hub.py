@@ -187,7 +187,6 @@ class Hub:
     async def run(self) -> None:
         """Hold the subscription for ever; connect again whenever it is lost."""
         while True:
-            heed()
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._receive())

@@ -86,7 +86,6 @@ class Dispatcher:
     async def run(self) -> None:
         """Send for ever; when Redis is away, begin again from what it holds."""
         while True:
-            heed()
             try:
                 async with asyncio.TaskGroup() as group:
                     await self._from_the_start(group)

@@ -40,7 +40,7 @@ def acting(kind: str, **params: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("wrong", "field", "message"),
     [
-        (leaf("~"), "conditions[0].operator", "'=='"),
+        (leaf("~"), "conditions[0].operator", "must be =="),
         (leaf(">", "warm"), "conditions[0]", "value of operator > must be a number"),
         (leaf("between", [5, 1]), "conditions[0]", "value of operator between must be [low, high]"),
         (leaf("in", 5), "conditions[0]", "value of operator in must be a list of numbers"),
