@@ -58,11 +58,12 @@ async def opened(page: Page, definition: str) -> Locator:
 async def test_what_a_rule_names_and_there_is_not_is_said(page: Page, api: Api) -> None:
     assert (await api("POST", "/api/rules", POINTLESS)).status == 201
     rule = page.locator(".rules li[data-id=pointless]")
-    await expect(rule.locator(".marks")).to_have_text("warning")
+    await expect(rule.locator(".marks")).to_have_text("warning", timeout=20_000)
     await opened(page, "pointless")
     await expect(rule.locator(".problem").first).to_contain_text("there is no channel 9999")
     assert (await api("DELETE", "/api/rules/pointless")).status == 200
-    await expect(rule).to_have_count(0)
+    # The list is read every five seconds.
+    await expect(rule).to_have_count(0, timeout=20_000)
 
 
 async def test_a_proposal_is_read_approved_and_not_by_who_made_it(page: Page, api: Api) -> None:

@@ -75,7 +75,7 @@ async def test_an_alarm_is_shelved_and_its_journal_read(page: Page) -> None:
     await alarm.get_by_label("For how long").select_option(label="4 hours")
     await alarm.get_by_role("button", name="Shelve", exact=True).click()
     await expect(alarm.locator(".mark", has_text="shelved for")).to_have_count(1)
-    await expect(page.locator("#alarms .hint")).to_contain_text("kept quiet")
+    await expect(page.locator("#alarms span.hint")).to_contain_text("kept quiet")
     shelved = alarm.locator(".history tr", has=page.get_by_role("rowheader", name="shelved", exact=True))
     await expect(shelved).to_contain_text("admin “charges at noon”")
     await alarm.get_by_role("button", name="End shelving").click()
