@@ -53,7 +53,7 @@ async def test_a_snapshot_then_deltas(gateway: Gateway, channel: Channel) -> Non
 
 async def test_it_ends_with_the_token_and_says_so(gateway: Gateway, channel: Channel) -> None:
     await channel.send({"1": 1})
-    async with gateway.http.get("/api/stream?ref=alarms", headers=bearer(gateway, ttl_s=1)) as answer:
+    async with gateway.http.get("/api/stream?ref=alarms", headers=bearer(gateway, ttl_s=3)) as answer:
         assert "expired" in (await until(answer, "end"))["reason"]
         assert await answer.content.read() == b""
 
