@@ -61,6 +61,10 @@ class Definitions:
     async def _page(self, filters: Mapping[str, Any]) -> dict[str, Any]:
         return await self.functions.read_page(self.names.list, filters, READ_A_CALL)
 
+    async def all(self) -> list[dict[str, Any]]:
+        """Return every definition."""
+        return await self.functions.read_all(self.names.list, READ_A_CALL)
+
     async def get(self, definition_id: str) -> bytes:
         """Return a definition as it was stored, or raise NotFoundError."""
         return await self.functions.read(self.names.get, definition_id)

@@ -114,3 +114,13 @@ class Functions:
             if page["cursor"] is None or len(items) >= filters["limit"]:
                 break
         return {"items": items, "cursor": part["cursor"]}
+
+    async def read_all(self, name: str, a_call: int) -> list[dict[str, Any]]:
+        """Read every item of a list, `a_call` in a call."""
+        items: list[dict[str, Any]] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            page = await self.read_json(name, None, {"limit": a_call} | ({"cursor": cursor} if cursor else {}))
+            items += page["items"]
+            cursor = page["cursor"]
+        return items

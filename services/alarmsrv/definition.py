@@ -120,9 +120,8 @@ class AlarmDefinition(WarnedDefinition):
             value = getattr(self, name)
             if isinstance(value, int | float) and abs(value) > EXACT_LIMIT:
                 raise misplaced(name, "must be a number from -2^53 to 2^53: no value is beyond")
-        limit = self.limit
-        quiet = self.detector in {"NoData", "Stuck"} and isinstance(limit, int | float)
-        if quiet and isinstance(limit, int | float) and (limit % 1 or limit > MAX_QUIET_MS):
+        limit = self.limit if self.detector in {"NoData", "Stuck"} else None
+        if isinstance(limit, int | float) and (limit % 1 or limit > MAX_QUIET_MS):
             raise misplaced("limit", "must be a whole number of milliseconds, at most 31 days")
 
     def _check_event(self) -> None:

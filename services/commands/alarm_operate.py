@@ -55,26 +55,6 @@ def _span(_: click.Context, __: click.Parameter, text: str | None) -> int | None
 
 @click.command()
 @alarm_ids
-@commented
-@as_json
-@as_user
-def acknowledge(ids: tuple[str, ...], comment: str | None, as_json: bool) -> None:
-    """Say that you have seen alarms; one whose condition has ended is resolved by it."""
-    _carry_out(ids, "acknowledge", {"comment": comment}, as_json=as_json)
-
-
-@click.command()
-@alarm_ids
-@commented
-@as_json
-@as_user
-def resolve(ids: tuple[str, ...], comment: str | None, as_json: bool) -> None:
-    """Close alarms by hand; not while their condition stands."""
-    _carry_out(ids, "resolve", {"comment": comment}, as_json=as_json)
-
-
-@click.command()
-@alarm_ids
 @click.option("--for", "duration_ms", callback=_span, metavar="TIME", help="For so long: 30m, 8h, at most 24h.")
 @click.option("--once", is_flag=True, help="Until its condition ends.")
 @commented
@@ -91,29 +71,33 @@ def shelve(ids: tuple[str, ...], duration_ms: int | None, once: bool, comment: s
     _carry_out(ids, "shelve", span | {"comment": comment}, as_json=as_json)
 
 
-@click.command()
-@alarm_ids
-@commented
-@as_json
-@as_user
-def unshelve(ids: tuple[str, ...], comment: str | None, as_json: bool) -> None:
-    """End the shelving of alarms."""
-    _carry_out(ids, "unshelve", {"comment": comment}, as_json=as_json)
+def _doing(name: str, text: str, argument: Decorator, verb: str, body: dict[str, Any], role: str) -> click.Command:
+    """Return a command that does one thing to each of those named."""
 
-
-def _by_design(name: str, verb: str, body: dict[str, Any], text: str) -> click.Command:
-    """Return a command of an engineer, which takes names of many alarms, too."""
-
-    @click.command(name, help=f"{text}\n\n{NAMES}")
-    @names
+    @click.command(name, help=text)
+    @argument
     @commented
     @as_json
     @as_user
     def command(ids: tuple[str, ...], comment: str | None, as_json: bool) -> None:
-        _carry_out(ids, verb, body | {"comment": comment}, as_json=as_json, role="engineer")
+        _carry_out(ids, verb, body | {"comment": comment}, as_json=as_json, role=role)
 
     return command
 
+
+def _by_hand(verb: str, text: str) -> click.Command:
+    """Return a command of an operator."""
+    return _doing(verb, text, alarm_ids, verb, {}, "operator")
+
+
+def _by_design(name: str, verb: str, body: dict[str, Any], text: str) -> click.Command:
+    """Return a command of an engineer, which takes names of many alarms, too."""
+    return _doing(name, f"{text}\n\n{NAMES}", names, verb, body, "engineer")
+
+
+acknowledge = _by_hand("acknowledge", "Say that you have seen alarms; one whose condition has ended is resolved by it.")
+resolve = _by_hand("resolve", "Close alarms by hand; not while their condition stands.")
+unshelve = _by_hand("unshelve", "End the shelving of alarms.")
 
 NAMES: Final = (
     "NAME is an alarm, alarm:DEFINITION, group:GROUP, equipment:EQUIPMENT, comsrv:CHANNEL or comsrv:CHANNEL:unit:UNIT."

@@ -17,7 +17,6 @@ from libs.redis.queue import EntryId, QueueEntry, pairs
 from services.hissrv.recording import Mapping, parse_mappings
 from services.hissrv.store.contract import Refused
 
-_PAGE: Final = 1000
 # Samples of one batch that are kept as dead letters; all are counted.
 MAX_LETTERS: Final = 200
 # One function reads the list, and with a key one mapping.
@@ -115,13 +114,7 @@ class HistoryFunctions:
 
     async def recorded(self) -> list[Mapping]:
         """Return all mappings, parsed."""
-        found: list[dict[str, Any]] = []
-        cursor: str | None = ""
-        while cursor is not None:
-            page = orjson.loads(await self.mappings.page({"limit": _PAGE, "cursor": cursor or None}))
-            found += page["items"]
-            cursor = page["cursor"]
-        return parse_mappings(found)
+        return parse_mappings(await self.mappings.all())
 
     async def references(self) -> list[str]:
         """Return the references of all points of all channels."""

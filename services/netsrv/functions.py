@@ -18,7 +18,6 @@ from libs.redis.queue import QueueEntry, Sample
 from libs.validation import problems_of
 from services.netsrv.schemas import Network, Route
 
-_PAGE: Final = 1000
 NETWORK: Final = Names("network", "network_upsert", "network_get", "network_list", "network_delete")
 ROUTE: Final = Names("route", "route_upsert", "route_get", "route_list", "route_delete")
 
@@ -85,13 +84,7 @@ class NetworkFunctions:
         return found
 
     async def _all(self, function: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        cursor: str | None = ""
-        while cursor is not None:
-            page = await self._functions.read_page(function, {"limit": _PAGE, "cursor": cursor or None}, READ_A_CALL)
-            found += page["items"]
-            cursor = page["cursor"]
-        return found
+        return await self._functions.read_all(function, READ_A_CALL)
 
     # Commands
 

@@ -9,6 +9,7 @@ import orjson
 
 from libs.errors import InternalError, NotFoundError
 from libs.redis.client import Client, execute
+from libs.redis.definitions import READ_A_CALL
 from libs.redis.functions import Functions
 from libs.redis.keys import key
 from services.alarmsrv.notify.messages import Message, Told
@@ -140,13 +141,7 @@ class Outbox:
 
     async def routes(self) -> list[dict[str, Any]]:
         """Return all routes."""
-        found: list[dict[str, Any]] = []
-        cursor = None
-        while True:
-            page = await self._functions.read_json("alarm_route_list", None, {"limit": 200, "cursor": cursor or ""})
-            found += page["items"]
-            if not (cursor := page["cursor"]):
-                return found
+        return await self._functions.read_all("alarm_route_list", READ_A_CALL)
 
 
 def _told(entry_id: bytes, raw: dict[bytes, bytes] | None) -> Told:

@@ -93,11 +93,11 @@ class Quality:
 
     async def approve(self, user: str, comment: str) -> dict[str, Any]:
         """Approve the definitions as they are now."""
-        return await self._approved.approve(await self._definitions(), user, comment, now_ms())
+        return await self._approved.approve(await self._alarms.definitions.all(), user, comment, now_ms())
 
     async def compare(self) -> dict[str, Any]:
         """Return how the running definitions differ from the approved ones, and who made them so."""
-        running = await self._definitions()
+        running = await self._alarms.definitions.all()
         found = await self._approved.compare(running)
         now = {one["id"]: one for one in running}
         who = {name: {field: now[name].get(field) for field in ABOUT} for name in found["added"]}
@@ -112,16 +112,6 @@ class Quality:
             # So many were deleted since that this one is not remembered.
             return dict.fromkeys(ABOUT)
         return {**{field: last.get(field) for field in ABOUT}, "updated_at_ms": last["at_ms"]}
-
-    async def _definitions(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        cursor = ""
-        while True:
-            page = orjson.loads(await self._alarms.definitions.page({"limit": 1000, "cursor": cursor}))
-            found += page["items"]
-            cursor = page["cursor"]
-            if not cursor:
-                return found
 
     async def _since(self, start_ms: int) -> list[Entry]:
         """Return the entries from an instant on, oldest first."""
