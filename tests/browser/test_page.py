@@ -83,6 +83,28 @@ async def test_an_alarm_is_shelved_and_its_journal_read(page: Page) -> None:
     await expect(alarm.locator(".history tr").first).to_contain_text("unshelved")
 
 
+async def test_the_address_of_a_message_opens_its_alarm(page: Page) -> None:
+    await set_to(page, STATE_OF_CHARGE, "9")
+    alarm = page.locator(".alarm", has_text="Battery nearly empty")
+    name = await alarm.get_attribute("data-id")
+    await page.evaluate("name => location.hash = `alarm=${name}`", name)
+    await page.reload()
+    details = alarm.get_by_role("button", name="Details of")
+    await expect(details).to_have_attribute("aria-expanded", "true")
+    await expect(details).to_be_focused()
+    await expect(alarm).to_be_in_viewport()
+    await set_to(page, STATE_OF_CHARGE, "50")
+    if await alarm.get_by_role("button", name="Acknowledge").count():
+        await alarm.get_by_role("button", name="Acknowledge").click()
+    await expect(alarm).to_contain_text("Closed", timeout=DONE_MS)
+    await expect(alarm.locator(".history tr").first).to_contain_text("resolved")
+    await no_finding(page)
+    await page.evaluate("location.hash = 'alarm=al-none'")
+    await expect(page.locator("#alarms .problem")).to_contain_text("al-none")
+    await page.evaluate("location.hash = ''")
+    await expect(page.locator("#alarms .problem")).to_have_count(0)
+
+
 async def test_a_trend_shows_history_and_goes_on(page: Page) -> None:
     await page.click(f"{GRID_POWER} button")
     await expect(page.locator("#trend h2")).to_have_text("Grid meter · Active power")

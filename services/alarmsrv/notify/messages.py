@@ -7,6 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
 import orjson
 
@@ -122,15 +123,23 @@ def _single(entry: Told, target: str, message: str, settings: NotificationSettin
     )
     for part in (advice, [fields["description"]] if fields.get("description") else []):
         lines += ["", *part] if part else []
-    if settings.page_url:
-        lines += ["", settings.page_url]
+    url = _address(entry, settings)
+    if url:
+        lines += ["", url]
     document = {
         "type": f"alarm.{fields.get('event')}",
         "timestamp": _iso(entry.at_ms),
-        "data": {"site": settings.site, **_document(entry, facts)}
-        | ({"url": settings.page_url} if settings.page_url else {}),
+        "data": {"site": settings.site, **_document(entry, facts)} | ({"url": url} if url else {}),
     }
     return Message(message, target, _one_line(subject), "\n".join(lines), document)
+
+
+def _address(entry: Told, settings: NotificationSettings) -> str:
+    """Return where the page shows the alarm; what is no alarm has the page's own address."""
+    page, alarm = settings.page_url or "", entry.fields.get("alarm")
+    if not page or "#" in page or not alarm or entry.kind in {"notice", "test"}:
+        return page
+    return f"{page}#alarm={quote(alarm, safe='')}"
 
 
 def _table(rows: Mapping[str, str | None]) -> list[str]:

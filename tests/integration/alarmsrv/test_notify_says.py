@@ -31,7 +31,7 @@ Consequence: It opens
 Action:      Go
 Respond:     within 10 min
 
-https://ems.example.com/
+https://ems.example.com/#alarm={alarm}
 """
 
 
@@ -67,9 +67,11 @@ async def test_what_a_mail_and_a_webhook_say(
         await settled(functions)
         assert mail.of("anna@example.com")[1]["Subject"] == "[Test] Major: Go and look (notice of a rule)"
         assert (hook.got[1][1]["type"], hook.got[1][1]["data"]["alarm"]) == ("alarm.notice", "rule:look")
+        assert hook.got[1][1]["data"]["url"] == "https://ems.example.com/"
         assert text.replace("\r\n", "\n") == TEXT.format(alarm=data["alarm"])
         said = {
             "unit": "°C", "point": "Cell 1", "definition": "hot", "definition_name": "Battery hot", "priority": 750,
-            "value": 81.234568, "guidance": GUIDANCE, "raised_at_ms": START, "url": "https://ems.example.com/",
+            "value": 81.234568, "guidance": GUIDANCE, "raised_at_ms": START,
+            "url": f"https://ems.example.com/#alarm={data['alarm']}",
         }  # fmt: skip
         assert {name: data[name] for name in said} == said

@@ -24,7 +24,7 @@ export function Detail({ alarm }: { alarm: Alarm }) {
       {alarm.description && <p>{alarm.description}</p>}
       {alarm.comment && <p class="said">“{alarm.comment}”</p>}
       {alarm.definition && <GuidanceOf definition={alarm.definition} />}
-      {atLeast("operator") && alarm.level !== "Info" && <Shelving alarm={alarm} />}
+      {atLeast("operator") && alarm.level !== "Info" && alarm.status !== "Resolved" && <Shelving alarm={alarm} />}
       <History alarm={alarm} />
     </div>
   );

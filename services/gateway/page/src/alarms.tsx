@@ -1,10 +1,12 @@
 /** Alarms that are not closed: what they say, what keeps them quiet, and the button that says "seen". */
-import { useSignal } from "@preact/signals";
+import { signal, useSignal, useSignalEffect } from "@preact/signals";
+import { useRef } from "preact/hooks";
 import { Problem, useAct } from "./act";
 import { Detail } from "./alarm-detail";
 import { api, atLeast } from "./auth";
 import { formatAge, formatInstant, formatQuality, showValue } from "./format";
 import type { Alarm, Mark } from "./model";
+import { usePolled } from "./polled";
 import * as store from "./store";
 
 // Shape, number and word stand for the level besides the color.
@@ -13,10 +15,18 @@ const STATE_WORDS: Record<string, string> = {
   New: "New",
   Acknowledged: "Acknowledged",
   Returned: "Returned, not acknowledged",
+  Resolved: "Closed",
 };
+
+/** The alarm that the address names, as messages do: #alarm=ID. */
+const namedHere = () => new URLSearchParams(location.hash.slice(1)).get("alarm") ?? "";
+const named = signal(namedHere());
+window.addEventListener("hashchange", () => (named.value = namedHere()));
+const CLOSED_PAUSE = 10_000;
 
 export function AlarmPanel() {
   const list = store.alarmList.value;
+  const closed = named.value && !list.some((alarm) => alarm.id === named.value);
   const live = store.streamState.value === "live";
   const flood = store.flood.value;
   const quiet = list.filter(store.isMasked).length;
@@ -40,12 +50,20 @@ export function AlarmPanel() {
         <p class="empty">{live ? "No alarm is open." : "Alarms are not known while the stream is down."}</p>
       )}
       <ul>
+        {live && closed && <Closed key={named.value} id={named.value} />}
         {list.map((alarm) => (
           <Row key={alarm.id} alarm={alarm} />
         ))}
       </ul>
     </section>
   );
+}
+
+/** An alarm that the address names and that is not among the open ones. */
+function Closed({ id }: { id: string }) {
+  const { found, problem } = usePolled(() => api<Alarm>("GET", `/api/alarms/${encodeURIComponent(id)}`), CLOSED_PAUSE, id);
+  if (problem.value) return <li class="problem">{`The address names an alarm: ${problem.value}`}</li>;
+  return found.value && <Row alarm={found.value} />;
 }
 
 function valueText(alarm: Alarm): string {
@@ -81,6 +99,13 @@ function marksOf(alarm: Alarm, now: number): { word: string; why: string }[] {
 function Row({ alarm }: { alarm: Alarm }) {
   const { busy, problem, act } = useAct();
   const open = useSignal(false);
+  const name = useRef<HTMLButtonElement>(null);
+  useSignalEffect(() => {
+    if (named.value !== alarm.id) return;
+    open.value = true;
+    name.current?.scrollIntoView({ block: "center" });
+    name.current?.focus({ preventScroll: true });
+  });
   const fresh = store.asks(alarm);
   const acknowledge = () =>
     act(async () => store.mergeAlarms([await api<Alarm>("POST", `/api/alarms/${alarm.id}/acknowledge`, {})]));
@@ -98,6 +123,7 @@ function Row({ alarm }: { alarm: Alarm }) {
       </span>
       <span class="what">
         <button
+          ref={name}
           class="name"
           aria-expanded={open.value}
           aria-label={`Details of ${alarm.title}`}

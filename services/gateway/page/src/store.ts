@@ -217,7 +217,7 @@ export const levelRank = (level: string): number => LEVELS.indexOf(level);
 export const isMasked = (alarm: Alarm): boolean => !!(alarm.shelved || alarm.suppressed || alarm.out_of_service);
 /** It wants to be acknowledged. An Info is an event, and asks for nothing. */
 export const asks = (alarm: Alarm): boolean =>
-  alarm.status !== "Acknowledged" && !isMasked(alarm) && alarm.level !== "Info";
+  (alarm.status === "New" || alarm.status === "Returned") && !isMasked(alarm) && alarm.level !== "Info";
 
 /** What asks first, then by level, then the newest; what is kept quiet last. */
 export const alarmList = computed(() =>
