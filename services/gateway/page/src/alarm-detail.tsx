@@ -138,7 +138,7 @@ function History({ alarm }: { alarm: Alarm }) {
         {page.value.items.map((one) => (
           <tr key={one.id}>
             <td class="age">{formatInstant(one.at_ms, now)}</td>
-            <th scope="row">{one.event.replaceAll("_", " ")}</th>
+            <th scope="row">{eventOf(one)}</th>
             <td>{[valueOf(one), one.quality && one.quality !== "good" ? formatQuality(one.quality) : ""].join(" ")}</td>
             <td>{[one.user, one.comment && `“${one.comment}”`].filter(Boolean).join(" ")}</td>
           </tr>
@@ -164,6 +164,12 @@ async function read(alarm: string): Promise<Page<Entry>> {
     if (!cursor || items.length === SHOWN) break;
   }
   return { items, cursor };
+}
+
+/** What happened; a response that closed its alarm says so. */
+function eventOf({ event, status }: Entry): string {
+  const closed = status === "Resolved" && event !== "resolved";
+  return `${event.replaceAll("_", " ")}${closed ? ", resolved" : ""}`;
 }
 
 function valueOf(entry: Entry): string {
