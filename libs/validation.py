@@ -13,7 +13,7 @@ import re
 import typing
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError, core_schema
 
 from libs.errors import InvalidError, Problem
@@ -312,6 +312,22 @@ def worded(pattern: str, words: str) -> str:
     """Return a pattern for a field, and keep the words that people are told instead: `must be <words>`."""
     _FORMS[pattern] = words
     return pattern
+
+
+Pattern = Annotated[
+    str,
+    Field(
+        max_length=256,
+        pattern=worded(r"^[A-Za-z0-9_:*?-]+$", "a reference, in which * and ? stand for others, as comsrv:1001:T:*"),
+    ),
+]
+"""A pattern over references."""
+
+HttpUrl = Annotated[
+    str,
+    Field(max_length=2048, pattern=worded(r"^https?://[^/@\s]+(/\S*)?$", "an address as https://host/path")),
+]
+"""An address that is posted to; it carries no user."""
 
 
 def _said(item: dict[str, Any]) -> str:

@@ -189,7 +189,9 @@ local function close(ctx, alarm, at, done, changes)
   changes.resolved_at_ms = numbers.whole(at)
   changes.resolved_by = done.user or "condition"
   changes.uncertain, changes.latched = false, false
-  changes.shelved_by, changes.shelved_until_ms, changes.shelved_one_shot, changes.shelved_comment = false, false, false, false
+  for field, gone in pairs(marks.unshelved()) do
+    changes[field] = gone
+  end
   if done.comment then
     changes.comment = done.comment
   end

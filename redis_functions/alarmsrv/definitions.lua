@@ -59,7 +59,7 @@ local function warnings_of(graph, watcher)
   local function look(path, ref)
     local problem = type(ref) == "string" and known.missing(graph, ref)
     if problem and sources.state_kind(ref) then
-      warnings[#warnings + 1] = json.text(path .. " " .. ref .. ": " .. problem .. "; it counts once it is there")
+      warnings[#warnings + 1] = known.warning(path .. " " .. ref, problem)
     elseif problem then
       warnings[#warnings + 1] = json.text(path .. " " .. ref .. " is no point yet; it counts once it appears")
     end
@@ -76,7 +76,7 @@ local function warnings_of(graph, watcher)
   for i, name in ipairs(watcher.document.suppresses or {}) do
     local problem = known.nobody(graph, name)
     if problem then
-      warnings[#warnings + 1] = json.text("suppresses[" .. (i - 1) .. "] " .. name .. ": " .. problem .. "; it counts once it is there")
+      warnings[#warnings + 1] = known.warning("suppresses[" .. (i - 1) .. "] " .. name, problem)
     end
   end
   return warnings

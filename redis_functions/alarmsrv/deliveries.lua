@@ -159,7 +159,7 @@ function M.standing(ns, id, argv)
   for i = 1, #listed do
     local alarm = records.load(ns, listed[i])
     if alarm and alarm.status == "New" and alarm.active == "1" and not outbox.masked(alarm) then
-      outbox.standing(ctx, began, alarm, route, marks.seen(ctx, alarm) or { text = alarm.value, quality = alarm.quality })
+      outbox.standing(ctx, began, alarm, route, marks.moment(ctx, alarm))
       told = told + 1
     end
   end

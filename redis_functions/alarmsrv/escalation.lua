@@ -1,8 +1,8 @@
 -- A step of escalation is due: nobody acknowledged within its time.
-local alarms = require("alarmsrv.alarms")
 local args = require("lib.args")
 local journal = require("alarmsrv.journal")
 local keys = require("lib.keys")
+local marks = require("alarmsrv.marks")
 local outbox = require("alarmsrv.outbox")
 local records = require("alarmsrv.records")
 
@@ -13,7 +13,7 @@ local function still_wanted(ns, alarm, after, route)
   if route then
     local text = redis.call("GET", keys.alarm_route(ns, route))
     local document = text and args.decode(text) or {}
-    for _, step in ipairs(document.enabled ~= false and type(document.escalation) == "table" and document.escalation or {}) do
+    for _, step in ipairs(document.enabled ~= false and outbox.steps_of(document) or {}) do
       if step.after_s * 1000 == after then
         return true
       end
@@ -39,7 +39,7 @@ function M.over(ctx, id, due)
     return
   end
   local comment = string.format("not acknowledged for %g s", after / 1000)
-  local seen = alarms.seen(ctx, alarm) or { text = alarm.value, quality = alarm.quality }
+  local seen = marks.moment(ctx, alarm)
   local number = journal.append(ctx, due, alarm, "escalated", "timer", comment, seen)
   outbox.escalated(ctx.ns, number, due, alarm, tonumber(after), seen, route)
 end

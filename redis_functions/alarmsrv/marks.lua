@@ -74,6 +74,11 @@ function M.seen(ctx, alarm)
   return slot and slot.ref and { text = slot.text, quality = slot.quality or (slot.text and "good" or "missing") } or nil
 end
 
+--- The same, and of an alarm that nothing watches what its record says.
+function M.moment(ctx, alarm)
+  return M.seen(ctx, alarm) or { text = alarm.value, quality = alarm.quality }
+end
+
 -- ---------------------------------------------------------------- names
 
 local function origin_name(alarm)

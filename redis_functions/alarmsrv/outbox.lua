@@ -147,12 +147,17 @@ function M.escalated(ns, number, at, alarm, after_ms, seen, route)
   M.put(ns, "escalation", fields)
 end
 
+--- The steps of a route's escalation.
+function M.steps_of(route)
+  return type(route.escalation) == "table" and route.escalation or {}
+end
+
 --- The shift of a route begins: it is told of an alarm that stands, and its escalation counts from now.
 function M.standing(ctx, at, alarm, route, seen)
   local fields = entry_of(at, alarm, "standing", { number = "", value = seen.text, quality = seen.quality })
   fields[#fields + 1], fields[#fields + 2] = "route", route.id
   M.put(ctx.ns, "standing", fields)
-  for _, step in ipairs(type(route.escalation) == "table" and route.escalation or {}) do
+  for _, step in ipairs(M.steps_of(route)) do
     local after = step.after_s * 1000
     timers.set(ctx.ns, ctx.now + after, "escalate", alarm.id .. "|" .. string.format("%.0f", after) .. "|" .. route.id)
   end

@@ -105,7 +105,7 @@ local function gather(ns)
         for _, event in ipairs(type(route.events) == "table" and #route.events > 0 and route.events or EVENTS) do
           wants[level][event] = true
         end
-        for _, step in ipairs(type(route.escalation) == "table" and route.escalation or {}) do
+        for _, step in ipairs(outbox.steps_of(route)) do
           local encoded = #tags > 0 and cjson.encode(tags) or "[]"
           table.insert(steps[level], "[" .. string.format("%.0f", step.after_s * 1000) .. "," .. encoded .. "]")
         end

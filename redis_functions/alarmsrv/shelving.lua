@@ -74,7 +74,7 @@ local function answer(ctx, target)
     "name", json.text(target.name), "shelved", shelved_json(marks.shelved(ctx, target.name)),
     "suppressed", records.by_json(marks.holder_of(ctx, "suppressed", subject)),
     "out_of_service", records.by_json(marks.holder_of(ctx, "out_of_service", subject)),
-    "warnings", nobody and json.list({ json.text(target.name .. ": " .. nobody .. "; it counts once it is there") }),
+    "warnings", nobody and json.list({ known.warning(target.name, nobody) }),
   })
 end
 

@@ -1,4 +1,5 @@
 -- Whether there is what a reference names.
+local json = require("lib.json")
 local keys = require("lib.keys")
 
 local M = {}
@@ -26,6 +27,11 @@ function M.missing(graph, ref)
   end
   local rule = string.match(ref, "^rule:([%w_%-]+)")
   return rule and not graph.watchers["rule:" .. rule] and "there is no rule " .. rule or nil
+end
+
+--- The warning, as JSON text, that what is named does not exist yet. `problem` is what `missing` or `nobody` said.
+function M.warning(name, problem)
+  return json.text(name .. ": " .. problem .. "; it counts once it is there")
 end
 
 --- Why a name that alarms are suppressed by stands for none; nil where it stands for some.

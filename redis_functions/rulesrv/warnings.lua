@@ -1,5 +1,4 @@
 -- What a rule names and there is not: it is taken all the same, and counts once it is there.
-local json = require("lib.json")
 local known = require("core.known")
 local limits = require("comsrv.limits")
 
@@ -33,7 +32,7 @@ function M.of(graph, watcher)
   local found = {}
   local function say(path, ref, problem)
     if problem then
-      found[#found + 1] = json.text(path .. " " .. ref .. ": " .. problem .. "; it counts once it is there")
+      found[#found + 1] = known.warning(path .. " " .. ref, problem)
     end
   end
   for i = 1, #watcher.leaves do

@@ -32,7 +32,6 @@ SERVICES_WITH_FILES: Final = tuple(service.name for service in SERVICES if servi
 # Points first, then what refers to them.
 ORDER: Final = ("comsrv", "modsrv", "alarmsrv", "rulesrv", "hissrv", "netsrv")
 TIMEOUT: Final = aiohttp.ClientTimeout(total=120)
-A_PAGE: Final = 1000
 
 Document = dict[str, Any]
 
@@ -71,13 +70,13 @@ class Configuration:
         _refuse(problems)
         return Plan(_changes(planned), untried)
 
-    async def apply(self, authorization: str, reason: str | None) -> Plan:
-        """Bring every service in line with its files; nothing is touched while any file has a problem.
+    async def apply(self, authorization: str, plan: Plan, reason: str | None) -> Plan:
+        """Carry out a plan: bring every service in line with its files; returns what that changed.
 
         Raises:
-            InvalidError: as in `plan`; or a change was refused all the same, and the message says what was made.
+            InvalidError: a change was refused all the same, and the message says what was made.
+            UnavailableError: a service is away.
         """
-        plan = await self.plan(authorization)
         made: list[Document] = []
         for name in _ordered():
             try:
@@ -118,12 +117,8 @@ class Configuration:
         channels = channel_documents(self._functions, await channel_ids(self._functions))
         calls = [_call("channel_upsert", document) async for document in channels]
         for listing, upsert in kinds:
-            cursor: str | None = ""
-            while cursor is not None:
-                asked = {"limit": A_PAGE, "cursor": cursor or None}
-                page = await self._functions.read_page(listing, asked, READ_A_CALL)
-                calls += [_call(upsert, said_of(document)) for document in page["items"]]
-                cursor = page["cursor"]
+            found = await self._functions.read_all(listing, READ_A_CALL)
+            calls += [_call(upsert, said_of(document)) for document in found]
         return calls
 
     async def _half_applied(self, authorization: str, planned: list[Document], error: VoltageError) -> VoltageError:

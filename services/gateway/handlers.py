@@ -71,23 +71,25 @@ async def plan_files(request: web.Request) -> Reply:
 @ROUTES.post("/api/config/apply", role=Role.ENGINEER, body=ApplyFiles)
 async def apply_files(request: web.Request, body: ApplyFiles) -> Reply:
     """Bring every service in line with its files; what did not change is not touched."""
-    made = await request.app[CONFIGURATION].apply(request.headers[hdrs.AUTHORIZATION], body.reason)
+    configuration, authorization = request.app[CONFIGURATION], request.headers[hdrs.AUTHORIZATION]
+    made = await configuration.apply(authorization, await configuration.plan(authorization), body.reason)
     return await _kept(request, made, body.reason or "applied")
 
 
 @ROUTES.post("/api/config/rollback", role=Role.ENGINEER, body=Rollback)
 async def roll_back(request: web.Request, body: Rollback) -> Reply:
     """Bring a version of the files back and apply it; where that would be refused, the files stay as they were."""
-    versions = request.app[VERSIONS]
+    versions, configuration = request.app[VERSIONS], request.app[CONFIGURATION]
+    authorization = request.headers[hdrs.AUTHORIZATION]
     number = chosen(await asyncio.to_thread(versions.all), body.version)
     before = await asyncio.to_thread(versions.save, request[USER].name, f"before going back to version {number}")
     await asyncio.to_thread(versions.restore, number)
     try:
-        await request.app[CONFIGURATION].plan(request.headers[hdrs.AUTHORIZATION])
+        plan = await configuration.plan(authorization)
     except VoltageError:
         await asyncio.to_thread(versions.restore, before.number)
         raise
-    made = await request.app[CONFIGURATION].apply(request.headers[hdrs.AUTHORIZATION], body.reason)
+    made = await configuration.apply(authorization, plan, body.reason)
     return await _kept(request, made, body.reason or f"back to version {number}")
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from libs.definitions import Definition
 from libs.influx.lines import DEFAULT, Label
-from libs.validation import Model, worded
+from libs.validation import Model, Pattern
 
 _LOG = logging.getLogger(__name__)
 
@@ -26,11 +26,7 @@ class Transform(Model):
 class Mapping(Definition):
     """What is recorded and how; of those whose source matches a point, the first enabled one by id decides."""
 
-    source: str = Field(
-        max_length=256,
-        pattern=worded(r"^[A-Za-z0-9_:*?-]+$", "a reference, in which * and ? stand for others, as comsrv:1001:T:*"),
-        description="pattern over references: comsrv:1001:T:*",
-    )
+    source: Pattern = Field(description="pattern over references: comsrv:1001:T:*")
     measurement: str = Field("telemetry", min_length=1, max_length=64)
     tags: dict[str, str] = Field({}, description="tag -> text with {service}, {channel}, {model}, {type}, {point}")
     fields: dict[str, str] = Field({}, description="point or reference -> field name; if given, only these points")

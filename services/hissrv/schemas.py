@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, mo
 from libs.errors import InvalidError
 from libs.http import PageQuery
 from libs.instants import Instant, parse_duration
-from libs.validation import Model, Ref, misplaced, worded
+from libs.validation import Model, Pattern, Ref, misplaced, worded
 from services.hissrv.store.contract import Aggregate, Fill, Order
 from services.hissrv.store.edges import zone_of
 from services.hissrv.store.stats import Counter
@@ -130,20 +130,7 @@ class HistoryAnswer(Model):
 class Range(Model):
     """Which samples: of series by patterns, from start to end."""
 
-    series: (
-        list[
-            Annotated[
-                str,
-                Field(
-                    pattern=worded(
-                        r"^[A-Za-z0-9_:*?-]{1,256}$",
-                        "a reference, in which * and ? stand for others, as comsrv:1001:T:*",
-                    )
-                ),
-            ]
-        ]
-        | None
-    ) = Field(
+    series: list[Pattern] | None = Field(
         None, min_length=1, max_length=1000, description="patterns over references, as comsrv:1001:T:*; all when absent"
     )
     start: Instant = Field(0, description="the beginning of time when absent")

@@ -10,17 +10,15 @@ from pydantic import Field, StringConstraints, model_validator
 from libs.definitions import Definition
 from libs.errors import InvalidError
 from libs.http import PageQuery
-from libs.validation import Id, Model, Ref, worded
+from libs.validation import HttpUrl, Id, Model, Pattern, Ref, worded
 from services.netsrv.templates import PLACES, Template
 
 MEGABYTE: Final = 1_000_000
-PATTERN: Final = worded(r"^[A-Za-z0-9_:*?-]+$", "a reference, in which * and ? stand for others, as comsrv:1001:T:*")
 # These would carry a secret; a network names one instead.
 SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
 _HTTP_ONLY: Final = ("url", "method", "headers", "token_header")
 _MQTT_ONLY: Final = ("host", "port", "client_id", "keepalive_s", "status_topic", "window", "commands")
 
-Pattern = Annotated[str, Field(max_length=256, pattern=PATTERN)]
 Topic = Annotated[
     str, Field(min_length=1, max_length=1024, pattern=worded(r"^[^+#\x00]+$", "a topic to publish to, without + and #"))
 ]
@@ -90,12 +88,7 @@ class Network(Definition):
     status_topic: Topic | None = Field(None, description="mqtt: online, and offline by last will, retained")
     window: int | None = Field(None, ge=1, le=100, description="mqtt: messages on their way at once, 10")
     commands: CommandSettings | None = Field(None, description="mqtt: without it none are taken")
-    url: str | None = Field(
-        None,
-        max_length=2048,
-        pattern=worded(r"^https?://[^/@\s]+(/\S*)?$", "an address as https://host/path"),
-        description="http",
-    )
+    url: HttpUrl | None = Field(None, description="http")
     method: Literal["POST", "PUT"] | None = Field(None, description="http: POST")
     headers: dict[str, str] | None = Field(None, max_length=50, description="http: sent as they are, no secrets")
     token_header: str | None = Field(

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import orjson
 
 from libs.numbers import readable
-from services.alarmsrv.notify.schemas import zone_of
+from services.alarmsrv.notify.schemas import tags_of, zone_of
 from services.alarmsrv.notify.settings import NotificationSettings
 
 LEVELS: Final = ("Critical", "Major", "Minor", "Warning", "Info")
@@ -51,7 +51,7 @@ class Told(NamedTuple):
     def tags(self) -> frozenset[str]:
         """What routes may ask for."""
         tags = orjson.loads(self.fields["tags"]) if self.fields.get("tags") else []
-        return frozenset((*tags, self.fields.get("area", ""), self.fields.get("equipment", ""))) - {""}
+        return tags_of(tags, self.fields.get("area", ""), self.fields.get("equipment", ""))
 
 
 class Facts(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -121,6 +122,11 @@ class Schedule(Model):
 def _minutes(text: str) -> int:
     hours, minutes = text.split(":")
     return int(hours) * 60 + int(minutes)
+
+
+def tags_of(tags: Iterable[str], area: str, equipment: str) -> frozenset[str]:
+    """Return what the tags of a route may name of an alarm: its own, its area, its equipment."""
+    return frozenset((*tags, area, equipment)) - {""}
 
 
 class Step(Model):

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from libs.validation import Id, Model, Path, worded
+from libs.validation import HttpUrl, Id, Model, Path, worded
 from services.alarmsrv.notify.schemas import AlarmRoute, Zone, parse_target
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - how secrets of Standard Webhooks begin
@@ -46,7 +46,7 @@ class EmailSettings(Model):
 class WebhookSettings(Model):
     """One receiver, signed after the Standard Webhooks specification."""
 
-    url: str = Field(max_length=2048, pattern=worded(r"^https?://[^/@\s]+(/\S*)?$", "an address as https://host/path"))
+    url: HttpUrl
     secret: SecretStr = Field(
         description="whsec_ and 24 to 64 bytes in base64; two, parted by a space, while it changes"
     )

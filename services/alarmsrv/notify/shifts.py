@@ -12,7 +12,7 @@ from libs.redis.client import execute
 from libs.redis.functions import Functions
 from libs.redis.keys import key
 from services.alarmsrv.notify.dispatcher import Dispatcher
-from services.alarmsrv.notify.schemas import AlarmRoute
+from services.alarmsrv.notify.schemas import AlarmRoute, tags_of
 
 logger = logging.getLogger(__name__)
 PAUSE_S: Final = 2.0
@@ -70,7 +70,7 @@ class Shifts:
 
 def _wanted(alarm: dict[str, Any], route: AlarmRoute, began: int) -> bool:
     """Say whether an alarm stood before the shift began; what came since was told as it came."""
-    tags = frozenset((*alarm.get("tags", ()), alarm.get("area", ""), alarm.get("equipment", ""))) - {""}
+    tags = tags_of(alarm.get("tags", ()), alarm.get("area", ""), alarm.get("equipment", ""))
     return (
         alarm["active"]
         and not any(alarm[why] for why in QUIET)
